@@ -1,0 +1,3 @@
+//! The `inmemd` daemon.
+
+fn main() {}

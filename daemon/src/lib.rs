@@ -1,0 +1,1 @@
+//! The in-mem daemon: sockets, sessions, dispatch, lifecycle.

@@ -1,0 +1,1 @@
+//! The disk image of in-mem: MANIFEST.
