@@ -1,0 +1,201 @@
+//! Encoding messages into frames, and reading them where they lie.
+//!
+//! Encoding appends one whole frame to a buffer the caller keeps; into a warm buffer, messages
+//! on one key allocate nothing. Reading is checked access only: the bytes come from another
+//! process. No shared pointers and no recursive types exist on this wire, so the check is one
+//! pass bounded by the body.
+
+use rkyv::api::low::{self, LowSerializer, LowValidator};
+use rkyv::api::serialize_using;
+use rkyv::bytecheck::CheckBytes;
+use rkyv::rancor::Failure;
+use rkyv::ser::allocator::ArenaHandle;
+use rkyv::ser::{Positional, Serializer, Writer};
+use rkyv::util::{AlignedVec, with_arena};
+use rkyv::{Portable, Serialize};
+
+use crate::frame::{
+    BODY_LEN_BYTES_MAX, FRAME_ALIGN_BYTES, FRAME_LEN_BYTES_MAX, FrameKind, HEADER_LEN_BYTES, Header,
+};
+use crate::request::{ArchivedRequest, Request};
+use crate::response::{ArchivedResponse, Response};
+
+/// A byte buffer whose start is aligned for frames.
+pub type FrameBuffer = AlignedVec<16>;
+
+/// Why a body cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The body does not begin at a multiple of 16. Copy it to where it does.
+    #[error("body is not aligned to {FRAME_ALIGN_BYTES} bytes")]
+    Misaligned,
+    /// The body is no valid archive. The peer that sent it cannot be trusted with another.
+    #[error("body is not a valid archive")]
+    Malformed,
+}
+
+/// Why a message cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// The frame would be larger than frames may be. The buffer is as it was.
+    #[error("message exceeds the largest frame of {max} bytes")]
+    TooLarge {
+        /// The limit, bytes.
+        max: u32,
+    },
+}
+
+/// Appends a request as one frame. The buffer must hold whole frames or nothing.
+///
+/// # Errors
+///
+/// The frame would be too large; the buffer is as it was.
+#[inline]
+pub fn encode_request(
+    request: &Request<'_>,
+    request_id: u64,
+    buffer: &mut FrameBuffer,
+) -> Result<(), EncodeError> {
+    encode(request, FrameKind::Request, request_id, buffer)
+}
+
+/// Appends a response as one frame. The buffer must hold whole frames or nothing.
+///
+/// # Errors
+///
+/// The frame would be too large; the buffer is as it was.
+#[inline]
+pub fn encode_response(
+    response: &Response<'_>,
+    request_id: u64,
+    buffer: &mut FrameBuffer,
+) -> Result<(), EncodeError> {
+    encode(response, FrameKind::Response, request_id, buffer)
+}
+
+/// Reads the body of a request in place.
+///
+/// # Errors
+///
+/// The body is misaligned or no valid archive.
+#[inline]
+pub fn access_request(body: &[u8]) -> Result<&ArchivedRequest<'static>, WireError> {
+    access(body)
+}
+
+/// Reads the body of a response in place.
+///
+/// # Errors
+///
+/// The body is misaligned or no valid archive.
+#[inline]
+pub fn access_response(body: &[u8]) -> Result<&ArchivedResponse<'static>, WireError> {
+    access(body)
+}
+
+impl Request<'static> {
+    /// Copies a request out of its archive.
+    ///
+    /// # Errors
+    ///
+    /// The archive holds a length this process cannot allocate.
+    pub fn from_archived(archived: &ArchivedRequest<'static>) -> Result<Self, WireError> {
+        low::deserialize::<Self, Failure>(archived).map_err(|Failure| WireError::Malformed)
+    }
+}
+
+impl Response<'static> {
+    /// Copies a response out of its archive.
+    ///
+    /// # Errors
+    ///
+    /// The archive holds a length this process cannot allocate.
+    pub fn from_archived(archived: &ArchivedResponse<'static>) -> Result<Self, WireError> {
+        low::deserialize::<Self, Failure>(archived).map_err(|Failure| WireError::Malformed)
+    }
+}
+
+/// Writes behind what a buffer holds, and no further than the largest frame: a message that is
+/// too large stops there instead of filling memory first.
+struct FrameWriter<'a> {
+    buffer: &'a mut FrameBuffer,
+    end_max: usize,
+}
+
+impl Positional for FrameWriter<'_> {
+    #[inline]
+    fn pos(&self) -> usize {
+        self.buffer.len()
+    }
+}
+
+impl Writer<Failure> for FrameWriter<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.end_max - self.buffer.len() < bytes.len() {
+            return Err(Failure);
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+type FrameSerializer<'a> = LowSerializer<FrameWriter<'a>, ArenaHandle<'a>, Failure>;
+
+#[inline]
+fn encode<T>(
+    message: &T,
+    kind: FrameKind,
+    request_id: u64,
+    buffer: &mut FrameBuffer,
+) -> Result<(), EncodeError>
+where
+    T: for<'a> Serialize<FrameSerializer<'a>>,
+{
+    let start = buffer.len();
+    assert!(
+        start % FRAME_ALIGN_BYTES as usize == 0,
+        "a frame begins at a multiple of 16"
+    );
+    buffer.extend_from_slice(&[0; HEADER_LEN_BYTES]);
+    let body_start = buffer.len();
+    let written = with_arena(|arena| {
+        let end_max = body_start + BODY_LEN_BYTES_MAX as usize;
+        let writer = FrameWriter {
+            buffer: &mut *buffer,
+            end_max,
+        };
+        serialize_using::<_, Failure>(message, &mut Serializer::new(writer, arena.acquire(), ()))
+    });
+    let body_len_bytes = u32::try_from(buffer.len() - body_start).unwrap_or(u32::MAX);
+    if written.is_err() || BODY_LEN_BYTES_MAX < body_len_bytes {
+        buffer.resize(start, 0);
+        return Err(EncodeError::TooLarge {
+            max: FRAME_LEN_BYTES_MAX,
+        });
+    }
+    let header = Header {
+        request_id,
+        ..Header::new(kind, body_len_bytes)
+    };
+    if let Some(target) = buffer.get_mut(start..body_start) {
+        target.copy_from_slice(&header.encode());
+    }
+    buffer.resize(start + header.frame_len_bytes() as usize, 0);
+    Ok(())
+}
+
+#[inline]
+fn access<T>(body: &[u8]) -> Result<&T, WireError>
+where
+    T: Portable + for<'a> CheckBytes<LowValidator<'a, Failure>>,
+{
+    if !body
+        .as_ptr()
+        .addr()
+        .is_multiple_of(FRAME_ALIGN_BYTES as usize)
+    {
+        return Err(WireError::Misaligned);
+    }
+    low::access::<T, Failure>(body).map_err(|Failure| WireError::Malformed)
+}

@@ -1,0 +1,169 @@
+//! What a client may ask: one header, one operation.
+//!
+//! A request is one rkyv archive, its root at the end of the body. The root is 80 bytes: 40 of
+//! header and 40 of operation; parameters that would not fit are boxed in the archive. Tags of
+//! enums are the position of the variant: variants are only ever added at the end.
+
+pub mod kv;
+pub mod run;
+pub mod txn;
+pub mod version;
+
+use rkyv::with::AsBox;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use kv::{
+    CasValue, CasVersion, GetAt, History, Increment, Key, KeyValue, KeyValues, Keys, List, Prefix,
+    Scan,
+};
+use run::{RunBegin, RunFailure, RunList, RunMetadata, RunName, RunTags};
+use txn::{Batch, TxnBegin};
+
+/// The durability a request asks for.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DurabilityChoice {
+    /// That of the open transaction, else of the session.
+    #[default]
+    Session,
+    /// Never logged.
+    InMemory,
+    /// Acknowledged when the kernel has the record.
+    Buffered,
+    /// Acknowledged when the record is on disk.
+    Strict,
+}
+
+/// The run a request acts in.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunChoice {
+    /// The default run of the session, as the hello resolved it.
+    #[default]
+    Session,
+    /// This run; the all-zero id is the default run of the database.
+    Id([u8; 16]),
+}
+
+/// What every request carries beside its operation. The default means: nothing special.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RequestHeader {
+    /// The open transaction to join; 0 for none.
+    pub txn_id: u64,
+    /// The exactly-once sequence of the client; 0 for none.
+    pub client_sequence: u64,
+    /// Relative deadline in microseconds from arrival; 0 for none.
+    pub deadline_us: u32,
+    /// How far below `client_sequence` the lowest sequence lies whose answer is still awaited.
+    pub client_sequence_lag: u16,
+    /// Durability of the write.
+    pub durability: DurabilityChoice,
+    /// The run.
+    pub run: RunChoice,
+}
+
+/// One request.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// Run, durability, transaction, sequence, deadline.
+    pub header: RequestHeader,
+    /// What to do.
+    pub operation: Operation<'a>,
+}
+
+/// Everything a client may ask. The wire name of each variant is in [`crate::operation`].
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// `system.ping`: answers `Done`.
+    SystemPing,
+    /// `system.info`: answers `Info`.
+    SystemInfo,
+    /// `system.capabilities`: answers `Capabilities`.
+    SystemCapabilities,
+    /// `db.flush`: answers `Done` once everything acknowledged before is synced.
+    DbFlush,
+    /// `kv.put`: answers `Written`.
+    KvPut(KeyValue<'a>),
+    /// `kv.get`: answers `Value` or `Missing`.
+    KvGet(Key<'a>),
+    /// `kv.get_versioned`: answers `Versioned` or `Missing`.
+    KvGetVersioned(Key<'a>),
+    /// `kv.get_many`: answers `Values`, in the order asked.
+    KvGetMany(Keys<'a>),
+    /// `kv.exists`: answers `Flag`.
+    KvExists(Key<'a>),
+    /// `kv.exists_many`: answers `Count`.
+    KvExistsMany(Keys<'a>),
+    /// `kv.delete`: answers `Deleted`.
+    KvDelete(Key<'a>),
+    /// `kv.delete_many`: answers `Deleted`.
+    KvDeleteMany(Keys<'a>),
+    /// `kv.put_many`: answers `Written`.
+    KvPutMany(KeyValues<'a>),
+    /// `kv.incr`: answers `Incremented`.
+    KvIncr(Increment<'a>),
+    /// `kv.cas_version`: answers `Written` or `Mismatch`.
+    KvCasVersion(CasVersion<'a>),
+    /// `kv.cas_value`: answers `Written` or `Mismatch`.
+    KvCasValue(CasValue<'a>),
+    /// `kv.put_if_absent`: answers `Written` or `Mismatch`.
+    KvPutIfAbsent(KeyValue<'a>),
+    /// `kv.get_and_set`: answers `Replaced`.
+    KvGetAndSet(KeyValue<'a>),
+    /// `kv.get_and_delete`: answers `Replaced`.
+    KvGetAndDelete(Key<'a>),
+    /// `kv.list`: answers `Page`.
+    KvList(List<'a>),
+    /// `kv.scan`: answers `Page`.
+    KvScan(Scan<'a>),
+    /// `kv.count`: answers `Count`.
+    KvCount(Prefix<'a>),
+    /// `kv.get_at`: answers `Versioned` or `Missing`.
+    KvGetAt(GetAt<'a>),
+    /// `kv.history`: answers `History`, newest first.
+    KvHistory(History<'a>),
+    /// `kv.latest_version`: answers `Version` or `Missing`.
+    KvLatestVersion(Key<'a>),
+    /// `run.begin`: answers `RunBegun`.
+    RunBegin(#[rkyv(with = AsBox)] RunBegin<'a>),
+    /// `run.end`: answers `Written`.
+    RunEnd,
+    /// `run.fail`: answers `Written`.
+    RunFail(RunFailure<'a>),
+    /// `run.abort`: answers `Written`.
+    RunAbort(RunFailure<'a>),
+    /// `run.cancel`: answers `Written`.
+    RunCancel,
+    /// `run.pause`: answers `Written`.
+    RunPause,
+    /// `run.resume`: answers `Written`.
+    RunResume,
+    /// `run.archive`: answers `Written`.
+    RunArchive,
+    /// `run.status`: answers `RunStatus`.
+    RunStatus,
+    /// `run.get`: answers `Run` or `Missing`.
+    RunGet,
+    /// `run.exists`: answers `Flag`.
+    RunExists,
+    /// `run.list`: answers `Runs`.
+    RunList(RunList<'a>),
+    /// `run.resolve`: answers `RunId` or `Missing`.
+    RunResolve(RunName<'a>),
+    /// `run.orphaned`: answers `Runs`.
+    RunOrphaned,
+    /// `run.update_metadata`: answers `Written`.
+    RunUpdateMetadata(RunMetadata<'a>),
+    /// `run.add_tags`: answers `Written`.
+    RunAddTags(RunTags<'a>),
+    /// `run.remove_tags`: answers `Written`.
+    RunRemoveTags(RunTags<'a>),
+    /// `txn.begin`: answers `TxnBegun`.
+    TxnBegin(TxnBegin),
+    /// `txn.commit`: answers `Written`.
+    TxnCommit,
+    /// `txn.rollback`: answers `Done`.
+    TxnRollback,
+    /// `txn.info`: answers `Txn`.
+    TxnInfo,
+    /// `batch`: answers `Batch`.
+    Batch(#[rkyv(with = AsBox)] Batch<'a>),
+}
