@@ -19,8 +19,18 @@ use std::fmt;
 use std::io;
 
 mod buf;
+mod calls;
+mod root;
+mod simulated;
+mod thread;
 
-pub use buf::AlignedBuf;
+pub use buf::{ALIGN_BYTES, AlignedBuf};
+pub use root::{DirectoryLock, FileSystem, LockError, RealRoot, RootError};
+pub use simulated::{
+    CrashMode, Fault, FaultRule, Fired, Lie, Moment, OpKind, SimDisk, SimOptions, SimRng, SimWorld,
+    UnsyncedWrite, WriteFate, is_simulated_crash,
+};
+pub use thread::ThreadDisk;
 
 /// Opens disks over one directory, each on the thread that will use it.
 pub trait OpenDisk: Send + Sync {
@@ -30,8 +40,34 @@ pub trait OpenDisk: Send + Sync {
     /// When the kernel refuses the means (a ring, a descriptor).
     fn open_disk(&self) -> io::Result<Box<dyn Disk>>;
 
-    /// Which implementation this is, for status lines and metrics.
+    /// Which implementation [`Self::open_disk`] gives, for status lines and metrics.
     fn kind(&self) -> DiskKind;
+
+    /// A new disk for the calling thread when that is the background thread, whose transfers are
+    /// large and whose latency does not matter.
+    ///
+    /// # Errors
+    /// When the kernel refuses the means (a ring, a descriptor).
+    fn open_background_disk(&self) -> io::Result<Box<dyn Disk>> {
+        self.open_disk()
+    }
+
+    /// Which implementation [`Self::open_background_disk`] gives.
+    fn background_kind(&self) -> DiskKind {
+        self.kind()
+    }
+
+    /// The unit the device below writes whole, bytes: 512 or 4096, and 4096 where unknown. The
+    /// log block of `WAL/` follows it.
+    fn block_bytes(&self) -> u32 {
+        4096
+    }
+
+    /// Bytes still free for this user on the file system of the directory.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn free_bytes(&self) -> io::Result<u64>;
 }
 
 /// Operations on the files of one directory, started in order, finished in any order.
@@ -126,38 +162,97 @@ pub enum WriteSync {
 
 /// One operation. Paths are relative to the directory, components separated by `/`; the empty
 /// path is the directory itself.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Op {
     /// Opens a file. Completes with [`Output::File`].
-    Open { path: String, mode: OpenMode },
+    Open {
+        /// The file.
+        path: String,
+        /// What for.
+        mode: OpenMode,
+    },
     /// Closes a file. Completes with [`Output::Done`].
-    Close { file: FileId },
-    /// Writes all of `buf[..len]` at `offset`. Completes with [`Output::Written`], whose count may
+    Close {
+        /// The file; its id is not valid afterwards.
+        file: FileId,
+    },
+    /// Writes all of `buf` at `offset`. Completes with [`Output::Written`], whose count may
     /// be short: the caller decides what a short write means.
-    Write { file: FileId, offset: u64, buf: AlignedBuf, sync: WriteSync },
+    Write {
+        /// The file.
+        file: FileId,
+        /// Where the first byte goes, bytes from the file's start.
+        offset: u64,
+        /// The bytes.
+        buf: AlignedBuf,
+        /// What completion promises.
+        sync: WriteSync,
+    },
     /// Reads up to `len_bytes` at `offset` into `buf`, whose content is replaced. Completes with
     /// [`Output::Read`]; fewer bytes than asked means the file ends there or the read was short.
-    Read { file: FileId, offset: u64, len_bytes: usize, buf: AlignedBuf },
+    Read {
+        /// The file.
+        file: FileId,
+        /// Where the first byte is, bytes from the file's start.
+        offset: u64,
+        /// Bytes wanted.
+        len_bytes: usize,
+        /// Where they go.
+        buf: AlignedBuf,
+    },
     /// Makes every completed write of the file durable, its length included (fdatasync).
-    Sync { file: FileId },
+    Sync {
+        /// The file.
+        file: FileId,
+    },
     /// The length of an open file. Completes with [`Output::Len`].
-    FileLen { file: FileId },
+    FileLen {
+        /// The file.
+        file: FileId,
+    },
     /// Sets the length of an open file.
-    SetLen { file: FileId, len_bytes: u64 },
+    SetLen {
+        /// The file.
+        file: FileId,
+        /// Its new length; bytes gained read as zero.
+        len_bytes: u64,
+    },
     /// Reserves space for a file up to `len_bytes`, so that a later write inside it cannot meet a
-    /// full disk. The reserved bytes read as zero.
-    Allocate { file: FileId, len_bytes: u64 },
+    /// full disk. The file is at least that long afterwards; the bytes gained read as zero.
+    Allocate {
+        /// The file.
+        file: FileId,
+        /// Bytes from the file's start to reserve.
+        len_bytes: u64,
+    },
     /// Renames a file, replacing the target.
-    Rename { from: String, to: String },
+    Rename {
+        /// Its name.
+        from: String,
+        /// Its new name.
+        to: String,
+    },
     /// Removes a file.
-    Unlink { path: String },
+    Unlink {
+        /// Its name.
+        path: String,
+    },
     /// Makes created, renamed and removed names of a directory durable.
-    SyncDir { path: String },
+    SyncDir {
+        /// The directory.
+        path: String,
+    },
     /// Creates a directory, mode 0700. An existing one is an `AlreadyExists` error.
-    CreateDir { path: String },
+    CreateDir {
+        /// Its name.
+        path: String,
+    },
     /// The names in a directory, in no order, without `.` and `..`. Completes with
     /// [`Output::Names`].
-    List { path: String },
+    List {
+        /// The directory.
+        path: String,
+    },
 }
 
 /// A finished operation.
@@ -179,10 +274,16 @@ pub enum Output {
     Done,
     /// The opened file.
     File(FileId),
-    /// Bytes written, at most those asked for.
-    Written { count: usize },
-    /// Bytes read, at most those asked for.
-    Read { count: usize },
+    /// A write.
+    Written {
+        /// Bytes written, at most those asked for.
+        count: usize,
+    },
+    /// A read.
+    Read {
+        /// Bytes read, at most those asked for.
+        count: usize,
+    },
     /// A length in bytes.
     Len(u64),
     /// The names in a directory.

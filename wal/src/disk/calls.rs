@@ -1,0 +1,196 @@
+//! The operations of a disk as plain system calls on the calling thread.
+//!
+//! It owns the open files of one real disk. The thread disk does everything through it; the rings
+//! do only their transfers and syncs themselves, since opening, renaming and removing are rare and
+//! a ring would hand them to a kernel worker, which costs more than the call. It refuses to know
+//! who waits for a result.
+//!
+//! A call interrupted by a signal is repeated, except a sync: no error of a sync is ever retried.
+//! Short counts are reported as they are.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, Dir, FallocateFlags, OFlags, fallocate, fdatasync, fstat, fsync, ftruncate, renameat,
+    unlinkat,
+};
+use rustix::io::{Errno, ReadWriteFlags, preadv, pwritev, pwritev2};
+
+use super::root::{RealRoot, retry};
+use super::{AlignedBuf, FileId, Op, OpenMode, Output, WriteSync};
+
+/// The open files of one disk, and the directory they lie in.
+#[derive(Debug)]
+pub(super) struct Files {
+    root: RealRoot,
+    open: BTreeMap<FileId, OwnedFd>,
+    next_id: u32,
+}
+
+impl Files {
+    pub(super) fn new(root: RealRoot) -> Self {
+        Self {
+            root,
+            open: BTreeMap::new(),
+            next_id: 0,
+        }
+    }
+
+    /// Performs one operation to its end.
+    pub(super) fn perform(&mut self, op: Op) -> (io::Result<Output>, Option<AlignedBuf>) {
+        match op {
+            Op::Write {
+                file,
+                offset,
+                buf,
+                sync,
+            } => {
+                let result = self.write(file, offset, &buf, sync);
+                (result.map_err(io::Error::from), Some(buf))
+            }
+            Op::Read {
+                file,
+                offset,
+                len_bytes,
+                mut buf,
+            } => {
+                let result = self.read(file, offset, len_bytes, &mut buf);
+                (result.map_err(io::Error::from), Some(buf))
+            }
+            op => (self.perform_plain(op).map_err(io::Error::from), None),
+        }
+    }
+
+    /// The descriptor of an open file.
+    pub(super) fn fd(&self, file: FileId) -> Result<BorrowedFd<'_>, Errno> {
+        self.open.get(&file).map(AsFd::as_fd).ok_or(Errno::BADF)
+    }
+
+    /// A descriptor of a directory that can be synced.
+    pub(super) fn open_directory(&self, path: &str) -> Result<OwnedFd, Errno> {
+        self.root
+            .open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    fn perform_plain(&mut self, op: Op) -> Result<Output, Errno> {
+        match op {
+            Op::Open { path, mode } => return self.open(&path, mode).map(Output::File),
+            Op::Close { file } => drop(self.open.remove(&file).ok_or(Errno::BADF)?),
+            Op::Sync { file } => fdatasync(self.fd(file)?)?,
+            Op::FileLen { file } => {
+                let len = fstat(self.fd(file)?)?.st_size;
+                return Ok(Output::Len(
+                    u64::try_from(len).map_err(|_| Errno::OVERFLOW)?,
+                ));
+            }
+            Op::SetLen { file, len_bytes } => retry(|| ftruncate(self.fd(file)?, len_bytes))?,
+            Op::Allocate { file, len_bytes } => {
+                let fd = self.fd(file)?;
+                retry(|| fallocate(fd, FallocateFlags::empty(), 0, len_bytes))?;
+            }
+            Op::Rename { from, to } => {
+                let (from_directory, from) = self.root.parent_of(&from)?;
+                let (to_directory, to) = self.root.parent_of(&to)?;
+                renameat(&from_directory, from, &to_directory, to)?;
+            }
+            Op::Unlink { path } => {
+                let (directory, name) = self.root.parent_of(&path)?;
+                unlinkat(&directory, name, AtFlags::empty())?;
+            }
+            Op::SyncDir { path } => fsync(self.open_directory(&path)?)?,
+            Op::CreateDir { path } => self.root.create_directory_beneath(&path)?,
+            Op::List { path } => return self.list(&path).map(Output::Names),
+            Op::Write { .. } | Op::Read { .. } => return Err(Errno::INVAL),
+        }
+        Ok(Output::Done)
+    }
+
+    fn open(&mut self, path: &str, mode: OpenMode) -> Result<FileId, Errno> {
+        let plain = match mode {
+            OpenMode::Read | OpenMode::ReadDirect => OFlags::RDONLY,
+            OpenMode::Write | OpenMode::WriteDirect => OFlags::RDWR,
+            OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+            OpenMode::CreateTruncate => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
+        };
+        let fd = if matches!(mode, OpenMode::ReadDirect | OpenMode::WriteDirect) {
+            match self.root.open_beneath(path, plain | OFlags::DIRECT) {
+                // open(2): the file system does not support O_DIRECT.
+                Err(Errno::INVAL) => self.root.open_beneath(path, plain)?,
+                opened => opened?,
+            }
+        } else {
+            self.root.open_beneath(path, plain)?
+        };
+        let file = FileId(self.next_id);
+        self.next_id = self.next_id.checked_add(1).ok_or(Errno::MFILE)?;
+        self.open.insert(file, fd);
+        Ok(file)
+    }
+
+    fn write(
+        &self,
+        file: FileId,
+        offset: u64,
+        bytes: &[u8],
+        sync: WriteSync,
+    ) -> Result<Output, Errno> {
+        let fd = self.fd(file)?;
+        let slices = [IoSlice::new(bytes)];
+        let count = match sync {
+            WriteSync::None => retry(|| pwritev(fd, &slices, offset))?,
+            WriteSync::LinkedSync => write_then_sync(fd, &slices, offset)?,
+            // One call is both, so its error may be the sync's and is not retried.
+            WriteSync::Data => match pwritev2(fd, &slices, offset, ReadWriteFlags::DSYNC) {
+                // A file system without RWF_DSYNC has written nothing yet.
+                Err(Errno::OPNOTSUPP) => write_then_sync(fd, &slices, offset)?,
+                written => written?,
+            },
+        };
+        Ok(Output::Written { count })
+    }
+
+    fn read(
+        &self,
+        file: FileId,
+        offset: u64,
+        len_bytes: usize,
+        buf: &mut AlignedBuf,
+    ) -> Result<Output, Errno> {
+        buf.clear();
+        let fd = self.fd(file)?;
+        let room = buf.room_for_read(len_bytes);
+        let count = retry(|| preadv(fd, &mut [IoSliceMut::new(room)], offset))?;
+        buf.filled(count);
+        Ok(Output::Read { count })
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, Errno> {
+        let mut names = Vec::new();
+        for entry in Dir::new(self.open_directory(path)?)? {
+            let name = entry?.file_name().to_owned();
+            // The database makes ASCII names only; another one is nobody's of ours, and is shown
+            // as well as it can be.
+            let name = name.to_string_lossy();
+            if !matches!(&*name, "." | "..") {
+                names.push(name.into_owned());
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// A write, and when it was whole a sync of everything written to the file before.
+fn write_then_sync(
+    fd: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    offset: u64,
+) -> Result<usize, Errno> {
+    let len_bytes: usize = slices.iter().map(|slice| slice.len()).sum();
+    let count = retry(|| pwritev(fd, slices, offset))?;
+    if count == len_bytes {
+        fdatasync(fd)?;
+    }
+    Ok(count)
+}
