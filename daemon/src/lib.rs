@@ -1,1 +1,3 @@
-//! The in-mem daemon: sockets, sessions, dispatch, lifecycle.
+//! The in-mem daemon.
+
+pub mod reactor;
