@@ -104,7 +104,7 @@ impl Archive for Bytes<'_> {
 impl<S: Fallible + Allocator + Writer + ?Sized> Serialize<S> for Bytes<'_> {
     #[inline]
     fn serialize(&self, serializer: &mut S) -> Result<VecResolver, S::Error> {
-        ArchivedVec::<u8>::serialize_from_slice(&*self.0, serializer)
+        ArchivedVec::<u8>::serialize_from_slice(&self.0, serializer)
     }
 }
 

@@ -41,11 +41,13 @@ pub const FRAME_ALIGN_BYTES: u32 = 16;
 pub const HEADER_LEN_BYTES: usize = SUBSCRIPTION_ID_OFFSET + size_of::<u64>();
 
 /// Largest body, bytes.
-pub const BODY_LEN_BYTES_MAX: u32 = FRAME_LEN_BYTES_MAX - 32;
+pub const BODY_LEN_BYTES_MAX: u32 = FRAME_LEN_BYTES_MAX - HEADER_LEN;
 
 /// Largest body of a hello, hello reply or close, bytes. They are read before a peer is trusted
 /// with more.
 pub const GREETING_LEN_BYTES_MAX: u32 = 16 << 10;
+
+const HEADER_LEN: u32 = 32;
 
 const MAGIC: [u8; 4] = *b"IMFR";
 
@@ -58,8 +60,8 @@ const CHECKSUM_OFFSET: usize = BODY_LEN_OFFSET + size_of::<u32>();
 const REQUEST_ID_OFFSET: usize = CHECKSUM_OFFSET + size_of::<u32>();
 const SUBSCRIPTION_ID_OFFSET: usize = REQUEST_ID_OFFSET + size_of::<u64>();
 
-const _: () = assert!(HEADER_LEN_BYTES == 32);
-const _: () = assert!(BODY_LEN_BYTES_MAX % FRAME_ALIGN_BYTES == 0);
+const _: () = assert!(HEADER_LEN_BYTES == HEADER_LEN as usize);
+const _: () = assert!(BODY_LEN_BYTES_MAX.is_multiple_of(FRAME_ALIGN_BYTES));
 const _: () = assert!(PROTOCOL_VERSION_MIN <= PROTOCOL_VERSION);
 
 /// What a frame carries.
@@ -157,8 +159,8 @@ pub enum FrameError {
     /// A field or padding that has to be zero is not.
     #[error("reserved frame byte at offset {offset} is not zero")]
     Reserved {
-        /// Offset of the field from the start of the frame.
-        offset: u32,
+        /// Offset of the field from the start of the frame, or of the padding.
+        offset: usize,
     },
 }
 
@@ -184,7 +186,7 @@ impl Header {
     /// Size of the whole frame with header and padding, bytes: where the next frame begins.
     #[must_use]
     pub const fn frame_len_bytes(&self) -> u32 {
-        HEADER_LEN_BYTES as u32 + self.body_len_bytes + self.padding_len_bytes()
+        HEADER_LEN + self.body_len_bytes + self.padding_len_bytes()
     }
 
     /// The bytes of the header.
@@ -284,9 +286,7 @@ pub fn parse_frame(buffer: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
         return Ok(None);
     };
     if padding.iter().any(|byte| *byte != 0) {
-        return Err(FrameError::Reserved {
-            offset: header.frame_len_bytes() - 1,
-        });
+        return Err(FrameError::Reserved { offset: body_end });
     }
     Ok(Some(Frame { header, body }))
 }
@@ -297,9 +297,7 @@ fn check_reserved(bytes: &[u8; HEADER_LEN_BYTES], header: &Header) -> Result<(),
         if is_zero {
             Ok(())
         } else {
-            Err(FrameError::Reserved {
-                offset: offset as u32,
-            })
+            Err(FrameError::Reserved { offset })
         }
     };
     let carries_request = matches!(header.kind, FrameKind::Request | FrameKind::Response);

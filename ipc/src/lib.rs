@@ -20,6 +20,9 @@ pub mod operation;
 pub mod request;
 pub mod response;
 
+#[cfg(test)]
+mod tests;
+
 pub use bytes::{Bytes, Text};
 pub use codec::FrameBuffer;
 pub use operation::OperationKind;
