@@ -131,3 +131,14 @@ pub struct History<'a> {
     /// Only versions below this raw version; none: from the newest.
     pub before: Option<u64>,
 }
+
+impl ArchivedExpectedVersion {
+    /// The expectation, copied out of its archive.
+    #[must_use]
+    pub const fn to_native(&self) -> ExpectedVersion {
+        match self {
+            Self::Raw(version) => ExpectedVersion::Raw(version.to_native()),
+            Self::Absent => ExpectedVersion::Absent,
+        }
+    }
+}

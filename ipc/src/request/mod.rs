@@ -9,8 +9,9 @@ pub mod run;
 pub mod txn;
 pub mod version;
 
+use rkyv::bytecheck::CheckBytes;
 use rkyv::with::AsBox;
-use rkyv::{Archive, Deserialize, Serialize};
+use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use kv::{
     CasValue, CasVersion, GetAt, History, Increment, Key, KeyValue, KeyValues, Keys, List, Prefix,
@@ -20,7 +21,23 @@ use run::{RunBegin, RunFailure, RunList, RunMetadata, RunName, RunTags};
 use txn::{Batch, TxnBegin};
 
 /// The durability a request asks for.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Archive,
+    Serialize,
+    Deserialize,
+    Portable,
+    CheckBytes,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+)]
+#[rkyv(as = Self)]
+#[bytecheck(crate = rkyv::bytecheck)]
+#[repr(u8)]
 pub enum DurabilityChoice {
     /// That of the open transaction, else of the session.
     #[default]
@@ -34,7 +51,23 @@ pub enum DurabilityChoice {
 }
 
 /// The run a request acts in.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Archive,
+    Serialize,
+    Deserialize,
+    Portable,
+    CheckBytes,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+)]
+#[rkyv(as = Self)]
+#[bytecheck(crate = rkyv::bytecheck)]
+#[repr(u8)]
 pub enum RunChoice {
     /// The default run of the session, as the hello resolved it.
     #[default]
@@ -166,4 +199,19 @@ pub enum Operation<'a> {
     TxnInfo,
     /// `batch`: answers `Batch`.
     Batch(#[rkyv(with = AsBox)] Batch<'a>),
+}
+
+impl ArchivedRequestHeader {
+    /// The header, copied out of its archive.
+    #[must_use]
+    pub const fn to_native(&self) -> RequestHeader {
+        RequestHeader {
+            txn_id: self.txn_id.to_native(),
+            client_sequence: self.client_sequence.to_native(),
+            deadline_us: self.deadline_us.to_native(),
+            client_sequence_lag: self.client_sequence_lag.to_native(),
+            durability: self.durability,
+            run: self.run,
+        }
+    }
 }

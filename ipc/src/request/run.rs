@@ -3,7 +3,8 @@
 //! Operations on one existing run (`run.end`, `run.get`, `run.add_tags`, ...) act on the run
 //! of the request header and name no other.
 
-use rkyv::{Archive, Deserialize, Serialize};
+use rkyv::bytecheck::CheckBytes;
+use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use crate::bytes::{Bytes, Text};
 
@@ -32,7 +33,12 @@ pub struct RunFailure<'a> {
 }
 
 /// A run status as asked for and answered.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Archive, Serialize, Deserialize, Portable, CheckBytes, Debug, Clone, Copy, PartialEq, Eq, Hash,
+)]
+#[rkyv(as = Self)]
+#[bytecheck(crate = rkyv::bytecheck)]
+#[repr(u8)]
 pub enum RunState {
     /// Accepts writes.
     Active,

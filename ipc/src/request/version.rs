@@ -12,3 +12,15 @@ pub enum TaggedVersion {
     /// The write counter of a state cell.
     Counter(u64),
 }
+
+impl ArchivedTaggedVersion {
+    /// The version, copied out of its archive.
+    #[must_use]
+    pub const fn to_native(&self) -> TaggedVersion {
+        match self {
+            Self::Txn(version) => TaggedVersion::Txn(version.to_native()),
+            Self::Sequence(version) => TaggedVersion::Sequence(version.to_native()),
+            Self::Counter(version) => TaggedVersion::Counter(version.to_native()),
+        }
+    }
+}

@@ -8,8 +8,9 @@ pub mod kv;
 pub mod run;
 pub mod system;
 
+use rkyv::bytecheck::CheckBytes;
 use rkyv::with::AsBox;
-use rkyv::{Archive, Deserialize, Serialize};
+use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use crate::bytes::Bytes;
 use crate::request::version::TaggedVersion;
@@ -18,7 +19,12 @@ use run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo};
 use system::{Capabilities, ErrorBody, Info};
 
 /// The level of durability a commit had reached when it was acknowledged.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Archive, Serialize, Deserialize, Portable, CheckBytes, Debug, Clone, Copy, PartialEq, Eq, Hash,
+)]
+#[rkyv(as = Self)]
+#[bytecheck(crate = rkyv::bytecheck)]
+#[repr(u8)]
 pub enum ReachedLevel {
     /// Nothing was committed: the write had no effect, or waits for the commit of its transaction.
     Nothing,
@@ -31,7 +37,12 @@ pub enum ReachedLevel {
 }
 
 /// The flavour of a version, beside its number.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Archive, Serialize, Deserialize, Portable, CheckBytes, Debug, Clone, Copy, PartialEq, Eq, Hash,
+)]
+#[rkyv(as = Self)]
+#[bytecheck(crate = rkyv::bytecheck)]
+#[repr(u8)]
 pub enum Flavour {
     /// A commit version.
     Txn,
@@ -141,4 +152,17 @@ pub enum Response<'a> {
     Info(#[rkyv(with = AsBox)] Info<'a>),
     /// What the server can do.
     Capabilities(#[rkyv(with = AsBox)] Capabilities<'a>),
+}
+
+impl ArchivedReceipt {
+    /// The receipt, copied out of its archive.
+    #[must_use]
+    pub const fn to_native(&self) -> Receipt {
+        Receipt {
+            version: self.version.to_native(),
+            commit_version: self.commit_version.to_native(),
+            flavour: self.flavour,
+            level: self.level,
+        }
+    }
 }

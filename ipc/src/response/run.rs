@@ -1,6 +1,7 @@
 //! Results of the `run.*` and `txn.*` operations.
 
-use rkyv::{Archive, Deserialize, Serialize};
+use rkyv::bytecheck::CheckBytes;
+use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use super::Receipt;
 use crate::bytes::Bytes;
@@ -44,7 +45,12 @@ pub struct TxnBegun {
 }
 
 /// How far a transaction got.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Archive, Serialize, Deserialize, Portable, CheckBytes, Debug, Clone, Copy, PartialEq, Eq, Hash,
+)]
+#[rkyv(as = Self)]
+#[bytecheck(crate = rkyv::bytecheck)]
+#[repr(u8)]
 pub enum TxnState {
     /// Accepts operations.
     Active,

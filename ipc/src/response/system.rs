@@ -1,12 +1,18 @@
 //! Errors, and the results of the `system.*` operations.
 
-use rkyv::{Archive, Deserialize, Serialize};
+use rkyv::bytecheck::CheckBytes;
+use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use crate::bytes::{Bytes, Text};
 use crate::request::version::TaggedVersion;
 
 /// What is known about a commit that failed.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Archive, Serialize, Deserialize, Portable, CheckBytes, Debug, Clone, Copy, PartialEq, Eq, Hash,
+)]
+#[rkyv(as = Self)]
+#[bytecheck(crate = rkyv::bytecheck)]
+#[repr(u8)]
 pub enum CommitOutcome {
     /// It certainly did not happen.
     NotCommitted,
@@ -15,7 +21,12 @@ pub enum CommitOutcome {
 }
 
 /// Whether asking again can help.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Archive, Serialize, Deserialize, Portable, CheckBytes, Debug, Clone, Copy, PartialEq, Eq, Hash,
+)]
+#[rkyv(as = Self)]
+#[bytecheck(crate = rkyv::bytecheck)]
+#[repr(u8)]
 pub enum RetryAdvice {
     /// No.
     No,
@@ -73,7 +84,12 @@ pub struct ErrorBody<'a> {
 }
 
 /// Whether the server takes writes, and if not, why.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Archive, Serialize, Deserialize, Portable, CheckBytes, Debug, Clone, Copy, PartialEq, Eq, Hash,
+)]
+#[rkyv(as = Self)]
+#[bytecheck(crate = rkyv::bytecheck)]
+#[repr(u8)]
 pub enum Health {
     /// Reads and writes.
     Ok,

@@ -105,3 +105,27 @@ fn a_misaligned_body_gives_a_typed_error_and_reads_after_one_copy() {
         assert!(access_request(&copied).is_ok());
     }
 }
+
+#[test]
+fn an_archive_whose_lists_share_bytes_is_refused_so_a_small_frame_cannot_grow_when_copied() {
+    let key = [b'k'; 64];
+    let keys = crate::request::kv::Keys {
+        keys: vec![key[..].into(); 2],
+    };
+    let request = Request {
+        header: crate::request::RequestHeader::default(),
+        operation: crate::request::Operation::KvGetMany(keys),
+    };
+    let mut buffer = FrameBuffer::new();
+    crate::codec::encode_request(&request, 1, &mut buffer).unwrap();
+    let entries = HEADER_LEN_BYTES + 2 * key.len();
+    let pointer = |index: usize| entries + 8 * index..entries + 8 * index + 4;
+    let read_pointer = |buffer: &FrameBuffer, index| {
+        i32::from_le_bytes(buffer[pointer(index)].try_into().unwrap())
+    };
+    assert_eq!(read_pointer(&buffer, 0), -128);
+    assert_eq!(read_pointer(&buffer, 1), -72);
+    buffer[pointer(1)].copy_from_slice(&(-136_i32).to_le_bytes());
+    let frame = parse_frame(&buffer).unwrap().unwrap();
+    assert_eq!(access_request(frame.body).err(), Some(WireError::Malformed));
+}

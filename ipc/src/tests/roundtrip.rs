@@ -10,8 +10,8 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use super::samples::{Material, requests, responses};
 use crate::codec::{FrameBuffer, access_request, access_response, encode_request, encode_response};
 use crate::frame::{FrameKind, parse_frame};
-use crate::request::Request;
-use crate::response::Response;
+use crate::request::{ArchivedOperation, Operation, Request};
+use crate::response::{ArchivedResponse, Response};
 
 fn material() -> impl Strategy<Value = Material> {
     (
@@ -61,6 +61,12 @@ fn every_request_is_read_back_as_it_was_written() {
                 prop_assert_eq!(frame.header.request_id, id as u64);
                 let archived = access_request(frame.body).unwrap();
                 prop_assert_eq!(archived.operation.kind(), request.operation.kind());
+                prop_assert_eq!(archived.header.to_native(), request.header);
+                if let (ArchivedOperation::KvCasVersion(archived), Operation::KvCasVersion(cas)) =
+                    (&archived.operation, &request.operation)
+                {
+                    prop_assert_eq!(archived.expected.to_native(), cas.expected);
+                }
                 prop_assert_eq!(&Request::from_archived(archived).unwrap(), request);
                 rest = &rest[frame.header.frame_len_bytes() as usize..];
             }
@@ -80,6 +86,16 @@ fn every_response_is_read_back_as_it_was_written() {
                 let frame = parse_frame(&buffer).unwrap().unwrap();
                 prop_assert_eq!(frame.header.kind, FrameKind::Response);
                 let archived = access_response(frame.body).unwrap();
+                if let (ArchivedResponse::Written(archived), Response::Written(receipt)) =
+                    (archived, &response)
+                {
+                    prop_assert_eq!(archived.to_native(), *receipt);
+                }
+                if let (ArchivedResponse::Version(archived), Response::Version(version)) =
+                    (archived, &response)
+                {
+                    prop_assert_eq!(archived.to_native(), *version);
+                }
                 prop_assert_eq!(
                     Response::from_archived(archived).unwrap(),
                     response,
