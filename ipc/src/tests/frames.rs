@@ -2,11 +2,14 @@
 
 use super::samples::{Material, requests};
 use crate::bytes::Bytes;
-use crate::codec::{EncodeError, FrameBuffer, encode_request, encode_response};
+use crate::codec::{EncodeError, FrameBuffer, access_request, encode_request, encode_response};
 use crate::frame::{
     BODY_LEN_BYTES_MAX, FRAME_LEN_BYTES_MAX, FrameError, FrameKind, GREETING_LEN_BYTES_MAX,
     HEADER_LEN_BYTES, Header, PROTOCOL_VERSION, parse_frame, parse_header,
 };
+use crate::request::kv::{CasVersion, ExpectedVersion};
+use crate::request::txn::{Batch, BatchOperation};
+use crate::request::{Operation, Request, RequestHeader};
 use crate::response::Response;
 
 fn header_bytes(kind: FrameKind) -> [u8; HEADER_LEN_BYTES] {
@@ -192,4 +195,30 @@ fn a_message_above_the_frame_limit_is_refused_and_leaves_the_buffer_as_it_was() 
         })
     );
     assert_eq!(buffer.to_vec(), before);
+}
+
+#[test]
+fn a_batch_of_the_largest_transaction_fits_a_frame() {
+    let (mutation_count, writeset_len_bytes) = (100_000, 64 << 20);
+    let record_overhead_bytes = 36;
+    let payload_len_bytes = writeset_len_bytes / mutation_count - record_overhead_bytes;
+    let key = b"sixteen byte key";
+    let value = vec![7_u8; payload_len_bytes - key.len()];
+    let operation = BatchOperation::CasVersion(CasVersion {
+        key: key[..].into(),
+        value: value.as_slice().into(),
+        expected: ExpectedVersion::Raw(1),
+    });
+    let batch = Batch {
+        operations: vec![operation; mutation_count],
+        ..Batch::default()
+    };
+    let request = Request {
+        header: RequestHeader::default(),
+        operation: Operation::Batch(batch),
+    };
+    let mut buffer = FrameBuffer::new();
+    encode_request(&request, 1, &mut buffer).unwrap();
+    let frame = parse_frame(&buffer).unwrap().unwrap();
+    assert!(access_request(frame.body).is_ok());
 }

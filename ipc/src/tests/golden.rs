@@ -113,7 +113,7 @@ fn archives_have_the_sizes_their_comments_state() {
     assert_eq!(size_of::<ArchivedResponse<'static>>(), 32);
     assert_eq!(
         size_of::<crate::request::txn::ArchivedBatchOperation<'static>>(),
-        20
+        40
     );
 }
 
