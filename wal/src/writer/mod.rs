@@ -1,0 +1,602 @@
+//! The log writer: a state machine that turns queued records into durable batches.
+//!
+//! It owns no thread, no clock and no randomness: [`Writer::turn`] does one step (a batch, a sync,
+//! a mark) and says when it wants the next. Exactly one batch is in flight; the next one fills in
+//! the queue meanwhile, and is built when the previous sync has returned, so its mark states what
+//! is durable at that moment. While batch n+1 flies, the sink is told about batch n.
+//!
+//! The first error of a write, a sync or a rotation poisons the log: every token not yet reached
+//! fails, nothing more is written, nothing is retried.
+
+mod batch;
+mod segment;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::codec::StorageCodec;
+use crate::config::{ConfigError, LogConfig};
+use crate::disk::Disk;
+use crate::faults::{self, Mutant, Point};
+use crate::format::mark::MarkKind;
+use crate::handle::{Entry, LogHandle, Shared, StartPosition};
+use crate::limits::MARK_RETRY_DELAY_US;
+use crate::lsn::Lsn;
+use crate::recover::Settled;
+use crate::sink::{LogStatus, Need, PoisonCause, Sink, Stage};
+use crate::spares::Spares;
+use batch::Batch;
+use segment::{ActiveSegment, AdoptedSpare};
+
+/// What one turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Something was done; take the next turn at once.
+    Worked,
+    /// Nothing to do until something is appended or asked for, or until the time given, in
+    /// microseconds of the clock that `turn` is given.
+    Idle {
+        /// When to turn again at the latest.
+        wake_at_us: Option<u64>,
+    },
+    /// Everything is written and synced, and the log is closed.
+    Closed,
+    /// The log has failed for good.
+    Poisoned,
+}
+
+/// What [`start`] leaves to be opened on the thread that will write.
+pub struct WriterSeed<T> {
+    shared: Arc<Shared<T>>,
+    settled: Settled,
+}
+
+/// Starts a log where recovery settled it. The handle can be given out at once; reservations are
+/// admitted when the writer is open.
+///
+/// # Errors
+/// When a setting is outside its constraint.
+pub fn start<T>(
+    config: LogConfig,
+    codec: Arc<dyn StorageCodec>,
+    settled: &Settled,
+) -> Result<(LogHandle<T>, WriterSeed<T>), ConfigError> {
+    config.validate()?;
+    let spares = Spares::new(&config, settled.database_uuid, settled.active_segment);
+    let position = StartPosition {
+        end_lsn: settled.end_lsn,
+        last_txn_id: settled.last_txn_id,
+        version_floor: settled.version_floor,
+    };
+    let shared = Arc::new(Shared::new(config, codec, Arc::new(spares), position));
+    let handle = LogHandle {
+        shared: Arc::clone(&shared),
+    };
+    Ok((
+        handle,
+        WriterSeed {
+            shared,
+            settled: *settled,
+        },
+    ))
+}
+
+impl<T> WriterSeed<T> {
+    /// A handle on the log it will write.
+    #[must_use]
+    pub fn handle(&self) -> LogHandle<T> {
+        LogHandle {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Opens the active segment on `disk`, which the calling thread keeps.
+    ///
+    /// # Errors
+    /// When the active segment cannot be opened.
+    pub fn open<S: Sink<T>>(self, mut disk: Box<dyn Disk>, sink: S) -> io::Result<Writer<T, S>>
+    where
+        T: Send + 'static,
+    {
+        let Self { shared, settled } = self;
+        let active = ActiveSegment::open(&mut *disk, &shared.config, &settled)?;
+        // Weak: the spares live in what the hook would keep alive.
+        let poked = Arc::downgrade(&shared);
+        shared.spares.on_ready(move || {
+            if let Some(shared) = poked.upgrade() {
+                shared.poke_writer();
+            }
+        });
+        let writer = Writer {
+            backlog: VecDeque::with_capacity(
+                usize::try_from(shared.config.queue_count_max).unwrap_or(usize::MAX),
+            ),
+            batch: Batch::new(&shared.config, settled.database_uuid),
+            news: News::default(),
+            active,
+            spare: None,
+            end_lsn: settled.end_lsn,
+            durable_lsn: settled.end_lsn,
+            durable_lsn_before: settled.end_lsn,
+            unsynced: Unsynced::default(),
+            floor_stated: settled.version_floor,
+            floor_told: settled.version_floor,
+            last_write_us: None,
+            tail_is_open: false,
+            mark_retry_at_us: 0,
+            close_is_written: false,
+            asks: Asks::default(),
+            state: State::Open,
+            shared,
+            disk,
+            sink,
+        };
+        writer.publish_room();
+        Ok(writer)
+    }
+}
+
+/// Writes batches; see the module.
+pub struct Writer<T, S> {
+    shared: Arc<Shared<T>>,
+    disk: Box<dyn Disk>,
+    sink: S,
+    /// Records taken from the queue and not yet in a batch.
+    backlog: VecDeque<Entry<T>>,
+    batch: Batch<T>,
+    news: News<T>,
+    active: ActiveSegment,
+    spare: Option<AdoptedSpare>,
+    /// End of the last record, or mark, written.
+    end_lsn: Lsn,
+    durable_lsn: Lsn,
+    /// `durable_lsn` when the previous batch was submitted; only a planted mistake uses it.
+    durable_lsn_before: Lsn,
+    unsynced: Unsynced,
+    /// The floor in the last mark written, and the one the sink was told.
+    floor_stated: u64,
+    floor_told: u64,
+    last_write_us: Option<u64>,
+    /// The last batch holds records and no mark behind it covers them.
+    tail_is_open: bool,
+    /// A mark found no room; not before this time again.
+    mark_retry_at_us: u64,
+    close_is_written: bool,
+    asks: Asks,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Closed,
+    Poisoned,
+}
+
+/// What was written and not synced.
+#[derive(Debug, Clone, Copy, Default)]
+struct Unsynced {
+    record_count: u64,
+    buffered_count: u64,
+    len_bytes: u64,
+    since_us: u64,
+}
+
+/// What committers want beside their records, as of the last look at the queue.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asks {
+    flush_target_count: u64,
+    is_closing: bool,
+    close_version: Option<u64>,
+}
+
+/// What the sink has not been told yet.
+struct News<T> {
+    reached: Vec<(T, Lsn)>,
+    durable_lsn: Option<Lsn>,
+    version_floor: Option<u64>,
+    rotated: Option<u64>,
+}
+
+impl<T> Default for News<T> {
+    fn default() -> Self {
+        Self {
+            reached: Vec::new(),
+            durable_lsn: None,
+            version_floor: None,
+            rotated: None,
+        }
+    }
+}
+
+/// The step a turn takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Batch,
+    Sync,
+    Mark(MarkKind),
+    Finish,
+    Wait { wake_at_us: Option<u64> },
+}
+
+/// An error that ends the log.
+#[derive(Debug)]
+struct Failure {
+    stage: Stage,
+    source: io::Error,
+}
+
+impl Failure {
+    fn at(stage: Stage) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { stage, source }
+    }
+}
+
+impl<T, S: Sink<T>> Writer<T, S> {
+    /// Does one step. `now_us` is a time that never decreases, microseconds; it decides only when
+    /// Buffered records are synced and when an idle log gets its mark.
+    pub fn turn(&mut self, now_us: u64) -> Turn {
+        match self.state {
+            State::Open => {}
+            State::Closed => return Turn::Closed,
+            State::Poisoned => return Turn::Poisoned,
+        }
+        self.adopt_spare();
+        self.take_queued();
+        let step = self.choose(now_us);
+        let done = match step {
+            Step::Batch => self.write_batch(now_us),
+            Step::Sync => self.sync_active(),
+            Step::Mark(kind) => self.write_mark(kind, now_us),
+            Step::Finish => {
+                self.tell();
+                self.finish();
+                return Turn::Closed;
+            }
+            Step::Wait { wake_at_us } => {
+                return if self.tell() {
+                    Turn::Worked
+                } else {
+                    Turn::Idle { wake_at_us }
+                };
+            }
+        };
+        match done {
+            Ok(()) => Turn::Worked,
+            Err(failure) => {
+                self.poison(failure);
+                Turn::Poisoned
+            }
+        }
+    }
+
+    /// A handle on the log it writes.
+    #[must_use]
+    pub fn handle(&self) -> LogHandle<T> {
+        LogHandle {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// The owner's side, for tests and drivers.
+    pub fn sink(&mut self) -> &mut S {
+        &mut self.sink
+    }
+
+    /// Sleeps until there may be work, at most until `wake_at_us` when it is `now_us` now.
+    pub(crate) fn wait(&self, now_us: u64, wake_at_us: Option<u64>) {
+        self.shared
+            .wait_for_work(wake_at_us.map(|at| at.saturating_sub(now_us)));
+    }
+
+    fn take_queued(&mut self) {
+        let mut queue = self.shared.queue.lock();
+        if self.backlog.is_empty() {
+            std::mem::swap(&mut queue.entries, &mut self.backlog);
+        }
+        self.asks = Asks {
+            flush_target_count: queue.flush_target_count,
+            is_closing: matches!(queue.status, LogStatus::Closed),
+            close_version: queue.close_version,
+        };
+    }
+
+    /// Decides the next step; changes nothing.
+    fn choose(&self, now_us: u64) -> Step {
+        if self.sync_is_due(now_us) {
+            return Step::Sync;
+        }
+        if !self.backlog.is_empty() {
+            return Step::Batch;
+        }
+        if self.asks.is_closing {
+            return match (self.unsynced.record_count, self.asks.close_version) {
+                (1.., _) => Step::Sync,
+                (0, Some(_)) if !self.close_is_written => Step::Mark(MarkKind::Close),
+                (0, _) => Step::Finish,
+            };
+        }
+        let mark_at_us = self.mark_at_us();
+        match mark_at_us {
+            Some(at_us) if at_us <= now_us => Step::Mark(MarkKind::Batch),
+            _ => {
+                let sync_at_us = (self.unsynced.record_count != 0)
+                    .then(|| self.unsynced.since_us + self.shared.config.buffered_sync_interval_us);
+                let wake_at_us = mark_at_us.into_iter().chain(sync_at_us).min();
+                Step::Wait { wake_at_us }
+            }
+        }
+    }
+
+    /// When a batch without records is to be written, if at all: at once for a floor that waits,
+    /// after a while of idling behind a synced batch.
+    fn mark_at_us(&self) -> Option<u64> {
+        let block = self.batch.log_block_len_bytes();
+        let fits_active = block <= self.active.room_len_bytes(block);
+        let floor_waits = self.floor_stated < self.shared.floor_wanted.load(Ordering::SeqCst);
+        if floor_waits && (fits_active || self.spare.is_some()) {
+            return Some(self.mark_retry_at_us);
+        }
+        self.last_write_us
+            .filter(|_| self.tail_is_open && self.unsynced.record_count == 0 && fits_active)
+            .map(|last_us| last_us + self.shared.config.idle_mark_delay_us)
+            .map(|at_us| at_us.max(self.mark_retry_at_us))
+    }
+
+    fn sync_is_due(&self, now_us: u64) -> bool {
+        let config = &self.shared.config;
+        let Unsynced {
+            record_count,
+            len_bytes,
+            since_us,
+            ..
+        } = self.unsynced;
+        if record_count == 0 {
+            return false;
+        }
+        let written_count = self.shared.written_count.load(Ordering::Relaxed);
+        let synced_count = self.shared.synced_count.load(Ordering::Relaxed);
+        let flush_target_count = self.asks.flush_target_count;
+        let flush_is_due = synced_count < flush_target_count && flush_target_count <= written_count;
+        flush_is_due
+            || u64::from(config.buffered_sync_count) <= record_count
+            || u64::from(config.buffered_sync_len_bytes) <= len_bytes
+            || since_us + config.buffered_sync_interval_us <= now_us
+    }
+
+    /// Writes the next batch of records, and syncs it if one of them asks for that.
+    fn write_batch(&mut self, now_us: u64) -> Result<(), Failure> {
+        let Some(front) = self.backlog.front() else {
+            return Ok(());
+        };
+        let block = self.batch.log_block_len_bytes();
+        if self.active.room_len_bytes(block) < front.cost_bytes {
+            self.rotate()?;
+        }
+        let room_len_bytes = self.active.room_len_bytes(block);
+        self.batch
+            .fill(&mut self.backlog, room_len_bytes, &*self.shared.codec)?;
+        self.submit_batch(MarkKind::Batch, now_us)
+    }
+
+    /// Writes a batch without records, which states how far the log is durable.
+    fn write_mark(&mut self, kind: MarkKind, now_us: u64) -> Result<(), Failure> {
+        let block = self.batch.log_block_len_bytes();
+        self.batch.clear();
+        if kind == MarkKind::Close {
+            // A block of every segment is kept for this mark.
+            self.close_is_written = true;
+            return self.submit_batch(kind, now_us);
+        }
+        if self.active.room_len_bytes(block) < block {
+            self.rotate()?;
+        }
+        // The mark needs room like a record, or it would eat what was promised to one.
+        if self.shared.room.try_take(block).is_err() {
+            self.mark_retry_at_us = now_us + MARK_RETRY_DELAY_US;
+            return Ok(());
+        }
+        self.batch.cost_of_mark(block);
+        self.submit_batch(kind, now_us)
+    }
+
+    /// Fills the mark, gives the batch to the kernel, tells the sink about the one before it while
+    /// it flies, and takes note of what it reached.
+    fn submit_batch(&mut self, kind: MarkKind, now_us: u64) -> Result<(), Failure> {
+        let mark = self.next_mark(kind);
+        self.durable_lsn_before = self.durable_lsn;
+        let is_empty = self.batch.record_count() == 0;
+        let wants_sync = is_empty
+            || (self.batch.needs_sync() && !self.shared.config.planted.is(Mutant::AckBeforeSync));
+        let buf = self.batch.seal(&mark);
+        let len_bytes = buf.len() as u64;
+        let sync = self
+            .active
+            .sync_form(wants_sync, self.unsynced.record_count != 0);
+        faults::pass(Point::BeforeWalWrite);
+        let flight = self.active.submit(&mut *self.disk, buf, sync);
+        self.tell();
+        let (buf, result) = self.active.reap(&mut *self.disk, flight, &self.shared);
+        self.batch.take_back(buf);
+        result?;
+        self.batch_written(&mark, len_bytes, now_us);
+        if wants_sync {
+            self.synced();
+            faults::pass(Point::AfterFsync);
+        }
+        self.shared.announce_progress();
+        Ok(())
+    }
+
+    fn next_mark(&self, kind: MarkKind) -> crate::format::mark::Mark {
+        let planted = self.shared.config.planted;
+        let version_floor = match (kind, self.asks.close_version) {
+            (MarkKind::Close, Some(version_highest)) => version_highest,
+            _ => self.shared.floor_wanted.load(Ordering::SeqCst),
+        };
+        crate::format::mark::Mark {
+            kind,
+            log_block_len_bytes: u16::try_from(self.shared.config.log_block_len_bytes)
+                .expect("a valid log block fits 16 bits"),
+            batch_len_bytes: self.batch.len_bytes(),
+            own_lsn: self.active.next_lsn(),
+            durable_lsn: if planted.is(Mutant::MarkFilledWhenBuilt) {
+                self.durable_lsn_before
+            } else {
+                self.durable_lsn
+            },
+            version_floor,
+        }
+    }
+
+    /// The kernel has the batch: positions and room move, tokens that need no sync are news.
+    fn batch_written(&mut self, mark: &crate::format::mark::Mark, len_bytes: u64, now_us: u64) {
+        let record_count = self.batch.record_count();
+        let is_reused = self.shared.config.planted.is(Mutant::LsnReused)
+            && self.shared.counters.read().batch_count % 3 == 2;
+        if !is_reused {
+            self.active.advance(len_bytes);
+        }
+        self.end_lsn = Lsn::new(mark.own_lsn.segment(), self.batch.end_offset(mark));
+        self.floor_stated = self.floor_stated.max(mark.version_floor);
+        self.tail_is_open = record_count != 0;
+        self.last_write_us = Some(now_us);
+        if self.unsynced.record_count == 0 {
+            self.unsynced.since_us = now_us;
+        }
+        self.unsynced.record_count += record_count;
+        self.unsynced.buffered_count += self.batch.buffered_count();
+        self.unsynced.len_bytes += len_bytes;
+        let shared = &self.shared;
+        shared.counters.batch_written(record_count, len_bytes);
+        shared
+            .written_lsn
+            .store(self.end_lsn.to_u64(), Ordering::Release);
+        shared
+            .written_count
+            .fetch_add(record_count, Ordering::SeqCst);
+        // First less is available, then the costs come back: see `room`.
+        self.publish_room();
+        let (count, cost_bytes) = self.batch.costs();
+        self.shared.room.give_back(count, cost_bytes);
+        self.batch.land(mark.own_lsn, &mut self.news.reached);
+        self.batch.recycle(&self.shared.pool);
+    }
+
+    /// A sync that covers everything written has returned success.
+    fn synced(&mut self) {
+        self.durable_lsn = self.end_lsn;
+        let shared = &self.shared;
+        shared.counters.synced();
+        shared
+            .durable_lsn
+            .store(self.durable_lsn.to_u64(), Ordering::Release);
+        // What was counted before the sync, not "all": later appends stay pending.
+        shared
+            .synced_count
+            .fetch_add(self.unsynced.record_count, Ordering::SeqCst);
+        shared
+            .buffered_pending_count
+            .fetch_sub(self.unsynced.buffered_count, Ordering::SeqCst);
+        self.unsynced = Unsynced::default();
+        self.news.durable_lsn = Some(self.durable_lsn);
+        if self.floor_told < self.floor_stated {
+            self.floor_told = self.floor_stated;
+            self.news.version_floor = Some(self.floor_stated);
+        }
+    }
+
+    /// Syncs what was written without a sync.
+    fn sync_active(&mut self) -> Result<(), Failure> {
+        let flight = self.active.submit_sync(&mut *self.disk);
+        self.tell();
+        self.active
+            .reap_sync(&mut *self.disk, flight, self.shared.config.planted)?;
+        self.synced();
+        self.shared.announce_progress();
+        Ok(())
+    }
+
+    /// Tells the sink what happened since it was last told. True when there was something.
+    fn tell(&mut self) -> bool {
+        let mut told = false;
+        for (token, end_lsn) in self.news.reached.drain(..) {
+            self.sink.reached(token, end_lsn);
+            told = true;
+        }
+        if let Some(durable_lsn) = self.news.durable_lsn.take() {
+            self.sink.durable(durable_lsn);
+            told = true;
+        }
+        if let Some(version_floor) = self.news.version_floor.take() {
+            self.sink.floor_durable(version_floor);
+            told = true;
+        }
+        if let Some(segment) = self.news.rotated.take() {
+            self.sink.rotated(segment);
+            told = true;
+        }
+        if self.shared.room.take_refused() {
+            self.sink.space_freed();
+            self.shared.announce_progress();
+            told = true;
+        }
+        if told {
+            self.sink.batch_end();
+        }
+        told
+    }
+
+    fn publish_room(&self) {
+        let block = self.batch.log_block_len_bytes();
+        let active = self.active.room_len_bytes(block);
+        let spare = self.spare.as_ref().map_or(0, |spare| {
+            self.shared.spares.capacity_of(spare.spare.len_bytes)
+        });
+        self.shared.room.set_available(active.max(spare));
+    }
+
+    fn finish(&mut self) {
+        self.active.close(&mut *self.disk);
+        if let Some(spare) = self.spare.take() {
+            spare.remove(&mut *self.disk);
+        }
+        self.state = State::Closed;
+        self.shared.announce_end();
+    }
+
+    /// Ends the log: what was reached is still told, everything else fails.
+    fn poison(&mut self, failure: Failure) {
+        self.tell();
+        let at = self.active.next_lsn();
+        let source = Arc::new(failure.source);
+        let cause = PoisonCause {
+            stage: failure.stage,
+            at,
+            source,
+        };
+        self.state = State::Poisoned;
+        let queued = {
+            let mut queue = self.shared.queue.lock();
+            queue.status = LogStatus::Poisoned(cause.clone());
+            std::mem::take(&mut queue.entries)
+        };
+        tracing::error!(stage = %cause.stage, at = %cause.at, error = %cause.source, "log poisoned");
+        self.sink.poisoned(&cause);
+        for token in self.batch.fail() {
+            self.sink.failed(token);
+        }
+        for entry in self.backlog.drain(..).chain(queued) {
+            self.sink.failed(entry.token);
+        }
+        self.sink.batch_end();
+        self.shared.announce_end();
+    }
+}
+
+/// True when a record that needs `need` must be synced with its batch.
+fn is_strict(need: Need) -> bool {
+    need == Need::Synced
+}
