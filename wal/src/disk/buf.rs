@@ -11,6 +11,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
+use std::num::NonZero;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::slice;
@@ -20,6 +21,9 @@ use std::slice;
 pub const ALIGN_BYTES: usize = 4096;
 
 const _: () = assert!(ALIGN_BYTES.is_power_of_two());
+
+/// Where an empty buffer points: aligned as well.
+const DANGLING_ADDRESS: NonZero<usize> = NonZero::new(ALIGN_BYTES).expect("not zero");
 
 /// A growable byte buffer whose first byte is 4 KiB-aligned.
 pub struct AlignedBuf {
@@ -38,7 +42,7 @@ impl AlignedBuf {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            ptr: NonNull::dangling(),
+            ptr: NonNull::without_provenance(DANGLING_ADDRESS),
             capacity: 0,
             len: 0,
         }

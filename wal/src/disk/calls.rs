@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{
     AtFlags, Dir, FallocateFlags, OFlags, fallocate, fdatasync, fstat, fsync, ftruncate, renameat,
@@ -25,7 +26,7 @@ use super::{AlignedBuf, FileId, Op, OpenMode, Output, WriteSync};
 #[derive(Debug)]
 pub(super) struct Files {
     root: RealRoot,
-    open: BTreeMap<FileId, OwnedFd>,
+    open: BTreeMap<FileId, Rc<OwnedFd>>,
     next_id: u32,
 }
 
@@ -47,7 +48,7 @@ impl Files {
                 buf,
                 sync,
             } => {
-                let result = self.write(file, offset, &buf, sync);
+                let result = self.fd(file).and_then(|fd| write(fd, offset, &buf, sync));
                 (result.map_err(io::Error::from), Some(buf))
             }
             Op::Read {
@@ -63,15 +64,19 @@ impl Files {
         }
     }
 
-    /// The descriptor of an open file.
-    pub(super) fn fd(&self, file: FileId) -> Result<BorrowedFd<'_>, Errno> {
-        self.open.get(&file).map(AsFd::as_fd).ok_or(Errno::BADF)
+    /// The descriptor of an open file, to keep while an operation is in flight.
+    pub(super) fn share(&self, file: FileId) -> Result<Rc<OwnedFd>, Errno> {
+        self.open.get(&file).cloned().ok_or(Errno::BADF)
     }
 
     /// A descriptor of a directory that can be synced.
     pub(super) fn open_directory(&self, path: &str) -> Result<OwnedFd, Errno> {
         self.root
             .open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    fn fd(&self, file: FileId) -> Result<BorrowedFd<'_>, Errno> {
+        self.open.get(&file).map(AsFd::as_fd).ok_or(Errno::BADF)
     }
 
     fn perform_plain(&mut self, op: Op) -> Result<Output, Errno> {
@@ -125,30 +130,8 @@ impl Files {
         };
         let file = FileId(self.next_id);
         self.next_id = self.next_id.checked_add(1).ok_or(Errno::MFILE)?;
-        self.open.insert(file, fd);
+        self.open.insert(file, Rc::new(fd));
         Ok(file)
-    }
-
-    fn write(
-        &self,
-        file: FileId,
-        offset: u64,
-        bytes: &[u8],
-        sync: WriteSync,
-    ) -> Result<Output, Errno> {
-        let fd = self.fd(file)?;
-        let slices = [IoSlice::new(bytes)];
-        let count = match sync {
-            WriteSync::None => retry(|| pwritev(fd, &slices, offset))?,
-            WriteSync::LinkedSync => write_then_sync(fd, &slices, offset)?,
-            // One call is both, so its error may be the sync's and is not retried.
-            WriteSync::Data => match pwritev2(fd, &slices, offset, ReadWriteFlags::DSYNC) {
-                // A file system without RWF_DSYNC has written nothing yet.
-                Err(Errno::OPNOTSUPP) => write_then_sync(fd, &slices, offset)?,
-                written => written?,
-            },
-        };
-        Ok(Output::Written { count })
     }
 
     fn read(
@@ -179,6 +162,28 @@ impl Files {
         }
         Ok(names)
     }
+}
+
+/// Writes bytes, and syncs as asked.
+pub(super) fn write(
+    fd: impl AsFd,
+    offset: u64,
+    bytes: &[u8],
+    sync: WriteSync,
+) -> Result<Output, Errno> {
+    let fd = fd.as_fd();
+    let slices = [IoSlice::new(bytes)];
+    let count = match sync {
+        WriteSync::None => retry(|| pwritev(fd, &slices, offset))?,
+        WriteSync::LinkedSync => write_then_sync(fd, &slices, offset)?,
+        // One call is both, so its error may be the sync's and is not retried.
+        WriteSync::Data => match pwritev2(fd, &slices, offset, ReadWriteFlags::DSYNC) {
+            // A file system without RWF_DSYNC has written nothing yet.
+            Err(Errno::OPNOTSUPP) => write_then_sync(fd, &slices, offset)?,
+            written => written?,
+        },
+    };
+    Ok(Output::Written { count })
 }
 
 /// A write, and when it was whole a sync of everything written to the file before.

@@ -20,17 +20,28 @@ use std::io;
 
 mod buf;
 mod calls;
+#[cfg(test)]
+mod conformance;
+mod io_uring;
+mod open;
+mod ring;
 mod root;
+mod schedule;
 mod simulated;
 mod thread;
+mod tokio_uring;
 
 pub use buf::{ALIGN_BYTES, AlignedBuf};
+pub use io_uring::IoUringDisk;
+pub use open::{DiskPreference, RealDisk, RingRefusal};
 pub use root::{DirectoryLock, FileSystem, LockError, RealRoot, RootError};
+pub use schedule::short_slice;
 pub use simulated::{
     CrashMode, Fault, FaultRule, Fired, Lie, Moment, OpKind, SimDisk, SimOptions, SimRng, SimWorld,
     UnsyncedWrite, WriteFate, is_simulated_crash,
 };
 pub use thread::ThreadDisk;
+pub use tokio_uring::TokioUringDisk;
 
 /// Opens disks over one directory, each on the thread that will use it.
 pub trait OpenDisk: Send + Sync {
@@ -253,6 +264,15 @@ pub enum Op {
         /// The directory.
         path: String,
     },
+}
+
+/// Whether a path names something beneath the directory: components that are names, separated by
+/// single slashes. The empty path, which is the directory itself, does.
+fn is_beneath(path: &str) -> bool {
+    path.is_empty()
+        || !path
+            .split('/')
+            .any(|component| matches!(component, "" | "." | ".."))
 }
 
 /// A finished operation.

@@ -16,6 +16,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::is_beneath;
+
 /// Mode of directories: the owner only.
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 
@@ -237,6 +239,9 @@ impl RealRoot {
 
     /// Opens `path` beneath the root, never through a link; the empty path is the root.
     pub(super) fn open_beneath(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        if !is_beneath(path) {
+            return Err(Errno::INVAL);
+        }
         let path = if path.is_empty() { "." } else { path };
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = if flags.contains(OFlags::CREATE) {
@@ -254,10 +259,10 @@ impl RealRoot {
 
     /// The directory that holds `path`, and the name of `path` in it.
     pub(super) fn parent_of<'a>(&self, path: &'a str) -> Result<(OwnedFd, &'a str), Errno> {
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        if matches!(name, "" | "." | "..") {
+        if path.is_empty() || !is_beneath(path) {
             return Err(Errno::INVAL);
         }
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         Ok((
             self.open_beneath(parent, OFlags::PATH | OFlags::DIRECTORY)?,
             name,
@@ -277,10 +282,9 @@ impl RealRoot {
         let mut parent: Option<OwnedFd> = None;
         for component in parents.split('/').filter(|component| !component.is_empty()) {
             let from = parent.as_ref().map_or_else(|| self.fd(), AsFd::as_fd);
-            parent = Some(openat(from, checked(component)?, step, Mode::empty())?);
+            parent = Some(openat(from, component, step, Mode::empty())?);
         }
         let from = parent.as_ref().map_or_else(|| self.fd(), AsFd::as_fd);
-        let name = if path == "." { path } else { checked(name)? };
         retry(|| openat(from, name, flags, mode))
     }
 }
@@ -340,14 +344,6 @@ fn io_error(path: &Path, step: &'static str, errno: Errno) -> RootError {
         path: path.to_owned(),
         step,
         source: errno.into(),
-    }
-}
-
-fn checked(component: &str) -> Result<&str, Errno> {
-    if matches!(component, "" | "." | "..") {
-        Err(Errno::XDEV)
-    } else {
-        Ok(component)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::super::is_beneath;
 use super::CrashMode;
 
 /// Identifies a file's content whatever its names.
@@ -75,7 +76,9 @@ impl Namespace {
         if let Some(node) = self.live.get(path) {
             return Ok(*node);
         }
-        check_name(path)?;
+        if !is_beneath(path) {
+            return Err(Errno::INVAL);
+        }
         match self.find(parent(path)) {
             Ok(Node::File(_)) => Err(Errno::NOTDIR),
             Ok(Node::Directory) | Err(_) => Err(Errno::NOENT),
@@ -103,11 +106,12 @@ impl Namespace {
     }
 
     pub(super) fn rename(&mut self, from: &str, to: &str) -> Result<(), Errno> {
-        check_name(to)?;
         let node = Node::File(self.find_file(from)?);
-        self.require_directory(parent(to))?;
-        if self.live.get(to) == Some(&Node::Directory) {
-            return Err(Errno::ISDIR);
+        match self.find(to) {
+            Ok(Node::Directory) => return Err(Errno::ISDIR),
+            Ok(Node::File(_)) => {}
+            Err(Errno::NOENT) => self.require_directory(parent(to))?,
+            Err(errno) => return Err(errno),
         }
         if from != to {
             self.record(Change::Rename {
@@ -120,7 +124,6 @@ impl Namespace {
     }
 
     pub(super) fn remove(&mut self, path: &str) -> Result<(), Errno> {
-        check_name(path)?;
         let node = Node::File(self.find_file(path)?);
         self.record(Change::Remove {
             path: path.into(),
@@ -300,14 +303,6 @@ impl Change {
 /// The directory that holds `path`.
 fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
-}
-
-/// Refuses what the real disks refuse: a last component that names no entry.
-fn check_name(path: &str) -> Result<(), Errno> {
-    match path.rsplit('/').next() {
-        None | Some("" | "." | "..") => Err(Errno::INVAL),
-        Some(_) => Ok(()),
-    }
 }
 
 /// Drops names whose directory was lost.
