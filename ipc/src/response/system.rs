@@ -3,7 +3,7 @@
 use rkyv::bytecheck::CheckBytes;
 use rkyv::{Archive, Deserialize, Portable, Serialize};
 
-use crate::bytes::{Bytes, Text};
+use crate::bytes::Text;
 use crate::request::version::TaggedVersion;
 
 /// What is known about a commit that failed.
@@ -38,23 +38,21 @@ pub enum RetryAdvice {
     Later,
     /// Yes, after the database was reopened.
     AfterReopen,
+    /// Yes, if the outcome says that nothing was committed.
+    IfNotCommitted,
 }
 
 /// A detail of an error, typed.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 pub enum DetailValue<'a> {
-    /// A yes or a no.
-    Bool(bool),
-    /// A signed number.
-    Int(i64),
-    /// An unsigned number.
-    Unsigned(u64),
     /// Text.
     Text(Text<'a>),
-    /// Bytes: a key, a value.
-    Bytes(Bytes<'a>),
+    /// A number.
+    Number(u64),
     /// A version with its flavour.
     Version(TaggedVersion),
+    /// A yes or a no.
+    Flag(bool),
 }
 
 /// A detail of an error, named.
@@ -69,10 +67,10 @@ pub struct Detail<'a> {
 /// An error as it crosses the wire.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 pub struct ErrorBody<'a> {
-    /// The stable number of the class; numbers this build does not know are kept.
-    pub class: u16,
-    /// Name of the sub-code; none if the class says all.
-    pub sub: Option<Text<'a>>,
+    /// The stable number of the class.
+    pub class: u8,
+    /// The stable number of the sub-code; 0 if the class says all.
+    pub sub: u16,
     /// What is known about the commit, if the request could commit.
     pub outcome: Option<CommitOutcome>,
     /// Whether asking again can help.

@@ -452,7 +452,7 @@ fn error_body(m: &Material) -> ErrorBody<'static> {
     };
     ErrorBody {
         class: 7,
-        sub: m.flag().then(|| m.text(0)),
+        sub: 700,
         outcome: [
             None,
             Some(CommitOutcome::NotCommitted),
@@ -464,15 +464,14 @@ fn error_body(m: &Material) -> ErrorBody<'static> {
             RetryAdvice::AfterReread,
             RetryAdvice::Later,
             RetryAdvice::AfterReopen,
-        ][usize::from(m.choice % 5)],
+            RetryAdvice::IfNotCommitted,
+        ][usize::from(m.choice % 6)],
         message: m.text(1),
         details: vec![
-            detail(DetailValue::Bool(m.flag())),
-            detail(DetailValue::Int(m.numbers[0].cast_signed())),
-            detail(DetailValue::Unsigned(m.numbers[0])),
             detail(DetailValue::Text(m.text(1))),
-            detail(DetailValue::Bytes(m.bytes(0))),
+            detail(DetailValue::Number(m.numbers[0])),
             detail(DetailValue::Version(m.version())),
+            detail(DetailValue::Flag(m.flag())),
         ],
     }
 }
