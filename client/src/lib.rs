@@ -1,1 +1,3 @@
 //! The Rust client library of in-mem.
+
+pub mod check;
