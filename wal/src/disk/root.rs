@@ -18,6 +18,9 @@ use rustix::io::Errno;
 
 use super::is_beneath;
 
+#[cfg(test)]
+mod tests;
+
 /// Mode of directories: the owner only.
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 
