@@ -62,6 +62,7 @@ const SUBSCRIPTION_ID_OFFSET: usize = REQUEST_ID_OFFSET + size_of::<u64>();
 
 const _: () = assert!(HEADER_LEN_BYTES == HEADER_LEN as usize);
 const _: () = assert!(BODY_LEN_BYTES_MAX.is_multiple_of(FRAME_ALIGN_BYTES));
+const _: () = assert!(FRAME_LEN_BYTES_MAX as usize == in_mem_model::limits::FRAME_LEN_BYTES_MAX);
 const _: () = assert!(PROTOCOL_VERSION_MIN <= PROTOCOL_VERSION);
 
 /// What a frame carries.

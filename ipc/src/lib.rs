@@ -13,6 +13,7 @@
 pub mod bytes;
 pub mod close;
 pub mod codec;
+pub mod convert;
 pub mod fields;
 pub mod frame;
 pub mod hello;

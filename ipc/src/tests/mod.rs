@@ -1,5 +1,6 @@
 //! Tests of the wire: pinned bytes, round trips, truncation, corruption, limits, alignment.
 
+mod convert;
 mod corruption;
 mod frames;
 mod golden;
