@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::clock::Clock;
-use crate::disk::{DiskKind, OpenDisk};
+use crate::disk::{DiskKind, OpenDisk, short_slice};
 use crate::handle::LogHandle;
 use crate::sink::Sink;
 use crate::writer::{Turn, Writer, WriterSeed};
@@ -58,6 +58,10 @@ where
         .name(LOG_THREAD_NAME.to_owned())
         .spawn(move || {
             let _abort = AbortOnPanic;
+            // Before the ring is built: its workers inherit the scheduling of this thread.
+            if !short_slice() {
+                tracing::info!("the kernel grants no short slice: syncs wait for busy neighbours");
+            }
             let writer = opener.open_disk().and_then(|disk| seed.open(disk, sink));
             match writer {
                 Ok(writer) => {

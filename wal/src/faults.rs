@@ -125,19 +125,19 @@ impl Mutant {
 /// At most one planted [`Mutant`] of one log instance.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Planted {
-    #[cfg(feature = "faults")]
+    #[cfg(any(test, feature = "faults"))]
     mutant: Option<Mutant>,
 }
 
 impl Planted {
     /// No mistake.
     pub const NONE: Self = Self {
-        #[cfg(feature = "faults")]
+        #[cfg(any(test, feature = "faults"))]
         mutant: None,
     };
 
     /// This mistake.
-    #[cfg(feature = "faults")]
+    #[cfg(any(test, feature = "faults"))]
     #[must_use]
     pub const fn new(mutant: Mutant) -> Self {
         Self {
@@ -148,9 +148,9 @@ impl Planted {
     /// True when `mutant` is planted; a constant `false` in a product build.
     #[inline]
     pub(crate) fn is(self, mutant: Mutant) -> bool {
-        #[cfg(feature = "faults")]
+        #[cfg(any(test, feature = "faults"))]
         return self.mutant == Some(mutant);
-        #[cfg(not(feature = "faults"))]
+        #[cfg(not(any(test, feature = "faults")))]
         {
             let _ = mutant;
             false
@@ -159,14 +159,14 @@ impl Planted {
 }
 
 /// Passes a fault point: aborts the process if it is the armed one and its turn has come.
-#[cfg(not(feature = "faults"))]
+#[cfg(not(any(test, feature = "faults")))]
 #[inline(always)]
 pub fn pass(point: Point) {
     let _ = point;
 }
 
 /// True when the harness has armed `point`.
-#[cfg(not(feature = "faults"))]
+#[cfg(not(any(test, feature = "faults")))]
 #[inline(always)]
 #[must_use]
 pub fn is_armed(point: Point) -> bool {
@@ -174,11 +174,11 @@ pub fn is_armed(point: Point) -> bool {
     false
 }
 
-#[cfg(feature = "faults")]
+#[cfg(any(test, feature = "faults"))]
 pub use armed::{is_armed, pass};
 
 /// The armed point of this process, read from its environment once.
-#[cfg(feature = "faults")]
+#[cfg(any(test, feature = "faults"))]
 mod armed {
     use super::Point;
     use std::sync::OnceLock;

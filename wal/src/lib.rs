@@ -17,6 +17,8 @@ pub mod faults;
 pub mod files;
 pub mod format;
 mod handle;
+#[cfg(any(test, feature = "faults"))]
+pub mod harness;
 pub mod limits;
 mod lsn;
 mod metrics;
@@ -25,6 +27,8 @@ pub mod recover;
 mod room;
 mod sink;
 pub mod spares;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use codec::{IdentityCodec, StorageCodec, get_codec};

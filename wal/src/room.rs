@@ -29,6 +29,8 @@ pub(crate) struct Room {
     available: AtomicU64,
     /// Somebody was refused since space was last announced.
     refused: AtomicBool,
+    /// The log takes no more records.
+    has_ended: AtomicBool,
     count_max: u64,
 }
 
@@ -39,6 +41,8 @@ pub(crate) enum Refusal {
     Queue,
     /// Not enough preallocated log.
     Space,
+    /// The log is closed or has failed.
+    Ended,
 }
 
 impl Room {
@@ -47,6 +51,7 @@ impl Room {
             outstanding: AtomicU64::new(0),
             available: AtomicU64::new(0),
             refused: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             count_max: u64::from(count_max),
         }
     }
@@ -66,6 +71,10 @@ impl Room {
 
     /// Like [`Self::take`], without asking to be told when there is room.
     pub(crate) fn try_take(&self, cost_bytes: u64) -> Result<(), Refusal> {
+        // Relaxed: the appender decides under the lock; this only spares the way there.
+        if self.has_ended.load(Ordering::Relaxed) {
+            return Err(Refusal::Ended);
+        }
         let mut seen = self.outstanding.load(Ordering::SeqCst);
         loop {
             if self.count_max <= seen >> LEN_BITS {
@@ -86,6 +95,11 @@ impl Room {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// Nothing is taken from here on.
+    pub(crate) fn end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
     }
 
     /// Gives back the costs of `count` records, written or never appended.

@@ -245,6 +245,7 @@ impl<T> Shared<T> {
         if matches!(queue.status, LogStatus::Open) {
             queue.status = LogStatus::Closed;
             queue.close_version = close_version;
+            self.room.end();
         }
         self.wake_writer(&mut queue);
         self.progress.notify_all();

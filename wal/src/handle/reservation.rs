@@ -152,6 +152,8 @@ impl<T> Shared<T> {
                 cost_bytes,
                 writeset_len_bytes_max: writeset_len_bytes,
             }),
+            // Closed or poisoned: the caller looks at the status.
+            Err(Refusal::Ended) => Err(ReserveError::Closed),
             Err(Refusal::Queue) => Err(ReserveError::Busy),
             Err(Refusal::Space) if self.spares.ask(cost_bytes) => Err(ReserveError::NoSpace),
             Err(Refusal::Space) => Err(ReserveError::Busy),

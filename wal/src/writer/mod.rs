@@ -581,6 +581,7 @@ impl<T, S: Sink<T>> Writer<T, S> {
         let queued = {
             let mut queue = self.shared.queue.lock();
             queue.status = LogStatus::Poisoned(cause.clone());
+            self.shared.room.end();
             std::mem::take(&mut queue.entries)
         };
         tracing::error!(stage = %cause.stage, at = %cause.at, error = %cause.source, "log poisoned");

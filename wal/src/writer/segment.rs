@@ -233,10 +233,14 @@ impl ActiveSegment {
 }
 
 impl AdoptedSpare {
-    /// Closes and deletes it: an orderly end leaves no temporary file.
+    /// Closes and deletes it: an orderly end leaves no temporary file. Failing to loses nothing,
+    /// the next open deletes it.
     pub(super) fn remove(self, disk: &mut dyn Disk) {
         files::close(disk, self.file);
         files::remove_leftover(disk, &self.spare.path);
+        if let Err(error) = files::sync_dir(disk, names::WAL_DIR) {
+            tracing::debug!(%error, "a removed spare may come back until the next open");
+        }
     }
 }
 

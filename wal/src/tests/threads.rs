@@ -1,0 +1,191 @@
+//! The log on its own thread, over real files.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use crate::clock::SystemClock;
+use crate::codec::IdentityCodec;
+use crate::config::LogConfig;
+use crate::disk::{Disk, OpenDisk, SimOptions, SimWorld};
+use crate::driver::{LogThread, spawn_log_thread};
+use crate::handle::{Append, LogHandle, ReserveError};
+use crate::harness::{UUID, recover, sound};
+use crate::lsn::Lsn;
+use crate::recover::create_log;
+use crate::sink::{Need, PoisonCause, Sink};
+use crate::spares::prepare_spare;
+use crate::writer::start;
+
+struct Acks(Sender<(u64, bool)>);
+
+impl Sink<u64> for Acks {
+    fn reached(&mut self, token: u64, _end_lsn: Lsn) {
+        let _ = self.0.send((token, true));
+    }
+
+    fn poisoned(&mut self, _cause: &PoisonCause) {}
+
+    fn failed(&mut self, token: u64) {
+        let _ = self.0.send((token, false));
+    }
+}
+
+fn spawn(
+    world: &SimWorld,
+    config: LogConfig,
+) -> (
+    LogThread,
+    LogHandle<u64>,
+    std::sync::mpsc::Receiver<(u64, bool)>,
+) {
+    let (_, settled) = recover(world, &config).unwrap();
+    let (handle, seed) = start(config, Arc::new(IdentityCodec), &settled).unwrap();
+    let (sender, receiver) = channel();
+    let opener: Arc<dyn OpenDisk> = Arc::new(world.clone());
+    let thread = spawn_log_thread(seed, opener, Arc::new(SystemClock), Acks(sender)).unwrap();
+    prepare_spare(&mut world.disk(), handle.spares());
+    (thread, handle, receiver)
+}
+
+fn new_world() -> SimWorld {
+    let world = SimWorld::new(SimOptions::new(42));
+    let disk: &mut dyn Disk = &mut world.disk();
+    create_log(disk, UUID).unwrap();
+    world
+}
+
+fn append(handle: &LogHandle<u64>, txn_id: u64, need: Need) -> Result<(), ReserveError> {
+    let reservation = handle.reserve_wait(20)?;
+    let append = Append {
+        txn_id,
+        run_id: [0; 16],
+        timestamp_us: 0,
+        writeset: vec![1; 20],
+        need,
+        token: txn_id,
+    };
+    handle
+        .appender()
+        .map_err(|_| ReserveError::Closed)?
+        .append(reservation, append);
+    Ok(())
+}
+
+fn log_thread_count() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|name| name.trim() == crate::driver::LOG_THREAD_NAME)
+        .count()
+}
+
+#[test]
+fn committers_on_many_threads_are_all_answered_and_the_thread_ends_with_its_owner() {
+    let world = new_world();
+    let config = LogConfig {
+        segment_len_bytes: 1 << 20,
+        ..sound()
+    };
+    let before = log_thread_count();
+    let (log, handle, acks) = spawn(&world, config);
+    let next = parking_lot::Mutex::new(0_u64);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let reservation = handle.reserve_wait(20).unwrap();
+                    let mut appender = handle.appender().unwrap();
+                    let mut next = next.lock();
+                    *next += 1;
+                    appender.append(
+                        reservation,
+                        Append {
+                            txn_id: (1 << 40) + *next,
+                            run_id: [0; 16],
+                            timestamp_us: 0,
+                            writeset: vec![3; 20],
+                            need: Need::Synced,
+                            token: *next,
+                        },
+                    );
+                }
+            });
+        }
+    });
+    let answered: Vec<(u64, bool)> = acks.iter().take(800).collect();
+    assert_eq!(
+        answered,
+        (1..=800).map(|token| (token, true)).collect::<Vec<_>>()
+    );
+    drop(log);
+    assert!(
+        log_thread_count() <= before,
+        "no log thread outlives its owner"
+    );
+    assert_eq!(handle.reserve(1).err(), Some(ReserveError::Closed));
+    assert_eq!(recover(&world, &config).unwrap().0.records.len(), 800);
+}
+
+#[test]
+fn dropping_the_owner_writes_and_syncs_what_is_queued() {
+    let world = new_world();
+    let (log, handle, acks) = spawn(&world, sound());
+    for txn_id in 1..=10 {
+        append(&handle, (1 << 40) + txn_id, Need::Queued).unwrap();
+    }
+    drop(log);
+    assert_eq!(acks.iter().count(), 10);
+    assert_eq!(handle.durable_lsn(), handle.written_lsn());
+    let image = world.crash_choosing(true, |_| crate::disk::WriteFate::Lost);
+    assert_eq!(recover(&image, &sound()).unwrap().0.records.len(), 10);
+}
+
+#[test]
+fn a_flush_from_another_thread_returns_after_the_covering_sync() {
+    let world = new_world();
+    let (mut log, handle, _acks) = spawn(&world, sound());
+    append(&handle, 1 << 40, Need::Queued).unwrap();
+    let durable_lsn = handle.flush().unwrap();
+    assert_eq!(durable_lsn, handle.written_lsn());
+    assert_eq!(handle.metrics().pending_count, 0);
+    handle.close(1 << 40);
+    log.join();
+    log.join();
+}
+
+#[test]
+fn a_committer_that_waits_for_room_wakes_when_there_is_some_or_when_the_log_ends() {
+    let world = new_world();
+    let (log, handle, _acks) = spawn(&world, sound());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let mut txn_id = 1 << 40;
+            loop {
+                txn_id += 1;
+                if let Err(error) = append(&handle, txn_id, Need::Synced) {
+                    break (txn_id, error);
+                }
+            }
+        });
+        // Rotations go on while spares are made; then nobody makes one and the committer waits.
+        let mut disk = world.disk();
+        for _ in 0..50 {
+            prepare_spare(&mut disk, handle.spares());
+            std::thread::yield_now();
+        }
+        drop(log);
+        let (_, error) = waiting.join().unwrap();
+        assert_eq!(error, ReserveError::Closed);
+    });
+}
+
+#[test]
+fn repeated_open_and_drop_leaks_no_thread() {
+    let world = new_world();
+    for _ in 0..20 {
+        let (log, _, _) = spawn(&world, sound());
+        drop(log);
+    }
+    // Other tests may run theirs at the same time, but not twenty.
+    assert!(log_thread_count() < 10);
+}
