@@ -95,6 +95,14 @@ impl IoUringDisk {
         })
     }
 
+    /// Does one thing through the ring, since a kernel may give a ring and refuse to enter it.
+    pub(super) fn check(&mut self) -> io::Result<()> {
+        self.submit(Op::SyncDir {
+            path: String::new(),
+        });
+        self.complete().result.map(drop)
+    }
+
     /// Hands an operation to the kernel, or finishes it at once when that is impossible.
     fn start(
         &mut self,
@@ -166,20 +174,22 @@ impl IoUringDisk {
     /// Submits what is queued and waits for `wanted` completions. Whatever goes wrong, progress is
     /// made: a failure of the ring itself finishes every operation.
     fn enter(&mut self, wanted: usize) {
-        for _ in 0..ENTER_COUNT_MAX {
-            match self.ring.submit_and_wait(wanted) {
-                Ok(_) => return,
-                Err(error) => match Errno::from_io_error(&error) {
-                    Some(Errno::INTR) => {}
-                    // No memory for a request, or completions to be reaped first.
-                    Some(Errno::AGAIN | Errno::BUSY) => {
-                        if self.reap() > 0 {
-                            return;
-                        }
-                        rustix::thread::sched_yield();
+        let mut refusal_count = 0;
+        while refusal_count < ENTER_COUNT_MAX {
+            let Err(error) = self.ring.submit_and_wait(wanted) else {
+                return;
+            };
+            match Errno::from_io_error(&error) {
+                Some(Errno::INTR) => {}
+                // No memory for a request, or completions to be reaped first.
+                Some(Errno::AGAIN | Errno::BUSY) => {
+                    if self.reap() > 0 {
+                        return;
                     }
-                    errno => return self.fail(errno.unwrap_or(Errno::IO)),
-                },
+                    refusal_count += 1;
+                    rustix::thread::sched_yield();
+                }
+                errno => return self.fail(errno.unwrap_or(Errno::IO)),
             }
         }
         self.fail(Errno::AGAIN);
@@ -428,6 +438,181 @@ impl Drop for IoUringDisk {
             if self.reap() == 0 {
                 self.enter(1);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OpenMode;
+    use super::super::open::refusing::with_refused;
+    use super::*;
+
+    const WHOLE: Option<i32> = Some(100);
+    const EIO: i32 = -libc::EIO;
+    const ECANCELED: i32 = -libc::ECANCELED;
+
+    fn finished(work: Work, results: [Option<i32>; 2]) -> Result<Output, i32> {
+        let fd = Rc::new(std::fs::File::open("/dev/null").expect("opens").into());
+        let buf = Some(AlignedBuf::zeroed(100));
+        let slot = Slot {
+            ticket: Ticket(7),
+            work,
+            fd,
+            buf,
+            results,
+            start_count: START_COUNT_MAX,
+        };
+        assert!(slot.is_done());
+        assert!(!slot.may_start_again());
+        let completion = slot.finish();
+        assert_eq!(completion.ticket, Ticket(7));
+        completion
+            .result
+            .map_err(|error| error.raw_os_error().unwrap_or(0))
+    }
+
+    #[test]
+    fn a_linked_write_and_its_sync_are_one_result() {
+        let written = |count| Ok(Output::Written { count });
+        let table = [
+            // write, sync, what comes of it
+            (WHOLE, Some(0), written(100)),
+            (WHOLE, Some(EIO), Err(libc::EIO)),
+            (WHOLE, Some(ECANCELED), Err(libc::ECANCELED)),
+            (Some(60), Some(ECANCELED), written(60)),
+            (Some(0), Some(ECANCELED), written(0)),
+            (Some(EIO), Some(ECANCELED), Err(libc::EIO)),
+            (Some(-libc::ENOSPC), Some(ECANCELED), Err(libc::ENOSPC)),
+        ];
+        for (write, sync, expected) in table {
+            let work = Work::Write {
+                offset: 0,
+                sync: WriteSync::LinkedSync,
+            };
+            assert_eq!(
+                finished(work, [write, sync]),
+                expected,
+                "{write:?} {sync:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_results_of_single_entries_are_reported_as_they_are() {
+        let write = |sync| Work::Write { offset: 0, sync };
+        let read = Work::Read {
+            offset: 0,
+            len_bytes: 100,
+        };
+        let written = |count| Ok(Output::Written { count });
+        let table = [
+            (write(WriteSync::None), 60, written(60)),
+            (write(WriteSync::Data), 100, written(100)),
+            (write(WriteSync::Data), EIO, Err(libc::EIO)),
+            (read, 60, Ok(Output::Read { count: 60 })),
+            (read, EIO, Err(libc::EIO)),
+            (Work::Sync, 0, Ok(Output::Done)),
+            (Work::Sync, EIO, Err(libc::EIO)),
+            (Work::SyncAll, EIO, Err(libc::EIO)),
+        ];
+        for (work, result, expected) in table {
+            assert_eq!(
+                finished(work, [Some(result), None]),
+                expected,
+                "{work:?} {result}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_transfer_that_never_started_is_started_again() {
+        let table = [
+            (
+                Work::Write {
+                    offset: 0,
+                    sync: WriteSync::None,
+                },
+                true,
+            ),
+            (
+                Work::Write {
+                    offset: 0,
+                    sync: WriteSync::LinkedSync,
+                },
+                true,
+            ),
+            (
+                Work::Read {
+                    offset: 0,
+                    len_bytes: 100,
+                },
+                true,
+            ),
+            (
+                Work::Write {
+                    offset: 0,
+                    sync: WriteSync::Data,
+                },
+                false,
+            ),
+            (Work::Sync, false),
+            (Work::SyncAll, false),
+        ];
+        for (work, expected) in table {
+            for (errno, is_transient) in [
+                (libc::EINTR, true),
+                (libc::EAGAIN, true),
+                (libc::EIO, false),
+            ] {
+                let fd = Rc::new(std::fs::File::open("/dev/null").expect("opens").into());
+                let results = [Some(-errno), Some(ECANCELED)];
+                let buf = Some(AlignedBuf::new());
+                let slot = Slot {
+                    ticket: Ticket(0),
+                    work,
+                    fd,
+                    buf,
+                    results,
+                    start_count: 1,
+                };
+                assert_eq!(
+                    slot.may_start_again(),
+                    expected && is_transient,
+                    "{work:?} {errno}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_ring_that_cannot_be_entered_fails_its_operations_and_hangs_nobody() {
+        for errno in [Errno::PERM, Errno::AGAIN, Errno::BUSY] {
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            let root = RealRoot::open(directory.path()).expect("opens");
+            with_refused(libc::SYS_io_uring_enter, errno, move || {
+                let mut disk = IoUringDisk::new(root).expect("a ring");
+                disk.submit(Op::Open {
+                    path: "file".into(),
+                    mode: OpenMode::CreateNew,
+                });
+                let Ok(Output::File(file)) = disk.complete().result else {
+                    panic!("opens")
+                };
+                for _ in 0..3 {
+                    let buf = AlignedBuf::zeroed(4096);
+                    disk.submit(Op::Write {
+                        file,
+                        offset: 0,
+                        buf,
+                        sync: WriteSync::LinkedSync,
+                    });
+                    let failed = disk.complete().result.expect_err("cannot be done");
+                    assert!(failed.raw_os_error().is_some());
+                }
+                disk.submit(Op::Sync { file });
+                drop(disk);
+            });
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Choosing among the real disks: the ring where the kernel allows one, plain calls elsewhere.
 //!
-//! The choice is made once, when the directory is opened, by building a ring and throwing it away.
+//! The choice is made once, when the directory is opened, by building a ring, syncing the directory through it, and
+//! throwing it away.
 //! A refusal is kept with its reason, for the log and the status line: nothing falls back in
 //! silence.
 
@@ -69,7 +70,7 @@ impl RealDisk {
         let refusal = match preference {
             DiskPreference::Thread => None,
             DiskPreference::Auto => {
-                let tried = IoUringDisk::new(root.clone()).map(drop);
+                let tried = IoUringDisk::new(root.clone()).and_then(|mut disk| disk.check());
                 let tried = tried.and_then(|()| TokioUringDisk::new(root.clone()).map(drop));
                 let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
                 tried.err().map(|error| RingRefusal {
@@ -141,22 +142,16 @@ impl OpenDisk for RealDisk {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod refusing {
+    //! Threads on which the kernel refuses a system call.
+
     use std::collections::BTreeMap;
 
+    use rustix::io::Errno;
     use seccompiler::{SeccompAction, SeccompFilter};
 
-    use super::super::{Op, Output};
-    use super::*;
-
-    fn root() -> (tempfile::TempDir, RealRoot) {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let root = RealRoot::open(directory.path()).expect("opens");
-        (directory, root)
-    }
-
     /// Runs `body` on a thread on which a system call fails with an error number.
-    fn with_refused<T: Send>(
+    pub(in crate::disk) fn with_refused<T: Send>(
         call: libc::c_long,
         errno: Errno,
         body: impl FnOnce() -> T + Send,
@@ -181,17 +176,33 @@ mod tests {
             thread.join().expect("joins")
         })
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Op, Output};
+    use super::refusing::with_refused;
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, RealRoot) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let root = RealRoot::open(directory.path()).expect("opens");
+        (directory, root)
+    }
 
     #[test]
     fn the_thread_disk_is_taken_with_the_reason_kept_where_io_uring_is_refused() {
         let (_directory, root) = root();
-        for errno in [Errno::PERM, Errno::NOSYS, Errno::NOMEM, Errno::INVAL] {
+        let enter = [(libc::SYS_io_uring_enter, Errno::PERM)];
+        let setup = [Errno::PERM, Errno::NOSYS, Errno::NOMEM, Errno::INVAL]
+            .map(|errno| (libc::SYS_io_uring_setup, errno));
+        for (call, errno) in setup.into_iter().chain(enter) {
             let root = root.clone();
-            let disk = with_refused(libc::SYS_io_uring_setup, errno, move || {
+            let disk = with_refused(call, errno, move || {
                 let disk = RealDisk::probe(root, DiskPreference::Auto);
                 let mut opened = disk.open_disk().expect("opens");
                 opened.submit(Op::CreateDir {
-                    path: format!("{errno:?}"),
+                    path: format!("{call}-{}", errno.raw_os_error()),
                 });
                 assert_eq!(opened.complete().result.expect("works"), Output::Done);
                 assert_eq!(opened.kind(), DiskKind::Thread);
@@ -205,7 +216,7 @@ mod tests {
             );
             let refusal = disk.refusal().expect("the reason");
             assert_eq!(refusal.errno, errno.raw_os_error());
-            println!("{errno:?}: {refusal}");
+            println!("{refusal}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! One suite for every implementation of the disk: what the trait promises, case by case.
 
 use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 
 use super::{
     AlignedBuf, Disk, DiskKind, FileId, IoUringDisk, Op, OpenDisk, OpenMode, Output, RealRoot,
@@ -24,19 +25,28 @@ fn subjects() -> Vec<Subject> {
         open: Box::new(move || world.open_disk().expect("opens")),
         directory: None,
     });
-    let mut real = |make: fn(RealRoot) -> Box<dyn Disk>| {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let root = RealRoot::open(directory.path()).expect("opens");
-        let open = Box::new(move || make(root.clone()));
-        subjects.push(Subject {
-            open,
-            directory: Some(directory),
-        });
-    };
-    real(|root| Box::new(ThreadDisk::new(root)));
-    real(|root| Box::new(IoUringDisk::new(root).expect("a ring")));
-    real(|root| Box::new(TokioUringDisk::new(root).expect("a ring")));
+    for place in places() {
+        let mut real = |make: fn(RealRoot) -> Box<dyn Disk>| {
+            let directory = tempfile::tempdir_in(&place).expect("a temporary directory");
+            let root = RealRoot::open(directory.path()).expect("opens");
+            let open = Box::new(move || make(root.clone()));
+            subjects.push(Subject {
+                open,
+                directory: Some(directory),
+            });
+        };
+        real(|root| Box::new(ThreadDisk::new(root)));
+        real(|root| Box::new(IoUringDisk::new(root).expect("a ring")));
+        real(|root| Box::new(TokioUringDisk::new(root).expect("a ring")));
+    }
     subjects
+}
+
+/// File systems to run on: that of the temporary directory, and memory where there is one.
+fn places() -> Vec<PathBuf> {
+    let mut places = vec![std::env::temp_dir()];
+    places.extend(Some(PathBuf::from("/dev/shm")).filter(|memory| memory.is_dir()));
+    places
 }
 
 /// Runs one operation to its end.
@@ -157,18 +167,12 @@ fn check(case: fn(&mut dyn Disk)) {
 }
 
 #[test]
-fn every_implementation_is_a_subject() {
+fn every_implementation_is_a_subject_on_every_file_system() {
     let kinds: Vec<DiskKind> = subjects()
         .iter()
         .map(|subject| (subject.open)().kind())
         .collect();
-    assert_eq!(
-        kinds,
-        [
-            DiskKind::Simulated,
-            DiskKind::Thread,
-            DiskKind::IoUring,
-            DiskKind::TokioUring
-        ]
-    );
+    let real = [DiskKind::Thread, DiskKind::IoUring, DiskKind::TokioUring];
+    let expected = [&[DiskKind::Simulated][..], &real.repeat(places().len())].concat();
+    assert_eq!(kinds, expected);
 }

@@ -194,7 +194,8 @@ fn a_short_write_is_reported_and_is_no_error() {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        assert_eq!(text.matches("whole, short, refused").count(), 9);
+        let case_count = text.matches("whole, short, refused").count();
+        assert_eq!(case_count, 9 * places().len());
         return;
     }
     let mut signals = nix::sys::signal::SigSet::empty();
