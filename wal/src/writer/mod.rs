@@ -9,6 +9,8 @@
 //! fails, nothing more is written, nothing is retried.
 
 mod batch;
+mod news;
+mod schedule;
 mod segment;
 
 use std::collections::VecDeque;
@@ -28,6 +30,8 @@ use crate::recover::Settled;
 use crate::sink::{LogStatus, Need, PoisonCause, Sink, Stage};
 use crate::spares::Spares;
 use batch::Batch;
+use news::News;
+use schedule::{Asks, Step, Unsynced};
 use segment::{ActiveSegment, AdoptedSpare};
 
 /// What one turn came to.
@@ -175,52 +179,6 @@ enum State {
     Poisoned,
 }
 
-/// What was written and not synced.
-#[derive(Debug, Clone, Copy, Default)]
-struct Unsynced {
-    record_count: u64,
-    buffered_count: u64,
-    len_bytes: u64,
-    since_us: u64,
-}
-
-/// What committers want beside their records, as of the last look at the queue.
-#[derive(Debug, Clone, Copy, Default)]
-struct Asks {
-    flush_target_count: u64,
-    is_closing: bool,
-    close_version: Option<u64>,
-}
-
-/// What the sink has not been told yet.
-struct News<T> {
-    reached: Vec<(T, Lsn)>,
-    durable_lsn: Option<Lsn>,
-    version_floor: Option<u64>,
-    rotated: Option<u64>,
-}
-
-impl<T> Default for News<T> {
-    fn default() -> Self {
-        Self {
-            reached: Vec::new(),
-            durable_lsn: None,
-            version_floor: None,
-            rotated: None,
-        }
-    }
-}
-
-/// The step a turn takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Batch,
-    Sync,
-    Mark(MarkKind),
-    Finish,
-    Wait { wake_at_us: Option<u64> },
-}
-
 /// An error that ends the log.
 #[derive(Debug)]
 struct Failure {
@@ -289,81 +247,6 @@ impl<T, S: Sink<T>> Writer<T, S> {
     pub(crate) fn wait(&self, now_us: u64, wake_at_us: Option<u64>) {
         self.shared
             .wait_for_work(wake_at_us.map(|at| at.saturating_sub(now_us)));
-    }
-
-    fn take_queued(&mut self) {
-        let mut queue = self.shared.queue.lock();
-        if self.backlog.is_empty() {
-            std::mem::swap(&mut queue.entries, &mut self.backlog);
-        }
-        self.asks = Asks {
-            flush_target_count: queue.flush_target_count,
-            is_closing: matches!(queue.status, LogStatus::Closed),
-            close_version: queue.close_version,
-        };
-    }
-
-    /// Decides the next step; changes nothing.
-    fn choose(&self, now_us: u64) -> Step {
-        if self.sync_is_due(now_us) {
-            return Step::Sync;
-        }
-        if !self.backlog.is_empty() {
-            return Step::Batch;
-        }
-        if self.asks.is_closing {
-            return match (self.unsynced.record_count, self.asks.close_version) {
-                (1.., _) => Step::Sync,
-                (0, Some(_)) if !self.close_is_written => Step::Mark(MarkKind::Close),
-                (0, _) => Step::Finish,
-            };
-        }
-        let mark_at_us = self.mark_at_us();
-        match mark_at_us {
-            Some(at_us) if at_us <= now_us => Step::Mark(MarkKind::Batch),
-            _ => {
-                let sync_at_us = (self.unsynced.record_count != 0)
-                    .then(|| self.unsynced.since_us + self.shared.config.buffered_sync_interval_us);
-                let wake_at_us = mark_at_us.into_iter().chain(sync_at_us).min();
-                Step::Wait { wake_at_us }
-            }
-        }
-    }
-
-    /// When a batch without records is to be written, if at all: at once for a floor that waits,
-    /// after a while of idling behind a synced batch.
-    fn mark_at_us(&self) -> Option<u64> {
-        let block = self.batch.log_block_len_bytes();
-        let fits_active = block <= self.active.room_len_bytes(block);
-        let floor_waits = self.floor_stated < self.shared.floor_wanted.load(Ordering::SeqCst);
-        if floor_waits && (fits_active || self.spare.is_some()) {
-            return Some(self.mark_retry_at_us);
-        }
-        self.last_write_us
-            .filter(|_| self.tail_is_open && self.unsynced.record_count == 0 && fits_active)
-            .map(|last_us| last_us + self.shared.config.idle_mark_delay_us)
-            .map(|at_us| at_us.max(self.mark_retry_at_us))
-    }
-
-    fn sync_is_due(&self, now_us: u64) -> bool {
-        let config = &self.shared.config;
-        let Unsynced {
-            record_count,
-            len_bytes,
-            since_us,
-            ..
-        } = self.unsynced;
-        if record_count == 0 {
-            return false;
-        }
-        let written_count = self.shared.written_count.load(Ordering::Relaxed);
-        let synced_count = self.shared.synced_count.load(Ordering::Relaxed);
-        let flush_target_count = self.asks.flush_target_count;
-        let flush_is_due = synced_count < flush_target_count && flush_target_count <= written_count;
-        flush_is_due
-            || u64::from(config.buffered_sync_count) <= record_count
-            || u64::from(config.buffered_sync_len_bytes) <= len_bytes
-            || since_us + config.buffered_sync_interval_us <= now_us
     }
 
     /// Writes the next batch of records, and syncs it if one of them asks for that.
@@ -517,36 +400,6 @@ impl<T, S: Sink<T>> Writer<T, S> {
         self.synced();
         self.shared.announce_progress();
         Ok(())
-    }
-
-    /// Tells the sink what happened since it was last told. True when there was something.
-    fn tell(&mut self) -> bool {
-        let mut told = false;
-        for (token, end_lsn) in self.news.reached.drain(..) {
-            self.sink.reached(token, end_lsn);
-            told = true;
-        }
-        if let Some(durable_lsn) = self.news.durable_lsn.take() {
-            self.sink.durable(durable_lsn);
-            told = true;
-        }
-        if let Some(version_floor) = self.news.version_floor.take() {
-            self.sink.floor_durable(version_floor);
-            told = true;
-        }
-        if let Some(segment) = self.news.rotated.take() {
-            self.sink.rotated(segment);
-            told = true;
-        }
-        if self.shared.room.take_refused() {
-            self.sink.space_freed();
-            self.shared.announce_progress();
-            told = true;
-        }
-        if told {
-            self.sink.batch_end();
-        }
-        told
     }
 
     fn publish_room(&self) {
