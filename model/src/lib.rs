@@ -15,6 +15,7 @@ pub mod keys;
 pub mod limits;
 pub mod primitive;
 pub mod run;
+mod serde_value;
 pub mod value;
 pub mod version;
 
