@@ -1,0 +1,226 @@
+//! The client: where every call begins.
+//!
+//! A client is one session on one connection, made again when it is lost. Clones share it and
+//! take turns; for calls that do not wait for each other, make several clients.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use in_mem_ipc::hello::{Hello, HelloRun};
+use in_mem_ipc::request::Operation;
+use in_mem_model::{Durability, RunId};
+
+use crate::address::default_socket;
+use crate::answer;
+use crate::batch::Batch;
+use crate::error::ClientError;
+use crate::kv::Kv;
+use crate::link::{Dial, Link, LinkOptions, lock};
+use crate::pipeline::Pipeline;
+use crate::retry::ReconnectPolicy;
+use crate::runs::{Run, Runs};
+use crate::scope::Scope;
+use crate::server::{ServerCapabilities, ServerInfo, capabilities, info};
+
+/// How long a client waits for a server that says nothing, unless told otherwise. Covers the
+/// recovery of a server that was just started: it listens before it has recovered.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// How a client connects.
+#[derive(Debug, Clone)]
+pub struct ClientBuilder {
+    socket: PathBuf,
+    run: HelloRun,
+    durability: Option<Durability>,
+    name: String,
+    silence_max: Option<Duration>,
+    reconnect: ReconnectPolicy,
+}
+
+impl ClientBuilder {
+    fn new() -> Self {
+        Self {
+            socket: default_socket(),
+            run: HelloRun::Default,
+            durability: None,
+            name: String::new(),
+            silence_max: Some(SILENCE_MAX),
+            reconnect: ReconnectPolicy::default(),
+        }
+    }
+
+    /// The socket of the server; [`default_socket`] unless named.
+    #[must_use]
+    pub fn socket(mut self, path: impl AsRef<Path>) -> Self {
+        path.as_ref().clone_into(&mut self.socket);
+        self
+    }
+
+    /// The default run of the session, which must exist, by its name or, in the text form of
+    /// one, its id.
+    #[must_use]
+    pub fn run(mut self, name_or_id: &str) -> Self {
+        self.run = match name_or_id.parse::<RunId>() {
+            Ok(id) => HelloRun::Id(id.0),
+            Err(_) => HelloRun::Name(name_or_id.to_owned()),
+        };
+        self
+    }
+
+    /// The default durability of the session; that of the database unless named.
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// The name of the program, for those who look at the server.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// How long to wait for a server that says nothing; `None` for ever. A write that is given
+    /// up has an unknown outcome.
+    #[must_use]
+    pub const fn silence_max(mut self, silence_max: Option<Duration>) -> Self {
+        self.silence_max = silence_max;
+        self
+    }
+
+    /// How a lost connection is made again.
+    #[must_use]
+    pub const fn reconnect(mut self, policy: ReconnectPolicy) -> Self {
+        self.reconnect = policy;
+        self
+    }
+
+    /// Connects, in one attempt.
+    ///
+    /// # Errors
+    ///
+    /// No server listens, it speaks another protocol, or it refuses this client or run.
+    pub fn connect(self) -> Result<Client, ClientError> {
+        let socket = self.socket.clone();
+        self.connect_with(Box::new(move || UnixStream::connect(&socket)))
+    }
+
+    /// Connects through another way to make a stream.
+    pub(crate) fn connect_with(self, dial: Dial) -> Result<Client, ClientError> {
+        let hello = Hello {
+            run: self.run,
+            durability: self.durability.map(Into::into).unwrap_or_default(),
+            client_name: self.name,
+            client_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Hello::default()
+        };
+        let silence_max = self.silence_max;
+        let link = Link::connect(LinkOptions {
+            dial,
+            hello,
+            silence_max,
+            reconnect: self.reconnect,
+        })?;
+        Ok(Client {
+            scope: Scope::new(link),
+        })
+    }
+}
+
+/// A session with a server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    scope: Scope,
+}
+
+impl Client {
+    /// A client of the server of this user, to be told more.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
+    }
+
+    /// A handle on an existing run, by its name or, in the text form of one, its id.
+    ///
+    /// # Errors
+    ///
+    /// There is no such run, or the server is lost.
+    pub fn run(&self, name_or_id: &str) -> Result<Run, ClientError> {
+        self.runs().open(name_or_id)
+    }
+
+    /// A handle on the default run of the session.
+    #[must_use]
+    pub fn default_run(&self) -> Run {
+        let id = RunId(lock(&self.scope.link).greeting().run_id);
+        Run::new(self.scope.clone(), id)
+    }
+
+    /// The keys and values of the default run of the session.
+    #[must_use]
+    pub fn kv(&self) -> Kv {
+        Kv::new(self.scope.clone())
+    }
+
+    /// The runs of the database.
+    #[must_use]
+    pub fn runs(&self) -> Runs {
+        Runs::new(self.scope.clone())
+    }
+
+    /// Requests in the default run that are queued and sent together.
+    #[must_use]
+    pub fn pipeline(&self) -> Pipeline {
+        Pipeline::new(self.scope.clone())
+    }
+
+    /// Changes of the default run that happen together or not at all, sent as one request.
+    #[must_use]
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.scope.clone())
+    }
+
+    /// Asks whether the server answers.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub fn ping(&self) -> Result<(), ClientError> {
+        self.scope.call(Operation::SystemPing, answer::done)
+    }
+
+    /// The state of the server.
+    ///
+    /// # Errors
+    ///
+    /// The server is lost.
+    pub fn info(&self) -> Result<ServerInfo, ClientError> {
+        self.scope.call(Operation::SystemInfo, info)
+    }
+
+    /// What the server can do.
+    ///
+    /// # Errors
+    ///
+    /// The server is lost.
+    pub fn capabilities(&self) -> Result<ServerCapabilities, ClientError> {
+        self.scope.call(Operation::SystemCapabilities, capabilities)
+    }
+
+    /// Waits until everything acknowledged so far is on disk.
+    ///
+    /// # Errors
+    ///
+    /// The log is poisoned, or the server is lost.
+    pub fn flush(&self) -> Result<(), ClientError> {
+        self.scope.call(Operation::DbFlush, answer::done)
+    }
+
+    /// Counts the connections made, from 1. It grows when a lost one was made again.
+    #[must_use]
+    pub fn connection_number(&self) -> u64 {
+        lock(&self.scope.link).connection_number()
+    }
+}

@@ -1,0 +1,268 @@
+//! One connection: the greeting, then requests out and answers in, matched by id.
+//!
+//! Owns the socket and the receive buffer. Promises that sending never waits while answers could
+//! be read (so two full buffers cannot block each other), that at most `window` requests are on
+//! their way, and that after a fault the caller knows which requests may have been executed: a
+//! frame of which the kernel did not take every byte was not. A connection that returned a
+//! [`Fault`] is finished. It refuses to know retries, runs and values.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use in_mem_ipc::FrameBuffer;
+use in_mem_ipc::close::{Close, CloseReason};
+use in_mem_ipc::codec::WireError;
+use in_mem_ipc::fields::FieldError;
+use in_mem_ipc::frame::{FrameError, FrameKind};
+use in_mem_ipc::hello::{Hello, HelloReply};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SendFlags, send};
+
+use crate::incoming::Incoming;
+
+/// Why a connection is over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// The kernel refused the first byte: the server was gone before it was asked.
+    #[error("the server was gone before the request was sent")]
+    NotSent(#[source] io::Error),
+    /// The connection broke.
+    #[error("the connection broke")]
+    Broken(#[source] io::Error),
+    /// The server ended the connection.
+    #[error("the server ended the connection")]
+    Ended,
+    /// The server ended the connection and said why.
+    #[error("the server ended the connection: {}", .0.message)]
+    Closed(Close),
+    /// Nothing came for as long as the caller was willing to wait.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Silence(Duration),
+    /// The server sent something this build does not understand.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+}
+
+/// What of the server this build does not understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// Bytes that are no frame.
+    #[error("the server sent a bad frame")]
+    Frame(#[from] FrameError),
+    /// A frame whose body is no answer.
+    #[error("the server sent a bad answer")]
+    Answer(#[from] WireError),
+    /// A greeting that cannot be read.
+    #[error("the server sent a bad greeting")]
+    Greeting(#[from] FieldError),
+    /// A frame that has no place here.
+    #[error("the server sent a {0:?} frame out of turn")]
+    OutOfTurn(FrameKind),
+    /// An answer to a request that was not made, or was answered before.
+    #[error("the server answered request {0}, which is not open")]
+    UnknownRequest(u64),
+}
+
+/// Frames of requests with consecutive ids, ready to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
+    /// The frames, one behind the other.
+    pub(crate) frames: &'a [u8],
+    /// Where each frame ends.
+    pub(crate) ends: &'a [usize],
+    /// The id of the first request.
+    pub(crate) request_id_first: u64,
+}
+
+/// Takes the position of a request and the body of its answer.
+pub(crate) type Reader<'r> = &'r mut dyn FnMut(usize, &[u8]) -> Result<(), ProtocolError>;
+
+/// How far an exchange got.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Bytes the kernel took.
+    pub(crate) sent_len_bytes: usize,
+    /// Requests answered.
+    pub(crate) answered_count: usize,
+}
+
+/// A greeted connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: UnixStream,
+    incoming: Incoming,
+    silence_max: Option<Duration>,
+}
+
+impl Connection {
+    /// Greets the server at the other end of `stream`.
+    pub(crate) fn greet(
+        stream: UnixStream,
+        hello: &Hello,
+        silence_max: Option<Duration>,
+    ) -> Result<(Self, HelloReply), Fault> {
+        stream
+            .set_read_timeout(silence_max)
+            .map_err(Fault::Broken)?;
+        let mut connection = Self {
+            stream,
+            incoming: Incoming::new(),
+            silence_max,
+        };
+        let mut frame = FrameBuffer::new();
+        hello.encode(&mut frame).map_err(ProtocolError::Greeting)?;
+        let mut progress = Progress::default();
+        while progress.sent_len_bytes < frame.len() {
+            connection.send_some(&frame, &mut progress)?;
+            if progress.sent_len_bytes < frame.len() {
+                connection.wait_for_either()?;
+            }
+        }
+        loop {
+            if let Some(frame) = connection
+                .incoming
+                .next_frame()
+                .map_err(ProtocolError::Frame)?
+            {
+                return match frame.header.kind {
+                    FrameKind::HelloReply => {
+                        let reply = HelloReply::decode(frame.body).map_err(ProtocolError::from)?;
+                        Ok((connection, reply))
+                    }
+                    kind => Err(unexpected(kind, frame.body)),
+                };
+            }
+            connection.receive()?;
+        }
+    }
+
+    /// Sends the requests and hands the body of each answer, aligned, to `read`, with the position
+    /// of its request. Answers may come in any order; `read` refuses a second one.
+    pub(crate) fn exchange(
+        &mut self,
+        outgoing: Outgoing<'_>,
+        window: usize,
+        progress: &mut Progress,
+        read: Reader<'_>,
+    ) -> Result<(), Fault> {
+        let mut can_send = true;
+        while progress.answered_count < outgoing.ends.len() {
+            let allowed = (progress.answered_count + window.max(1)).min(outgoing.ends.len());
+            let allowed_end = outgoing.ends.get(allowed - 1).copied().unwrap_or_default();
+            if can_send && progress.sent_len_bytes < allowed_end {
+                let frames = outgoing.frames.get(..allowed_end).unwrap_or_default();
+                match self.send_some(frames, progress) {
+                    // What was answered before the socket broke is still there to be read.
+                    Err(Fault::Broken(_)) => can_send = false,
+                    other => other?,
+                }
+            }
+            if self.take_answers(outgoing, progress, read)? {
+                continue;
+            }
+            let must_send = can_send && progress.sent_len_bytes < allowed_end;
+            if !must_send || self.wait_for_either()? {
+                self.receive()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the answers that have come; whether there were any.
+    fn take_answers(
+        &mut self,
+        outgoing: Outgoing<'_>,
+        progress: &mut Progress,
+        read: Reader<'_>,
+    ) -> Result<bool, Fault> {
+        let answered_before = progress.answered_count;
+        while let Some(frame) = self.incoming.next_frame().map_err(ProtocolError::Frame)? {
+            if frame.header.kind != FrameKind::Response {
+                return Err(unexpected(frame.header.kind, frame.body));
+            }
+            let request_id = frame.header.request_id;
+            let position = request_id
+                .checked_sub(outgoing.request_id_first)
+                .and_then(|position| usize::try_from(position).ok())
+                .filter(|position| *position < outgoing.ends.len())
+                .ok_or(ProtocolError::UnknownRequest(request_id))?;
+            read(position, frame.body)?;
+            progress.answered_count += 1;
+        }
+        Ok(answered_before < progress.answered_count)
+    }
+
+    /// Sends what the kernel takes now.
+    fn send_some(&self, frames: &[u8], progress: &mut Progress) -> Result<(), Fault> {
+        let rest = frames.get(progress.sent_len_bytes..).unwrap_or_default();
+        match send(
+            &self.stream,
+            rest,
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        ) {
+            Ok(len) => progress.sent_len_bytes += len,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(errno) if progress.sent_len_bytes == 0 => return Err(Fault::NotSent(errno.into())),
+            Err(errno) => return Err(Fault::Broken(errno.into())),
+        }
+        Ok(())
+    }
+
+    /// Waits until something can be sent or received; whether something can be received.
+    fn wait_for_either(&self) -> Result<bool, Fault> {
+        let mut either = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::OUT)];
+        let timeout = self
+            .silence_max
+            .and_then(|silence| Timespec::try_from(silence).ok());
+        match poll(&mut either, timeout.as_ref()) {
+            Ok(0) => Err(Fault::Silence(self.silence_max.unwrap_or_default())),
+            Ok(_) => Ok(either.iter().any(|fd| fd.revents() != PollFlags::OUT)),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(errno) => Err(Fault::Broken(errno.into())),
+        }
+    }
+
+    /// Waits for bytes.
+    fn receive(&mut self) -> Result<(), Fault> {
+        match self.incoming.receive(&mut self.stream) {
+            Ok(0) => Err(Fault::Ended),
+            Ok(_) => Ok(()),
+            Err(error) if is_timeout(&error) => {
+                Err(Fault::Silence(self.silence_max.unwrap_or_default()))
+            }
+            Err(error) => Err(Fault::Broken(error)),
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+/// The fault that a frame is which is not what was waited for.
+fn unexpected(kind: FrameKind, body: &[u8]) -> Fault {
+    if kind != FrameKind::Close {
+        return ProtocolError::OutOfTurn(kind).into();
+    }
+    match Close::decode(body) {
+        Ok(close) => Fault::Closed(close),
+        Err(error) => ProtocolError::Greeting(error).into(),
+    }
+}
+
+impl Fault {
+    /// Whether trying to connect again can help.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::NotSent(_) | Self::Broken(_) | Self::Ended => true,
+            Self::Closed(close) => {
+                matches!(close.reason, CloseReason::Draining | CloseReason::Goodbye)
+            }
+            Self::Silence(_) | Self::Protocol(_) => false,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The link to the server: a connection when there is one, and the way back when there is not.
+//!
+//! Promises that a write is sent at most once: only what the kernel certainly did not take, and
+//! reads whose answer was lost, are sent again. Waiting for a lost server is bounded by the
+//! policy. A transaction is bound to the connection it began on; on another its id means nothing,
+//! so its requests are refused here instead of being sent. It refuses to know what requests say.
+
+use std::fmt;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use in_mem_ipc::FrameBuffer;
+use in_mem_ipc::codec::{access_response, encode_request};
+use in_mem_ipc::hello::{Hello, HelloReply};
+use in_mem_ipc::operation::OperationKind;
+use in_mem_ipc::request::Request;
+use in_mem_ipc::response::ArchivedResponse;
+
+use crate::connection::{Connection, Fault, Outgoing, Progress, Reader};
+use crate::error::{self, ClientError};
+use crate::retry::ReconnectPolicy;
+
+/// Most requests on their way at once where the server names no limit.
+const WINDOW_COUNT: usize = 256;
+
+/// Largest request buffer kept between calls, bytes.
+const OUTGOING_LEN_BYTES_IDLE_MAX: usize = 1 << 20;
+
+/// The limit of the server that bounds the window.
+const IN_FLIGHT_LIMIT: &str = "in_flight_count_max";
+
+/// Makes a stream to the server.
+pub(crate) type Dial = Box<dyn FnMut() -> io::Result<UnixStream> + Send>;
+
+/// What a link is made from.
+pub(crate) struct LinkOptions {
+    pub(crate) dial: Dial,
+    pub(crate) hello: Hello,
+    pub(crate) silence_max: Option<Duration>,
+    pub(crate) reconnect: ReconnectPolicy,
+}
+
+/// Which connection a request may go over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// Any.
+    Free,
+    /// Only the one with this number.
+    Connection(u64),
+}
+
+/// The link. One exchange at a time.
+pub(crate) struct Link {
+    options: LinkOptions,
+    connection: Option<Connection>,
+    greeting: HelloReply,
+    /// Counts connections, from 1.
+    connection_number: u64,
+    request_id_next: u64,
+    outgoing: FrameBuffer,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Link")
+            .field("connection_number", &self.connection_number)
+            .field("is_connected", &self.connection.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits for the link. A panic while it was held leaves it without a connection in mid-exchange,
+/// because every exchange takes the connection out and puts it back when it is done.
+pub(crate) fn lock(link: &Mutex<Link>) -> MutexGuard<'_, Link> {
+    link.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Link {
+    /// Connects, in one attempt.
+    pub(crate) fn connect(mut options: LinkOptions) -> Result<Self, ClientError> {
+        let (connection, greeting) =
+            dial_and_greet(&mut options).map_err(|failure| failure.into_error(&options.hello))?;
+        Ok(Self {
+            options,
+            connection: Some(connection),
+            greeting,
+            connection_number: 1,
+            request_id_next: 1,
+            outgoing: FrameBuffer::new(),
+        })
+    }
+
+    /// What the server said when it was last greeted.
+    pub(crate) const fn greeting(&self) -> &HelloReply {
+        &self.greeting
+    }
+
+    /// The number of the connection in use, or of the last one.
+    pub(crate) const fn connection_number(&self) -> u64 {
+        self.connection_number
+    }
+
+    /// Whether a binding still holds.
+    pub(crate) const fn is_bound(&self, binding: Binding) -> bool {
+        match binding {
+            Binding::Free => true,
+            Binding::Connection(number) => {
+                number == self.connection_number && self.connection.is_some()
+            }
+        }
+    }
+
+    /// Reserves ids for requests that are encoded before they are sent.
+    pub(crate) const fn reserve_request_ids(&mut self, count: u64) -> u64 {
+        let first = self.request_id_next;
+        self.request_id_next += count;
+        first
+    }
+
+    /// Sends one request and reads its answer in place.
+    pub(crate) fn call<T>(
+        &mut self,
+        request: &Request<'_>,
+        binding: Binding,
+        read: impl Fn(&ArchivedResponse<'static>) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let kind = request.operation.kind();
+        let request_id = self.reserve_request_ids(1);
+        let mut frames = std::mem::take(&mut self.outgoing);
+        frames.clear();
+        let result = match encode_request(request, request_id, &mut frames) {
+            Err(too_large) => Err(error::too_large(kind, too_large)),
+            Ok(()) => self.call_encoded(&frames, request_id, kind, binding, read),
+        };
+        if frames.capacity() <= OUTGOING_LEN_BYTES_IDLE_MAX {
+            self.outgoing = frames;
+        }
+        result
+    }
+
+    fn call_encoded<T>(
+        &mut self,
+        frames: &[u8],
+        request_id: u64,
+        kind: OperationKind,
+        binding: Binding,
+        read: impl Fn(&ArchivedResponse<'static>) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let ends = [frames.len()];
+        let outgoing = Outgoing {
+            frames,
+            ends: &ends,
+            request_id_first: request_id,
+        };
+        let mut resend_count = 0;
+        loop {
+            let mut answer = None;
+            let (progress, fault) = self.exchange(outgoing, binding, &mut |_, body| {
+                answer = Some(read(access_response(body)?));
+                Ok(())
+            })?;
+            let Some(fault) = fault else {
+                return answer.unwrap_or_else(|| Err(error::unanswered(kind)));
+            };
+            let was_sent = frames.len() <= progress.sent_len_bytes;
+            let may_resend = match (&fault, kind.is_write()) {
+                (Fault::NotSent(_), _) => true,
+                (Fault::Silence(_) | Fault::Protocol(_), _) | (_, true) => false,
+                (_, false) => kind.is_idempotent(),
+            };
+            let is_free = binding == Binding::Free && self.options.reconnect.resends;
+            if !is_free || !may_resend || RESEND_COUNT_MAX <= resend_count {
+                return Err(error::lost(fault, kind, was_sent, binding != Binding::Free));
+            }
+            resend_count += 1;
+        }
+    }
+
+    /// Runs one exchange over the connection, made again if it was lost. After a fault there is
+    /// no connection. Fails if there was none to be had, with nothing sent.
+    pub(crate) fn exchange(
+        &mut self,
+        outgoing: Outgoing<'_>,
+        binding: Binding,
+        read: Reader<'_>,
+    ) -> Result<(Progress, Option<Fault>), ClientError> {
+        if !self.is_bound(binding) {
+            return Err(error::unbound());
+        }
+        let window = self.window();
+        let mut connection = self.take_connection()?;
+        let mut progress = Progress::default();
+        match connection.exchange(outgoing, window, &mut progress, read) {
+            Ok(()) => {
+                self.connection = Some(connection);
+                Ok((progress, None))
+            }
+            Err(fault) => Ok((progress, Some(fault))),
+        }
+    }
+
+    /// Whether what the server certainly did not get is sent again.
+    pub(crate) const fn resends(&self) -> bool {
+        self.options.reconnect.resends
+    }
+
+    /// How many requests may be on their way at once.
+    fn window(&self) -> usize {
+        self.greeting
+            .limits
+            .iter()
+            .find(|limit| limit.name == IN_FLIGHT_LIMIT)
+            .and_then(|limit| usize::try_from(limit.value).ok())
+            .map_or(WINDOW_COUNT, |limit| limit.clamp(1, WINDOW_COUNT))
+    }
+
+    /// The connection, or a new one within the bounds of the policy.
+    fn take_connection(&mut self) -> Result<Connection, ClientError> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        let policy = self.options.reconnect;
+        let mut waited = Duration::ZERO;
+        let mut attempt = 0;
+        loop {
+            let failure = match dial_and_greet(&mut self.options) {
+                Ok((connection, greeting)) => {
+                    self.greeting = greeting;
+                    self.connection_number += 1;
+                    return Ok(connection);
+                }
+                Err(failure) => failure,
+            };
+            let delay = policy
+                .delay(attempt, waited)
+                .filter(|_| failure.is_transient());
+            let Some(delay) = delay else {
+                return Err(failure.into_error(&self.options.hello));
+            };
+            thread::sleep(delay);
+            waited += delay;
+            attempt += 1;
+        }
+    }
+}
+
+/// How often one request is sent again. Each time a new connection was made, so the server is
+/// there; a server that dies three times over one request may be dying of it.
+const RESEND_COUNT_MAX: u32 = 3;
+
+/// Why there is no connection.
+enum ConnectFailure {
+    Dial(io::Error),
+    Greet(Fault),
+}
+
+impl ConnectFailure {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Dial(error) => matches!(
+                error.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::Interrupted
+                    | io::ErrorKind::WouldBlock
+            ),
+            Self::Greet(fault) => fault.is_transient(),
+        }
+    }
+
+    fn into_error(self, hello: &Hello) -> ClientError {
+        match self {
+            Self::Dial(error) => error::unreachable(error),
+            Self::Greet(fault) => error::not_greeted(fault, hello),
+        }
+    }
+}
+
+fn dial_and_greet(options: &mut LinkOptions) -> Result<(Connection, HelloReply), ConnectFailure> {
+    let stream = (options.dial)().map_err(ConnectFailure::Dial)?;
+    Connection::greet(stream, &options.hello, options.silence_max).map_err(ConnectFailure::Greet)
+}

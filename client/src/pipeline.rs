@@ -1,0 +1,292 @@
+//! Many requests on their way at once.
+//!
+//! Requests are encoded as they are queued, sent together, and answered in any order. Each gets
+//! an answer or an error of its own. Nothing of a pipeline is ever sent twice, unless nothing at
+//! all was sent. Its requests are separate: for all or none, use a batch.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use in_mem_ipc::FrameBuffer;
+use in_mem_ipc::codec::{access_response, encode_request};
+use in_mem_ipc::operation::OperationKind;
+use in_mem_ipc::request::kv::{Increment, Key, KeyValue};
+use in_mem_ipc::request::{Operation, Request};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::answer::{self, Answer};
+use crate::connection::{Fault, Outgoing, Progress, ProtocolError};
+use crate::error::{self, ClientError};
+use crate::link::{Binding, lock};
+use crate::results::{Conditional, Deleted, Incremented, Receipt, Versioned};
+use crate::scope::Scope;
+use crate::value::encode;
+
+/// Most requests in one pipeline.
+pub const PIPELINE_REQUEST_COUNT_MAX: usize = 65_536;
+
+/// Most bytes in one pipeline: one frame of the largest size always fits.
+pub const PIPELINE_LEN_BYTES_MAX: usize = 128 << 20;
+
+const _: () = assert!(in_mem_ipc::frame::FRAME_LEN_BYTES_MAX as usize <= PIPELINE_LEN_BYTES_MAX);
+
+/// Requests that are queued and sent together.
+#[derive(Debug)]
+pub struct Pipeline {
+    scope: Scope,
+    request_id_first: u64,
+    frames: FrameBuffer,
+    ends: Vec<usize>,
+    kinds: Vec<OperationKind>,
+}
+
+/// Which answer of a pipeline is meant, and how to read it.
+#[derive(Debug)]
+pub struct Ticket<T> {
+    position: usize,
+    read: fn(&Answer) -> Result<T, ClientError>,
+    answer: PhantomData<fn() -> T>,
+}
+
+/// The answers of a pipeline.
+#[derive(Debug)]
+pub struct Answers {
+    bodies: FrameBuffer,
+    answers: Vec<Result<Range<usize>, ClientError>>,
+}
+
+impl Pipeline {
+    pub(crate) fn new(scope: Scope) -> Self {
+        let count = PIPELINE_REQUEST_COUNT_MAX as u64;
+        let request_id_first = lock(&scope.link).reserve_request_ids(count);
+        Self {
+            scope,
+            request_id_first,
+            frames: FrameBuffer::new(),
+            ends: Vec::new(),
+            kinds: Vec::new(),
+        }
+    }
+
+    /// How many requests are queued.
+    #[must_use]
+    pub fn request_count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// How many bytes are queued.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Queues a put.
+    ///
+    /// # Errors
+    ///
+    /// The value cannot be encoded, or the pipeline is full; nothing was queued.
+    pub fn put<T: Serialize + ?Sized>(
+        &mut self,
+        key: &str,
+        value: &T,
+    ) -> Result<Ticket<Receipt>, ClientError> {
+        let entry = KeyValue {
+            key: key.into(),
+            value: encode(value)?,
+        };
+        self.queue(Operation::KvPut(entry), answer::written)
+    }
+
+    /// Queues a put if the key does not exist.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::put`].
+    pub fn put_if_absent<T: Serialize + ?Sized>(
+        &mut self,
+        key: &str,
+        value: &T,
+    ) -> Result<Ticket<Conditional>, ClientError> {
+        let entry = KeyValue {
+            key: key.into(),
+            value: encode(value)?,
+        };
+        self.queue(Operation::KvPutIfAbsent(entry), answer::conditional)
+    }
+
+    /// Queues a get.
+    ///
+    /// # Errors
+    ///
+    /// The pipeline is full; nothing was queued.
+    pub fn get<T: DeserializeOwned>(
+        &mut self,
+        key: &str,
+    ) -> Result<Ticket<Option<T>>, ClientError> {
+        self.queue(Operation::KvGet(Key { key: key.into() }), answer::value)
+    }
+
+    /// Queues a get with version and time.
+    ///
+    /// # Errors
+    ///
+    /// The pipeline is full; nothing was queued.
+    pub fn get_versioned<T: DeserializeOwned>(
+        &mut self,
+        key: &str,
+    ) -> Result<Ticket<Option<Versioned<T>>>, ClientError> {
+        self.queue(
+            Operation::KvGetVersioned(Key { key: key.into() }),
+            answer::versioned,
+        )
+    }
+
+    /// Queues a delete.
+    ///
+    /// # Errors
+    ///
+    /// The pipeline is full; nothing was queued.
+    pub fn delete(&mut self, key: &str) -> Result<Ticket<Deleted>, ClientError> {
+        self.queue(
+            Operation::KvDelete(Key { key: key.into() }),
+            answer::deleted,
+        )
+    }
+
+    /// Queues an addition to an integer.
+    ///
+    /// # Errors
+    ///
+    /// The pipeline is full; nothing was queued.
+    pub fn incr(&mut self, key: &str, delta: i64) -> Result<Ticket<Incremented>, ClientError> {
+        let increment = Increment {
+            key: key.into(),
+            delta,
+        };
+        self.queue(Operation::KvIncr(increment), answer::incremented)
+    }
+
+    /// Sends what is queued and collects the answers.
+    ///
+    /// # Errors
+    ///
+    /// There was no connection to be had; nothing was sent. A connection lost on the way is an
+    /// error of each request it left without an answer.
+    pub fn send(self) -> Result<Answers, ClientError> {
+        let mut answers = Collected::new(self.ends.len());
+        let outgoing = Outgoing {
+            frames: &self.frames,
+            ends: &self.ends,
+            request_id_first: self.request_id_first,
+        };
+        let mut link = lock(&self.scope.link);
+        let binding = self.scope.binding;
+        let mut collect = |position, body: &[u8]| answers.collect(position, body);
+        let (mut progress, mut fault) = link.exchange(outgoing, binding, &mut collect)?;
+        let may_resend = binding == Binding::Free && link.resends();
+        if may_resend && matches!(fault, Some(Fault::NotSent(_))) {
+            (progress, fault) = link.exchange(outgoing, binding, &mut collect)?;
+        }
+        drop(link);
+        Ok(self.settle(answers, &progress, fault))
+    }
+
+    fn queue<T>(
+        &mut self,
+        operation: Operation<'_>,
+        read: fn(&Answer) -> Result<T, ClientError>,
+    ) -> Result<Ticket<T>, ClientError> {
+        let position = self.ends.len();
+        let kind = operation.kind();
+        if PIPELINE_REQUEST_COUNT_MAX <= position {
+            return Err(error::pipeline_full());
+        }
+        let start = self.frames.len();
+        let request = Request {
+            header: self.scope.header,
+            operation,
+        };
+        encode_request(
+            &request,
+            self.request_id_first + position as u64,
+            &mut self.frames,
+        )
+        .map_err(|too_large| error::too_large(kind, too_large))?;
+        if PIPELINE_LEN_BYTES_MAX < self.frames.len() {
+            self.frames.resize(start, 0);
+            return Err(error::pipeline_full());
+        }
+        self.ends.push(self.frames.len());
+        self.kinds.push(kind);
+        Ok(Ticket {
+            position,
+            read,
+            answer: PhantomData,
+        })
+    }
+
+    /// Gives every request without an answer the error it met.
+    fn settle(self, collected: Collected, progress: &Progress, fault: Option<Fault>) -> Answers {
+        let is_bound = self.scope.binding != Binding::Free;
+        let mut fault = fault;
+        let mut answers = Vec::with_capacity(collected.ranges.len());
+        for ((range, kind), end) in collected.ranges.into_iter().zip(self.kinds).zip(self.ends) {
+            answers.push(range.ok_or_else(|| {
+                let was_sent = end <= progress.sent_len_bytes;
+                let cause = fault.take().unwrap_or(Fault::Ended);
+                error::lost(cause, kind, was_sent, is_bound)
+            }));
+        }
+        Answers {
+            bodies: collected.bodies,
+            answers,
+        }
+    }
+}
+
+impl Answers {
+    /// Reads one answer.
+    ///
+    /// # Errors
+    ///
+    /// What the request met.
+    pub fn take<T>(&mut self, ticket: Ticket<T>) -> Result<T, ClientError> {
+        let Some(answer) = self.answers.get_mut(ticket.position) else {
+            return Err(error::wrong_shape());
+        };
+        let range = std::mem::replace(answer, Err(error::wrong_shape()))?;
+        let body = self.bodies.get(range).unwrap_or_default();
+        let answer = access_response(body).map_err(|error| error::bad_answer(error.into()))?;
+        (ticket.read)(answer)
+    }
+}
+
+/// Bodies of answers, each at a multiple of 16.
+struct Collected {
+    bodies: FrameBuffer,
+    ranges: Vec<Option<Range<usize>>>,
+}
+
+impl Collected {
+    fn new(count: usize) -> Self {
+        Self {
+            bodies: FrameBuffer::new(),
+            ranges: vec![None; count],
+        }
+    }
+
+    fn collect(&mut self, position: usize, body: &[u8]) -> Result<(), ProtocolError> {
+        let slot = self
+            .ranges
+            .get_mut(position)
+            .filter(|slot| slot.is_none())
+            .ok_or(ProtocolError::UnknownRequest(position as u64))?;
+        let start = self.bodies.len();
+        self.bodies.extend_from_slice(body);
+        *slot = Some(start..self.bodies.len());
+        let aligned_len = self.bodies.len().next_multiple_of(FrameBuffer::ALIGNMENT);
+        self.bodies.resize(aligned_len, 0);
+        Ok(())
+    }
+}
