@@ -42,7 +42,7 @@ fn a_strict_record_is_told_only_when_durable_lsn_covers_it() {
 }
 
 #[test]
-fn while_a_batch_flies_the_sink_is_told_about_the_one_before() {
+fn the_sink_is_told_of_a_batch_before_the_next_one_is_built() {
     let mut harness = open(&sound());
     harness.append(50, Need::Synced).unwrap();
     assert_eq!(harness.writer.turn(0), Turn::Worked);

@@ -3,7 +3,7 @@
 //! A scenario is a seed: the same calls in the same order. Counts are modest here; the root
 //! package runs the same harness with larger ones.
 
-use crate::config::LogConfig;
+use crate::config::{LogConfig, WriteForm};
 use crate::disk::{CrashMode, Fault, Moment, SimOptions, SimRng, SimWorld};
 use crate::harness::{self, Harness, History, OpenError, check, promised, recover, sound};
 use crate::recover::ScanError;
@@ -13,6 +13,15 @@ const ACTION_COUNT: usize = 60;
 
 fn world(seed: u64) -> SimWorld {
     SimWorld::new(SimOptions::new(seed))
+}
+
+/// Seeds take turns with the ways of writing.
+fn config(seed: u64) -> LogConfig {
+    let index = usize::try_from(seed).unwrap() % WriteForm::ALL.len();
+    LogConfig {
+        write_form: WriteForm::ALL[index],
+        ..sound()
+    }
 }
 
 /// Runs a scenario as far as its faults let it.
@@ -80,13 +89,26 @@ fn power_loss_at_every_operation_leaves_a_prefix_with_every_strict_commit() {
     for seed in 42..54 {
         let world = world(seed);
         world.record_moments();
-        let harness = run(&world, &sound(), seed).expect("no fault was asked for");
+        let harness = run(&world, &config(seed), seed).expect("no fault was asked for");
         for moment in world.take_moments() {
             let (history, promised) = history_at(&harness, &moment);
+            let told = |(_, op_count): &&(u64, u64)| *op_count <= moment.op_index;
+            let floor = history
+                .floors
+                .iter()
+                .filter(told)
+                .map(|(floor, _)| *floor)
+                .max();
+            let highest = history.issued.back().map_or(0, |issued| issued.txn_id);
             moments_seen += 1;
             for image in 0..6 {
                 let after = moment.world.crash(image, modes(image));
                 let line = format!("seed {seed}, op {}, image {image}", moment.op_index);
+                if let Some(floor) = floor {
+                    let durable = harness::read_only(&after, &sound()).unwrap().version_floor;
+                    // A close states the highest version instead: nothing was issued above.
+                    assert!(floor <= durable || highest <= durable, "{line}: floor");
+                }
                 check_image(&after, &history, promised, &line);
                 images += 1;
             }
@@ -101,7 +123,7 @@ fn a_kill_at_every_operation_keeps_what_the_kernel_was_given() {
     for seed in 60..66 {
         let world = world(seed);
         world.record_moments();
-        let harness = run(&world, &sound(), seed).expect("no fault was asked for");
+        let harness = run(&world, &config(seed), seed).expect("no fault was asked for");
         let history = harness.history.lock().clone();
         for moment in world.take_moments() {
             let promised = promised(&history, Need::Written, moment.op_index);
@@ -133,7 +155,7 @@ fn every_fault_at_every_operation_loses_nothing_acknowledged() {
             loop {
                 let world = world(seed);
                 world.fail_at(op_index, fault);
-                let harness = run(&world, &sound(), seed);
+                let harness = run(&world, &config(seed), seed);
                 let is_over = world.op_count() <= op_index;
                 fired += world.fired().len();
                 world.clear_faults();
@@ -171,7 +193,7 @@ fn restart_without_reboot_after_a_fault_then_power_loss_leaves_no_hole() {
             loop {
                 let world = world(seed);
                 world.fail_at(op_index, fault);
-                let harness = run(&world, &sound(), seed);
+                let harness = run(&world, &config(seed), seed);
                 let is_over = world.op_count() <= op_index;
                 world.clear_faults();
                 let Some(harness) = harness else { break };
@@ -180,7 +202,7 @@ fn restart_without_reboot_after_a_fault_then_power_loss_leaves_no_hole() {
                 let restarted = world.kill(1);
                 let line = format!("seed {seed}, {fault:?} at {op_index}, restarted");
                 let (mut second, recovered) =
-                    match Harness::open(&restarted, &sound(), before.clone()) {
+                    match Harness::open(&restarted, &config(seed), before.clone()) {
                         Ok(opened) => opened,
                         Err(error) => panic!("{line}: {error:?}"),
                     };
@@ -223,7 +245,7 @@ fn a_crash_or_a_fault_at_every_step_of_recovery_changes_nothing() {
     for seed in 90..96 {
         let world = world(seed);
         world.record_moments();
-        let harness = run(&world, &sound(), seed).expect("no fault was asked for");
+        let harness = run(&world, &config(seed), seed).expect("no fault was asked for");
         let moments = world.take_moments();
         let history = harness.history.lock().clone();
         let Some(moment) = moments.get(moments.len() * 3 / 4) else {
@@ -279,7 +301,7 @@ fn many_crashes_in_a_row_in_one_directory_lose_nothing_acknowledged() {
     for seed in 100..110 {
         let mut rng = SimRng::new(seed);
         let first = world(seed);
-        let mut harness = Harness::create(&first, &sound()).expect("opens");
+        let mut harness = Harness::create(&first, &config(seed)).expect("opens");
         for round in 0..6_u64 {
             harness.prepare();
             for _ in 0..20 {
@@ -288,7 +310,7 @@ fn many_crashes_in_a_row_in_one_directory_lose_nothing_acknowledged() {
             let history = harness.history.lock().clone();
             let after = harness.world.crash(rng.next_u64(), modes(round));
             let line = format!("seed {seed}, round {round}");
-            let (next, recovered) = Harness::open(&after, &sound(), history.clone())
+            let (next, recovered) = Harness::open(&after, &config(seed), history.clone())
                 .unwrap_or_else(|why| panic!("{line}: {why:?}"));
             check(
                 &history,
