@@ -1,5 +1,7 @@
 //! Claims about the whole log, on the simulated disk.
 
+mod codec;
+mod fault_points;
 mod group_commit;
 mod mutants;
 mod poison;

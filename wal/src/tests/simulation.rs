@@ -1,7 +1,7 @@
 //! The log under power loss at every operation and under every fault at every operation.
 //!
 //! A scenario is a seed: the same calls in the same order. Counts are modest here; the root
-//! package runs the same harness with larger ones.
+//! package runs the same harness with larger ones, and `IN_MEM_TEST=soak` multiplies them.
 
 use crate::config::{LogConfig, WriteForm};
 use crate::disk::{CrashMode, Fault, Moment, SimOptions, SimRng, SimWorld};
@@ -13,6 +13,12 @@ const ACTION_COUNT: usize = 60;
 
 fn world(seed: u64) -> SimWorld {
     SimWorld::new(SimOptions::new(seed))
+}
+
+/// `count` scenarios, and fifty times as many in a soak.
+fn seeds(first: u64, count: u64) -> std::ops::Range<u64> {
+    let is_soak = std::env::var("IN_MEM_TEST").is_ok_and(|scale| scale == "soak");
+    first * 1000..first * 1000 + count * if is_soak { 50 } else { 1 }
 }
 
 /// Seeds take turns with the ways of writing.
@@ -86,7 +92,7 @@ fn history_at(harness: &Harness, moment: &Moment) -> (History, u64) {
 fn power_loss_at_every_operation_leaves_a_prefix_with_every_strict_commit() {
     let mut images = 0;
     let mut moments_seen = 0;
-    for seed in 42..54 {
+    for seed in seeds(42, 12) {
         let world = world(seed);
         world.record_moments();
         let harness = run(&world, &config(seed), seed).expect("no fault was asked for");
@@ -115,12 +121,12 @@ fn power_loss_at_every_operation_leaves_a_prefix_with_every_strict_commit() {
         }
     }
     println!("{images} images of {moments_seen} moments");
-    assert!(moments_seen > 1000, "{moments_seen}");
+    assert!(moments_seen > 600, "{moments_seen}");
 }
 
 #[test]
 fn a_kill_at_every_operation_keeps_what_the_kernel_was_given() {
-    for seed in 60..66 {
+    for seed in seeds(60, 6) {
         let world = world(seed);
         world.record_moments();
         let harness = run(&world, &config(seed), seed).expect("no fault was asked for");
@@ -150,7 +156,7 @@ fn every_fault_at_every_operation_loses_nothing_acknowledged() {
         .filter(|fault| !matches!(fault, Fault::SyncErrorLost | Fault::BitRot));
     let mut fired = 0;
     for fault in honest {
-        for seed in 70..72 {
+        for seed in seeds(70, 2) {
             let mut op_index = 0;
             loop {
                 let world = world(seed);
@@ -188,7 +194,7 @@ fn restart_without_reboot_after_a_fault_then_power_loss_leaves_no_hole() {
         Fault::ShortWrite,
         Fault::WritebackError,
     ] {
-        for seed in 80..82 {
+        for seed in seeds(80, 2) {
             let mut op_index = 20;
             loop {
                 let world = world(seed);
@@ -242,7 +248,7 @@ fn restart_without_reboot_after_a_fault_then_power_loss_leaves_no_hole() {
 #[test]
 fn a_crash_or_a_fault_at_every_step_of_recovery_changes_nothing() {
     let mut images = 0;
-    for seed in 90..96 {
+    for seed in seeds(90, 6) {
         let world = world(seed);
         world.record_moments();
         let harness = run(&world, &config(seed), seed).expect("no fault was asked for");
@@ -298,7 +304,7 @@ fn a_crash_or_a_fault_at_every_step_of_recovery_changes_nothing() {
 
 #[test]
 fn many_crashes_in_a_row_in_one_directory_lose_nothing_acknowledged() {
-    for seed in 100..110 {
+    for seed in seeds(100, 10) {
         let mut rng = SimRng::new(seed);
         let first = world(seed);
         let mut harness = Harness::create(&first, &config(seed)).expect("opens");

@@ -189,3 +189,15 @@ fn repeated_open_and_drop_leaks_no_thread() {
     // Other tests may run theirs at the same time, but not twenty.
     assert!(log_thread_count() < 10);
 }
+
+#[test]
+fn a_log_whose_segment_cannot_be_opened_is_no_log() {
+    let world = new_world();
+    let (_, settled) = recover(&world, &sound()).unwrap();
+    let (_, seed) = start::<u64>(sound(), Arc::new(IdentityCodec), &settled).unwrap();
+    world.remove_file("WAL/wal-000001.seg");
+    let (sender, _receiver) = channel();
+    let opener: Arc<dyn OpenDisk> = Arc::new(world);
+    let result = spawn_log_thread(seed, opener, Arc::new(SystemClock), Acks(sender));
+    assert!(matches!(result, Err(crate::driver::SpawnError::Open(_))));
+}
