@@ -1,0 +1,19 @@
+//! The storage under power loss at every moment, under every fault, and under planted mistakes,
+//! on the simulated disk: no thread, clock or chance but the seed's.
+//!
+//! Two layers: the log alone, whose images are cheap, and the engine with its log, held against
+//! the history checker. A failure prints the line that replays it.
+
+#[path = "simulation/log_faults.rs"]
+mod log_faults;
+#[path = "simulation/log_images.rs"]
+mod log_images;
+#[path = "simulation/log_mutants.rs"]
+mod log_mutants;
+#[path = "simulation/log_scenario.rs"]
+mod log_scenario;
+
+#[path = "support/images.rs"]
+mod images;
+#[path = "support/scale.rs"]
+mod scale;

@@ -1,0 +1,43 @@
+//! Files that define bytes on disk or on the wire: each is pinned with the version it writes.
+//!
+//! A change of such a file, comments and tests apart, must be looked at: if the bytes changed, the
+//! version changes too and the old one stays readable; then the new hash is entered here.
+
+use std::fs;
+
+use super::source::{blank, report, root};
+
+/// File, version of the format it defines, hash of its code.
+const PINNED: [(&str, u32, u64); 0] = [];
+
+/// FNV-1a over the code without spaces and inline tests.
+fn hash(path: &str) -> u64 {
+    let text = fs::read_to_string(root().join(path)).expect("a format file");
+    let code = blank(&text);
+    let end = code.find("#[cfg(test)]\nmod tests").unwrap_or(code.len());
+    // Strings count too: blanking removed them, so take the text itself where code remains.
+    let bytes = text.as_bytes()[..end].iter().zip(code.bytes());
+    bytes
+        .filter(|(_, code)| !code.is_ascii_whitespace())
+        .fold(0xCBF2_9CE4_8422_2325, |hash, (byte, _)| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
+        })
+}
+
+#[test]
+fn a_format_file_changes_only_with_its_version() {
+    let places: Vec<String> = PINNED
+        .iter()
+        .filter_map(|(path, version, pinned)| {
+            let found = hash(path);
+            let line = format!(
+                "{path}: version {version} is pinned at {pinned:#018x}, found {found:#018x}"
+            );
+            (found != *pinned).then_some(line)
+        })
+        .collect();
+    report(
+        "bytes changed: raise the version; code only: enter the new hash",
+        &places,
+    );
+}
