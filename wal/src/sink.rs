@@ -22,7 +22,8 @@ pub enum Need {
 }
 
 /// The owner's side of the log, called on the log thread. Calls must be short: the next batch
-/// waits for them. A call may reserve and append; such a record goes into the next batch.
+/// waits for them. A call may reserve and append (such a record goes into the next batch); it must
+/// never wait for the log, which waits for it.
 pub trait Sink<T> {
     /// The record of `token` has met its [`Need`]; it ends at `end_lsn`.
     fn reached(&mut self, token: T, end_lsn: Lsn);

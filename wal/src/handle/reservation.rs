@@ -52,7 +52,8 @@ pub enum ReserveError {
     /// prepared. Try again after [`crate::Sink::space_freed`].
     #[error("log is busy")]
     Busy,
-    /// The disk had no room for the next segment. Trying again makes the background try again.
+    /// The next segment could not be prepared, as a rule because the disk is full; see
+    /// [`crate::spares::Spares::last_error`]. Trying again makes the background try again.
     #[error("no space for the log")]
     NoSpace,
     /// The record would exceed the cap.
