@@ -1,16 +1,27 @@
 //! Between values in memory and their encoding.
 
-use super::{EncodedValue, Float32, Token, Tokens, ValueError, validate};
-use crate::limits;
+use rmp::encode::ByteBuf;
+
+use super::{EncodedValue, Token, Tokens, ValueError, validate, write};
+use crate::limits::Limits;
 use crate::value::Value;
 
-/// Encodes a value in the shortest form of each item.
+/// Encodes a value in the shortest form of each item, within the default limits.
 ///
 /// # Errors
 /// When the value exceeds a limit or an object has a key twice.
 pub fn encode(value: &Value) -> Result<EncodedValue, ValueError> {
-    check_depth(value)?;
-    EncodedValue::new(encode_unchecked(value))
+    encode_within(value, &Limits::DEFAULT)
+}
+
+/// Encodes a value in the shortest form of each item, within the limits of a database.
+///
+/// # Errors
+/// When the value exceeds a limit or an object has a key twice.
+pub fn encode_within(value: &Value, limits: &Limits) -> Result<EncodedValue, ValueError> {
+    let mut out = ByteBuf::new();
+    write_value(value, &mut out, 0, limits)?;
+    EncodedValue::new_within(out.into_vec(), limits)
 }
 
 /// Decodes bytes, checked or not.
@@ -18,61 +29,49 @@ pub fn encode(value: &Value) -> Result<EncodedValue, ValueError> {
 /// # Errors
 /// The first rule the bytes break.
 pub fn decode(bytes: &[u8]) -> Result<Value, ValueError> {
-    validate(bytes)?;
-    item(&mut Tokens::new(bytes, Float32::Refused))
+    validate(bytes, &Limits::DEFAULT)?;
+    item(&mut Tokens::new(bytes))
 }
 
-pub(super) fn encode_unchecked(value: &Value) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    write(value, &mut bytes);
-    bytes
-}
-
-/// Refuses a value too deep for the recursive writer, walking with an explicit stack.
-fn check_depth(root: &Value) -> Result<(), ValueError> {
-    let mut open = vec![(root, 0)];
-    while let Some((value, depth)) = open.pop() {
-        if depth > limits::DEPTH_MAX {
-            return Err(ValueError::TooDeep { offset: 0 });
-        }
-        match value {
-            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
-            Value::Object(entries) => {
-                open.extend(entries.iter().map(|(_, item)| (item, depth + 1)));
-            }
-            _ => {}
-        }
+/// Writes one value; the recursion ends at the depth limit.
+fn write_value(
+    value: &Value,
+    out: &mut ByteBuf,
+    depth: usize,
+    limits: &Limits,
+) -> Result<(), ValueError> {
+    if depth > limits.depth_max {
+        return Err(ValueError::TooDeep {
+            offset: out.as_slice().len(),
+            max: limits.depth_max,
+        });
     }
-    Ok(())
-}
-
-/// Writing to a vector cannot fail, and a length above the format's 32 bits is far above every
-/// limit, so the results of the writers carry nothing.
-fn write(value: &Value, bytes: &mut Vec<u8>) {
-    let len = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
     match value {
-        Value::Null => drop(rmp::encode::write_nil(bytes)),
-        Value::Bool(value) => drop(rmp::encode::write_bool(bytes, *value)),
-        Value::Int(value) => drop(rmp::encode::write_sint(bytes, *value)),
-        Value::Float(value) => drop(rmp::encode::write_f64(bytes, *value)),
-        Value::String(text) => drop(rmp::encode::write_str(bytes, text)),
-        Value::Bytes(value) => drop(rmp::encode::write_bin(bytes, value)),
+        Value::Null => write::nil(out),
+        Value::Bool(value) => write::bool(out, *value),
+        Value::Int(value) => write::int(out, *value),
+        Value::Float(value) => write::float(out, *value),
+        Value::String(text) => write::string(out, text)?,
+        Value::Bytes(bytes) => write::bytes(out, bytes)?,
         Value::Array(items) => {
-            drop(rmp::encode::write_array_len(bytes, len(items.len())));
-            items.iter().for_each(|item| write(item, bytes));
+            write::array(out, items.len())?;
+            for item in items {
+                write_value(item, out, depth + 1, limits)?;
+            }
         }
         Value::Object(entries) => {
-            drop(rmp::encode::write_map_len(bytes, len(entries.len())));
+            write::object(out, entries.len())?;
             for (key, item) in entries {
-                drop(rmp::encode::write_str(bytes, key));
-                write(item, bytes);
+                write::string(out, key)?;
+                write_value(item, out, depth + 1, limits)?;
             }
         }
     }
+    write::check_len(out, limits.value_len_bytes_max)
 }
 
 /// Builds one item; the recursion is bounded by the depth that the check allowed.
-pub(super) fn item(tokens: &mut Tokens<'_>) -> Result<Value, ValueError> {
+fn item(tokens: &mut Tokens<'_>) -> Result<Value, ValueError> {
     Ok(match tokens.next_token()? {
         Token::Nil => Value::Null,
         Token::Bool(value) => Value::Bool(value),

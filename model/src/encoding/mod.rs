@@ -5,32 +5,47 @@
 //! encoder writes the shortest form of each item.
 
 mod build;
+mod deserialize;
+mod equal;
+mod error;
 mod serde_bridge;
+mod serialize;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
 mod validate;
+mod write;
 
-use crate::limits;
+use crate::limits::Limits;
 use crate::value::ValueType;
 
-pub use build::{decode, encode};
+pub use build::{decode, encode, encode_within};
+pub use equal::encoded_equal;
+pub use error::ValueError;
 pub use serde_bridge::{SerdeError, from_encoded, to_encoded};
-pub(crate) use token::{Float32, Token, Tokens};
+pub(crate) use token::{Token, Tokens};
 pub use validate::validate;
 
-/// Bytes of one value, checked.
+/// Bytes of one value, checked. `==` compares the bytes; values are compared by [`encoded_equal`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EncodedValue(Box<[u8]>);
 
 impl EncodedValue {
-    /// Checks the bytes and takes them as they are.
+    /// Checks the bytes against the default limits and takes them as they are.
     ///
     /// # Errors
     /// The first rule the bytes break.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, ValueError> {
+        Self::new_within(bytes, &Limits::DEFAULT)
+    }
+
+    /// Checks the bytes against the limits of a database and takes them as they are.
+    ///
+    /// # Errors
+    /// The first rule the bytes break.
+    pub fn new_within(bytes: impl Into<Box<[u8]>>, limits: &Limits) -> Result<Self, ValueError> {
         let bytes = bytes.into();
-        validate(&bytes)?;
+        validate(&bytes, limits)?;
         Ok(Self(bytes))
     }
 
@@ -70,12 +85,20 @@ impl std::fmt::Debug for EncodedValue {
 pub struct ValueRef<'a>(&'a [u8]);
 
 impl<'a> ValueRef<'a> {
-    /// Checks the bytes.
+    /// Checks the bytes against the default limits.
     ///
     /// # Errors
     /// The first rule the bytes break.
     pub fn new(bytes: &'a [u8]) -> Result<Self, ValueError> {
-        validate(bytes)?;
+        Self::new_within(bytes, &Limits::DEFAULT)
+    }
+
+    /// Checks the bytes against the limits of a database.
+    ///
+    /// # Errors
+    /// The first rule the bytes break.
+    pub fn new_within(bytes: &'a [u8], limits: &Limits) -> Result<Self, ValueError> {
+        validate(bytes, limits)?;
         Ok(Self(bytes))
     }
 
@@ -98,155 +121,16 @@ impl<'a> ValueRef<'a> {
     }
 }
 
-/// Why bytes, or a value, are not in the profile or not within the limits.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ValueError {
-    /// The bytes end inside an item, or announce more than there is.
-    #[error("the value is cut short at offset {offset}")]
-    Truncated {
-        /// Where, bytes from the start.
-        offset: usize,
-    },
-    /// A MessagePack form outside the profile: float32, an extension, the unused byte.
-    #[error("the form {marker:#04x} at offset {offset} is not accepted")]
-    Form {
-        /// Where, bytes from the start.
-        offset: usize,
-        /// The first byte of the item.
-        marker: u8,
-    },
-    /// An integer above the range of a signed 64-bit one.
-    #[error("the integer at offset {offset} is above 9223372036854775807")]
-    IntegerRange {
-        /// Where, bytes from the start.
-        offset: usize,
-    },
-    /// A string that is not UTF-8.
-    #[error("the string at offset {offset} is not valid UTF-8")]
-    Utf8 {
-        /// Where, bytes from the start.
-        offset: usize,
-    },
-    /// An object key that is not a string.
-    #[error("the object key at offset {offset} is not a string")]
-    KeyNotString {
-        /// Where, bytes from the start.
-        offset: usize,
-    },
-    /// An object with the same key twice.
-    #[error("the object key at offset {offset} stands there twice")]
-    DuplicateKey {
-        /// Where the second one is, bytes from the start.
-        offset: usize,
-    },
-    /// Bytes behind the value.
-    #[error("bytes follow the value at offset {offset}")]
-    Trailing {
-        /// Where they begin, bytes from the start.
-        offset: usize,
-    },
-    /// The encoding is too long.
-    #[error("the value has {len_bytes} bytes, the limit is {max}", max = limits::VALUE_LEN_BYTES_MAX)]
-    TooLarge {
-        /// How long it is, bytes.
-        len_bytes: usize,
-    },
-    /// Too many nodes below the root.
-    #[error("the value has {count} nodes, the limit is {max}", max = limits::NODE_COUNT_MAX)]
-    TooManyNodes {
-        /// How many were announced.
-        count: usize,
-    },
-    /// A string is too long.
-    #[error("the string has {len_bytes} bytes, the limit is {max}", max = limits::STRING_LEN_BYTES_MAX)]
-    StringTooLong {
-        /// How long it is, bytes.
-        len_bytes: usize,
-    },
-    /// A bytes value is too long.
-    #[error("the bytes value has {len_bytes} bytes, the limit is {max}", max = limits::BYTES_LEN_BYTES_MAX)]
-    BytesTooLong {
-        /// How long it is, bytes.
-        len_bytes: usize,
-    },
-    /// An array has too many elements.
-    #[error("the array has {len} elements, the limit is {max}", max = limits::ARRAY_COUNT_MAX)]
-    ArrayTooLong {
-        /// How many.
-        len: usize,
-    },
-    /// An object has too many entries.
-    #[error("the object has {len} entries, the limit is {max}", max = limits::OBJECT_COUNT_MAX)]
-    ObjectTooLarge {
-        /// How many.
-        len: usize,
-    },
-    /// Nested too deeply.
-    #[error("the value at offset {offset} nests deeper than {max}", max = limits::DEPTH_MAX)]
-    TooDeep {
-        /// Where, bytes from the start.
-        offset: usize,
-    },
-}
-
-impl ValueError {
-    /// The stable reason of a limit, or none for bytes that are no value at all.
-    #[must_use]
-    pub fn limit_reason(&self) -> Option<&'static str> {
-        match self {
-            Self::TooLarge { .. } | Self::TooManyNodes { .. } => Some("value_too_large"),
-            Self::StringTooLong { .. } => Some("string_too_long"),
-            Self::BytesTooLong { .. } => Some("bytes_too_long"),
-            Self::ArrayTooLong { .. } => Some("array_too_long"),
-            Self::ObjectTooLarge { .. } => Some("object_too_large"),
-            Self::TooDeep { .. } => Some("nesting_too_deep"),
-            Self::Truncated { .. }
-            | Self::Form { .. }
-            | Self::IntegerRange { .. }
-            | Self::Utf8 { .. }
-            | Self::KeyNotString { .. }
-            | Self::DuplicateKey { .. }
-            | Self::Trailing { .. } => None,
-        }
-    }
-
-    /// Where the bytes break the rule, from the start of the value; none for limits on a length.
-    #[must_use]
-    pub fn offset(&self) -> Option<usize> {
-        match self {
-            Self::Truncated { offset }
-            | Self::Form { offset, .. }
-            | Self::IntegerRange { offset }
-            | Self::Utf8 { offset }
-            | Self::KeyNotString { offset }
-            | Self::DuplicateKey { offset }
-            | Self::Trailing { offset }
-            | Self::TooDeep { offset } => Some(*offset),
-            _ => None,
-        }
-    }
-}
-
 /// The type of a checked value; none for bytes that are no value.
 #[must_use]
 pub fn type_of(bytes: &[u8]) -> Option<ValueType> {
-    let token = Tokens::new(bytes, Float32::Refused).next_token().ok()?;
-    Some(match token {
-        Token::Nil => ValueType::Null,
-        Token::Bool(_) => ValueType::Bool,
-        Token::Int(_) => ValueType::Int,
-        Token::Float(_) => ValueType::Float,
-        Token::Str(_) => ValueType::String,
-        Token::Bin(_) => ValueType::Bytes,
-        Token::Array(_) => ValueType::Array,
-        Token::Map(_) => ValueType::Object,
-    })
+    Some(Tokens::new(bytes).next_token().ok()?.value_type())
 }
 
 /// The integer a checked value is; none for any other type.
 #[must_use]
 pub fn as_int(bytes: &[u8]) -> Option<i64> {
-    match Tokens::new(bytes, Float32::Refused).next_token() {
+    match Tokens::new(bytes).next_token() {
         Ok(Token::Int(value)) => Some(value),
         _ => None,
     }
@@ -263,14 +147,4 @@ pub fn encode_int(value: i64, room: &mut [u8; INT_LEN_BYTES_MAX]) -> &[u8] {
     let _ = rmp::encode::write_sint(&mut rest, value);
     let left = rest.len();
     room.get(..INT_LEN_BYTES_MAX - left).unwrap_or_default()
-}
-
-/// Structural equality of two checked values, by the rules of [`crate::Value`]'s `==`. Linear in the
-/// shorter of the two, but for sorting object keys.
-#[must_use]
-pub fn encoded_equal(a: &[u8], b: &[u8]) -> bool {
-    match (decode(a), decode(b)) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
-    }
 }

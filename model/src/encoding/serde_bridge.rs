@@ -1,26 +1,51 @@
 //! Rust types to and from the encoding, through serde.
 //!
-//! Structs become objects with field names, unit variants strings, other variants an object with
-//! the variant's name. A float32 is widened. Integers, floats, strings and bytes stay apart.
+//! | Rust | Value |
+//! |---|---|
+//! | signed and unsigned integers up to `i64::MAX` | Int |
+//! | `f32`, `f64` | Float |
+//! | `char`, text | String |
+//! | serde's bytes (a plain `Vec<u8>` is a sequence) | Bytes |
+//! | option | Null or the content |
+//! | unit, unit struct | Null |
+//! | sequence, tuple, tuple struct | Array |
+//! | map with text keys, struct | Object |
+//! | newtype | its content |
+//! | unit variant; other variant | String, its name; Object with its content under its name |
+//!
+//! Nothing is converted on the way back: an Int is no float, Bytes are no text, and a number that
+//! the type cannot hold exactly is refused. Only a type that leaves the choice to the data, as an
+//! untagged enum does, gets the conversions serde itself makes.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{EncodedValue, Float32, Tokens, ValueError, build};
-use crate::limits;
+use super::{EncodedValue, Tokens, ValueError, deserialize, serialize, validate};
+use crate::limits::Limits;
 
 /// Why a Rust value has no encoding, or an encoding is not that Rust type.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SerdeError {
-    /// The type's own serialisation failed.
-    #[error("the value cannot be serialised: {0}")]
-    Serialize(#[from] rmp_serde::encode::Error),
-    /// The value is not of the asked type.
-    #[error("the value is not of the asked type: {0}")]
-    Deserialize(#[from] rmp_serde::decode::Error),
-    /// What came out breaks a rule of values.
+    /// The encoding breaks a rule of values.
     #[error(transparent)]
     Value(#[from] ValueError),
+    /// The value has another type than the Rust type takes.
+    #[error("expected {expected}, found {actual}")]
+    WrongType {
+        /// The type the Rust type takes.
+        expected: &'static str,
+        /// The type found.
+        actual: &'static str,
+    },
+    /// A number that the target cannot hold exactly.
+    #[error("the number does not fit {target}")]
+    Inexact {
+        /// The target type.
+        target: &'static str,
+    },
+    /// What the type's own serialisation said.
+    #[error("{0}")]
+    Custom(String),
 }
 
 /// Encodes a Rust value.
@@ -28,19 +53,7 @@ pub enum SerdeError {
 /// # Errors
 /// When the type cannot be serialised, or the result breaks a rule or exceeds a limit.
 pub fn to_encoded<T: Serialize + ?Sized>(value: &T) -> Result<EncodedValue, SerdeError> {
-    let foreign = rmp_serde::to_vec_named(value)?;
-    match EncodedValue::new(foreign.as_slice()) {
-        Err(ValueError::Form { marker: 0xca, .. }) => {}
-        checked => return Ok(checked?),
-    }
-    if foreign.len() > limits::VALUE_LEN_BYTES_MAX {
-        return Err(ValueError::TooLarge {
-            len_bytes: foreign.len(),
-        }
-        .into());
-    }
-    let widened = build::item(&mut Tokens::new(&foreign, Float32::Widened))?;
-    Ok(build::encode(&widened)?)
+    serialize::encode(value, &Limits::DEFAULT)
 }
 
 /// Decodes into a Rust type.
@@ -48,6 +61,18 @@ pub fn to_encoded<T: Serialize + ?Sized>(value: &T) -> Result<EncodedValue, Serd
 /// # Errors
 /// When the bytes are no value, or not of that type.
 pub fn from_encoded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SerdeError> {
-    super::validate(bytes)?;
-    Ok(rmp_serde::from_slice(bytes)?)
+    validate(bytes, &Limits::DEFAULT)?;
+    T::deserialize(deserialize::Decoder::new(&mut Tokens::new(bytes)))
+}
+
+impl serde::ser::Error for SerdeError {
+    fn custom<T: std::fmt::Display>(message: T) -> Self {
+        Self::Custom(message.to_string())
+    }
+}
+
+impl serde::de::Error for SerdeError {
+    fn custom<T: std::fmt::Display>(message: T) -> Self {
+        Self::Custom(message.to_string())
+    }
 }

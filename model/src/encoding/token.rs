@@ -5,6 +5,7 @@
 //! unused byte 0xc1. The walk over a value, and what may nest in what, is the caller's.
 
 use super::ValueError;
+use crate::value::ValueType;
 
 /// One item. Containers announce how many items follow: `Map(n)` is followed by 2n.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,27 +20,32 @@ pub(crate) enum Token<'a> {
     Map(usize),
 }
 
-/// Whether the narrow float form, which only foreign encoders write, is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Float32 {
-    Refused,
-    Widened,
+impl Token<'_> {
+    /// The type of the value that begins with this item.
+    pub(crate) fn value_type(self) -> ValueType {
+        match self {
+            Self::Nil => ValueType::Null,
+            Self::Bool(_) => ValueType::Bool,
+            Self::Int(_) => ValueType::Int,
+            Self::Float(_) => ValueType::Float,
+            Self::Str(_) => ValueType::String,
+            Self::Bin(_) => ValueType::Bytes,
+            Self::Array(_) => ValueType::Array,
+            Self::Map(_) => ValueType::Object,
+        }
+    }
 }
 
 /// Reads items off the front of encoded bytes.
+#[derive(Debug, Clone)]
 pub(crate) struct Tokens<'a> {
     bytes: &'a [u8],
     offset: usize,
-    float32: Float32,
 }
 
 impl<'a> Tokens<'a> {
-    pub(crate) fn new(bytes: &'a [u8], float32: Float32) -> Self {
-        Self {
-            bytes,
-            offset: 0,
-            float32,
-        }
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, offset: 0 }
     }
 
     /// Where the next item starts, bytes from the start.
@@ -66,7 +72,6 @@ impl<'a> Tokens<'a> {
                 let len = self.len(1 << (marker - 0xc4))?;
                 Token::Bin(self.take(len)?)
             }
-            0xca => self.float32(at)?,
             0xcb => Token::Float(f64::from_be_bytes(self.array()?)),
             0xcc..=0xcf => self.unsigned(at, 1 << (marker - 0xcc))?,
             0xd0 => Token::Int(i64::from(i8::from_be_bytes(self.array()?))),
@@ -80,7 +85,7 @@ impl<'a> Tokens<'a> {
             0xdc | 0xdd => Token::Array(self.len(2 << (marker - 0xdc))?),
             0xde | 0xdf => Token::Map(self.len(2 << (marker - 0xde))?),
             0xe0..=0xff => Token::Int(i64::from(i8::from_be_bytes([marker]))),
-            0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 => {
+            0xc1 | 0xc7..=0xca | 0xd4..=0xd8 => {
                 return Err(ValueError::Form { offset: at, marker });
             }
         };
@@ -92,16 +97,6 @@ impl<'a> Tokens<'a> {
         i64::try_from(value)
             .map(Token::Int)
             .map_err(|_| ValueError::IntegerRange { offset: at })
-    }
-
-    fn float32(&mut self, at: usize) -> Result<Token<'a>, ValueError> {
-        match self.float32 {
-            Float32::Refused => Err(ValueError::Form {
-                offset: at,
-                marker: 0xca,
-            }),
-            Float32::Widened => Ok(Token::Float(f64::from(f32::from_be_bytes(self.array()?)))),
-        }
     }
 
     fn text(&mut self, at: usize, len: usize) -> Result<Token<'a>, ValueError> {

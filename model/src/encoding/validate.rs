@@ -1,8 +1,8 @@
 //! The one check of an encoded value, made once at the door: one pass, an explicit depth.
 
 use super::ValueError;
-use super::token::{Float32, Token, Tokens};
-use crate::limits;
+use super::token::{Token, Tokens};
+use crate::limits::Limits;
 
 /// A container whose items are still being read.
 struct Open {
@@ -16,6 +16,7 @@ struct Open {
 }
 
 struct Walk<'a> {
+    limits: &'a Limits,
     tokens: Tokens<'a>,
     open: Vec<Open>,
     /// The keys of all open maps, outer ones first, with the offset of each.
@@ -29,15 +30,16 @@ struct Walk<'a> {
 ///
 /// # Errors
 /// The first rule the bytes break, with its offset.
-pub fn validate(bytes: &[u8]) -> Result<(), ValueError> {
-    if bytes.len() > limits::VALUE_LEN_BYTES_MAX {
+pub fn validate(bytes: &[u8], limits: &Limits) -> Result<(), ValueError> {
+    if bytes.len() > limits.value_len_bytes_max {
         return Err(ValueError::TooLarge {
             len_bytes: bytes.len(),
+            max: limits.value_len_bytes_max,
         });
     }
-    let tokens = Tokens::new(bytes, Float32::Refused);
     let mut walk = Walk {
-        tokens,
+        limits,
+        tokens: Tokens::new(bytes),
         open: Vec::new(),
         keys: Vec::new(),
         node_count: 0,
@@ -66,31 +68,38 @@ pub fn validate(bytes: &[u8]) -> Result<(), ValueError> {
 
 impl<'a> Walk<'a> {
     fn value(&mut self) -> Result<(), ValueError> {
+        let limits = self.limits;
         let offset = self.tokens.offset();
-        if self.open.len() > limits::DEPTH_MAX {
-            return Err(ValueError::TooDeep { offset });
+        if self.open.len() > limits.depth_max {
+            let max = limits.depth_max;
+            return Err(ValueError::TooDeep { offset, max });
         }
         match self.tokens.next_token()? {
             Token::Nil | Token::Bool(_) | Token::Int(_) | Token::Float(_) => Ok(()),
-            Token::Str(text) if text.len() > limits::STRING_LEN_BYTES_MAX => {
-                Err(ValueError::StringTooLong {
-                    len_bytes: text.len(),
-                })
+            Token::Str(text) => self.check_string(text),
+            Token::Bin(bytes) if bytes.len() > limits.bytes_len_bytes_max => {
+                let (len_bytes, max) = (bytes.len(), limits.bytes_len_bytes_max);
+                Err(ValueError::BytesTooLong { len_bytes, max })
             }
-            Token::Bin(bytes) if bytes.len() > limits::BYTES_LEN_BYTES_MAX => {
-                Err(ValueError::BytesTooLong {
-                    len_bytes: bytes.len(),
-                })
+            Token::Bin(_) => Ok(()),
+            Token::Array(len) if len > limits.array_count_max => {
+                let max = limits.array_count_max;
+                Err(ValueError::ArrayTooLong { len, max })
             }
-            Token::Str(_) | Token::Bin(_) => Ok(()),
-            Token::Array(len) if len > limits::ARRAY_COUNT_MAX => {
-                Err(ValueError::ArrayTooLong { len })
-            }
-            Token::Map(len) if len > limits::OBJECT_COUNT_MAX => {
-                Err(ValueError::ObjectTooLarge { len })
+            Token::Map(len) if len > limits.object_count_max => {
+                let max = limits.object_count_max;
+                Err(ValueError::ObjectTooLarge { len, max })
             }
             Token::Array(len) => self.open(len, len, false),
             Token::Map(len) => self.open(len, 2 * len, true),
+        }
+    }
+
+    fn check_string(&self, text: &str) -> Result<(), ValueError> {
+        let (len_bytes, max) = (text.len(), self.limits.string_len_bytes_max);
+        match len_bytes > max {
+            true => Err(ValueError::StringTooLong { len_bytes, max }),
+            false => Ok(()),
         }
     }
 
@@ -102,9 +111,10 @@ impl<'a> Walk<'a> {
             });
         }
         self.node_count += len;
-        if self.node_count > limits::NODE_COUNT_MAX {
+        if self.node_count > self.limits.node_count_max {
             return Err(ValueError::TooManyNodes {
                 count: self.node_count,
+                max: self.limits.node_count_max,
             });
         }
         let keys_start = self.keys.len();
@@ -122,11 +132,7 @@ impl<'a> Walk<'a> {
         let Token::Str(key) = self.tokens.next_token()? else {
             return Err(ValueError::KeyNotString { offset });
         };
-        if key.len() > limits::STRING_LEN_BYTES_MAX {
-            return Err(ValueError::StringTooLong {
-                len_bytes: key.len(),
-            });
-        }
+        self.check_string(key)?;
         if let Some(top) = self.open.last_mut() {
             let earlier = self.keys.get(top.keys_start..).and_then(<[_]>::last);
             top.is_rising &= earlier.is_none_or(|(earlier, _)| *earlier < key);
