@@ -1,1 +1,102 @@
-//! The embedded database of in-mem: run shards, version chains, transactions, the commit pipeline, recovery.
+//! The embedded database of in-mem: run shards, version chains, transactions, the commit pipeline,
+//! recovery.
+//!
+//! It promises snapshot isolation with first-committer-wins inside one run, in every durability
+//! mode, and that readers wait for nobody. It refuses to know sockets and wire types.
+//!
+//! A put goes `kv.rs` or `run.rs` (the caller's side), `database.rs` (the mode), `prepare.rs`
+//! (before the critical section), `commit.rs` with `evaluate.rs` and `conflict.rs` (inside it),
+//! `publication.rs` (visible and answered). A get goes `kv.rs`, `view.rs`, `index.rs`,
+//! `version_node.rs`. A restart goes `open.rs`, `recovery.rs`, `registry.rs`.
+//!
+//! ```
+//! use in_mem_engine::{Database, model};
+//!
+//! let database = Database::builder().in_memory().open()?;
+//! let run = database.default_run();
+//! run.kv().put("greeting", &model::encode(&model::Value::from("hello"))?)?;
+//! assert!(run.kv().contains("greeting")?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod background;
+mod builder;
+mod commit;
+mod config;
+mod conflict;
+mod database;
+mod digest;
+mod durability;
+mod errors;
+mod evaluate;
+pub mod faults;
+mod follow;
+mod index;
+mod keyed_set;
+mod kv;
+mod kv_storage;
+pub mod limits;
+mod log_state;
+mod names;
+mod open;
+mod ordered;
+mod padded;
+mod pool;
+mod prepare;
+mod program;
+mod publication;
+mod recovery;
+mod registry;
+mod run;
+mod run_change;
+mod run_storage;
+mod runs;
+mod sequencer;
+mod shard;
+mod shared;
+mod shutdown;
+mod storage;
+mod store;
+#[cfg(test)]
+mod tests;
+mod ticker;
+mod transaction;
+mod transaction_sets;
+mod version_node;
+mod view;
+mod waiter;
+mod writeset;
+mod writeset_reader;
+
+pub use in_mem_model as model;
+
+pub use builder::DatabaseBuilder;
+pub use config::{BufferedAck, DatabaseConfig, Driving, TimeSource};
+pub use database::Database;
+pub use durability::{
+    BufferedDurability, Durability, DurabilityMode, InMemoryDurability, StrictDurability,
+};
+pub use errors::{
+    CommitError, ConflictKind, DatabaseClosed, FlushError, OpenError, ReadError, RecordError,
+    RunError, ShutdownError,
+};
+pub use index::KeyRef;
+pub use kv::{CasOutcome, Kv, Page};
+pub use log_state::Driver;
+pub use pool::{RetryPolicy, clear_pool, pool_size};
+pub use program::{
+    Actual, CommitOptions, Completion, CompletionSink, Expected, Outcome, Program, ReadCheck, Seen,
+    Step, StepOutcome, StepOutcomes, Submitted,
+};
+pub use recovery::RecoveryResult;
+pub use registry::{PrimitiveError, PrimitiveRegistry, PrimitiveStorageExt, RegisterError};
+pub use run::Run;
+pub use run_change::{BeginRun, DEFAULT_RUN_NAME, RunChange};
+pub use runs::{RunFilter, RunPage, Runs};
+pub use storage::{Storage, WriteSet};
+pub use store::ShardedStore;
+pub use transaction::{TransactionContext, TransactionInfo, TransactionOptions, TransactionStatus};
+pub use version_node::VersionedRef;
+pub use view::{HistoryEntry, ListItem, ListRequest, ListStep, ReadView, Versioned};
+pub use writeset::{MutationKind, entry_type};
+pub use writeset_reader::{WalEntry, WritesetError};

@@ -1,0 +1,168 @@
+//! Work that belongs on no commit's path: spare segments, the reserve file, the MANIFEST hint.
+//!
+//! The work is a state without a thread; [`BackgroundThread`] runs it over the background disk and
+//! sleeps when there is nothing to do. Dropping the thread's owner stops and joins it, after one
+//! last turn that leaves the hint where the log is.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use in_mem_snapshot::{Manifest, PublishError, publish};
+use in_mem_wal::disk::{Disk, OpenDisk};
+use in_mem_wal::recover::ensure_reserve;
+use in_mem_wal::spares::{Prepared, Spares, prepare_spare};
+use parking_lot::{Condvar, Mutex};
+
+use crate::shared::Shared;
+
+/// Segments the reserve file can make up for, count.
+const RESERVE_SEGMENT_COUNT: u64 = 2;
+
+/// The background work of one database.
+pub(crate) struct BackgroundWork {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) spares: Arc<Spares>,
+    pub(crate) manifest: Manifest,
+    pub(crate) segment_len_bytes: u64,
+    pub(crate) is_reserve_checked: bool,
+}
+
+impl BackgroundWork {
+    /// Does what is due; true when something was done.
+    pub(crate) fn turn(&mut self, disk: &mut dyn Disk) -> bool {
+        let has_prepared = matches!(prepare_spare(disk, &self.spares), Prepared::Ready { .. });
+        let has_hinted = self.update_hint(disk);
+        has_prepared | has_hinted | self.check_reserve(disk)
+    }
+
+    /// Makes MANIFEST name the active segment.
+    pub(crate) fn update_hint(&mut self, disk: &mut dyn Disk) -> bool {
+        let segment = self.shared.active_segment.load(Ordering::SeqCst);
+        if segment <= self.manifest.active_wal_segment || self.shared.is_poisoned() {
+            return false;
+        }
+        self.manifest.active_wal_segment = segment;
+        match publish(disk, &self.manifest) {
+            Ok(()) => true,
+            Err(PublishError::Unchanged(error)) => {
+                // The hint may lag: the next rotation or open repairs it.
+                tracing::warn!(target: "db", %error, segment, "manifest hint was not updated");
+                false
+            }
+            Err(PublishError::Unknown(error)) => {
+                tracing::error!(target: "db", %error, "manifest may be old or new");
+                self.shared.poison(None);
+                false
+            }
+        }
+    }
+
+    /// Room put aside for the day the disk is full.
+    fn check_reserve(&mut self, disk: &mut dyn Disk) -> bool {
+        if self.is_reserve_checked {
+            return false;
+        }
+        self.is_reserve_checked = true;
+        let len_bytes = RESERVE_SEGMENT_COUNT * self.segment_len_bytes;
+        match ensure_reserve(disk, len_bytes) {
+            Ok(made) => made,
+            Err(error) => {
+                tracing::warn!(target: "db", %error, len_bytes, "no room for the reserve file");
+                false
+            }
+        }
+    }
+}
+
+/// Owns the background thread.
+pub(crate) struct BackgroundThread {
+    signal: Arc<Signal>,
+    join: Option<JoinHandle<()>>,
+}
+
+/// How the background thread is woken; held by hooks, holds nothing.
+#[derive(Default)]
+pub(crate) struct Signal {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct SignalState {
+    is_due: bool,
+    is_stopped: bool,
+}
+
+impl Signal {
+    pub(crate) fn wake(&self) {
+        self.state.lock().is_due = true;
+        self.changed.notify_one();
+    }
+
+    fn stop(&self) {
+        self.state.lock().is_stopped = true;
+        self.changed.notify_one();
+    }
+
+    /// Sleeps until there is work; false when it is time to end.
+    fn wait(&self) -> bool {
+        let mut state = self.state.lock();
+        while !state.is_due && !state.is_stopped {
+            self.changed.wait(&mut state);
+        }
+        state.is_due = false;
+        !state.is_stopped
+    }
+}
+
+impl BackgroundThread {
+    pub(crate) fn start(
+        mut work: BackgroundWork,
+        signal: Arc<Signal>,
+        opener: Arc<dyn OpenDisk>,
+    ) -> io::Result<Self> {
+        let waiting = Arc::clone(&signal);
+        let (opened_sender, opened) = mpsc::channel();
+        let join = thread::Builder::new()
+            .name("inmem-background".to_owned())
+            .spawn(move || {
+                let mut disk = match opener.open_background_disk() {
+                    Ok(disk) => disk,
+                    Err(error) => {
+                        let _ = opened_sender.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = opened_sender.send(Ok(()));
+                loop {
+                    while work.turn(&mut *disk) {}
+                    if !waiting.wait() {
+                        work.update_hint(&mut *disk);
+                        return;
+                    }
+                }
+            })?;
+        let thread = Self {
+            signal,
+            join: Some(join),
+        };
+        match opened.recv() {
+            Ok(Ok(())) => Ok(thread),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+impl Drop for BackgroundThread {
+    fn drop(&mut self) {
+        self.signal.stop();
+        let Some(join) = self.join.take() else { return };
+        if join.thread().id() != thread::current().id() {
+            let _ = join.join();
+        }
+    }
+}

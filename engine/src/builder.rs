@@ -1,0 +1,192 @@
+//! How a database is opened, in a process of one's own: no daemon needed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use in_mem_model::RunId;
+use in_mem_wal::LogConfig;
+use in_mem_wal::clock::{Clock, SystemClock};
+use in_mem_wal::disk::{DiskPreference, OpenDisk};
+
+use crate::config::{BufferedAck, DatabaseConfig, Driving, Place, Setup, TimeSource};
+use crate::database::Database;
+use crate::durability::DurabilityMode;
+use crate::errors::OpenError;
+use crate::open::{OpenMode, open_database};
+use crate::registry::{PrimitiveRegistry, PrimitiveStorageExt};
+
+/// Collects the settings of one database. Strict unless told otherwise.
+#[must_use = "a builder does nothing until it opens"]
+pub struct DatabaseBuilder {
+    config: DatabaseConfig,
+    path: Option<PathBuf>,
+    disk: Option<Arc<dyn OpenDisk>>,
+    preference: DiskPreference,
+    clock: Arc<dyn Clock>,
+    primitives: Vec<Arc<dyn PrimitiveStorageExt>>,
+}
+
+impl DatabaseBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            config: DatabaseConfig::default(),
+            path: None,
+            disk: None,
+            preference: DiskPreference::default(),
+            clock: Arc::new(SystemClock),
+            primitives: Vec::new(),
+        }
+    }
+
+    /// The directory; conventionally named `*.inmem`.
+    pub fn path(mut self, path: impl AsRef<Path>) -> Self {
+        self.path = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// The default durability mode.
+    pub fn durability(mut self, mode: DurabilityMode) -> Self {
+        self.config.durability = mode;
+        self
+    }
+
+    /// Nothing survives; no file is made unless a commit asks for more.
+    pub fn in_memory(self) -> Self {
+        self.durability(DurabilityMode::InMemory)
+    }
+
+    /// Buffered with 100 ms and 1000 writes.
+    pub fn buffered(self) -> Self {
+        self.durability(DurabilityMode::buffered_default())
+    }
+
+    /// All settings at once.
+    pub fn config(mut self, config: DatabaseConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The settings of the log.
+    pub fn wal_config(mut self, config: LogConfig) -> Self {
+        self.config.wal_config = config;
+        self
+    }
+
+    /// When a Buffered commit is acknowledged.
+    pub fn buffered_ack(mut self, ack: BufferedAck) -> Self {
+        self.config.buffered_ack = ack;
+        self
+    }
+
+    /// The owner stamps the time with [`Database::set_now`]; no clock thread is started.
+    pub fn external_time(mut self) -> Self {
+        self.config.time_source = TimeSource::External;
+        self
+    }
+
+    /// Every run recovered as Active reports Orphaned, also without a recorded owner.
+    pub fn orphan_on_recovery(mut self, orphan: bool) -> Self {
+        self.config.orphan_on_recovery = orphan;
+        self
+    }
+
+    /// How long a shutdown waits for commits in flight, milliseconds.
+    pub fn shutdown_deadline_ms(mut self, deadline_ms: u64) -> Self {
+        self.config.shutdown_deadline_ms = deadline_ms;
+        self
+    }
+
+    /// Which means of input and output to try first.
+    pub fn disk_preference(mut self, preference: DiskPreference) -> Self {
+        self.preference = preference;
+        self
+    }
+
+    /// A disk that the caller has opened, and locked, instead of a path.
+    pub fn disk(mut self, disk: Arc<dyn OpenDisk>) -> Self {
+        self.disk = Some(disk);
+        self
+    }
+
+    /// Another clock than the operating system's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// No threads: the owner drives the log and the background work with
+    /// [`Database::take_driver`], and commits with `submit`.
+    pub fn manual(mut self) -> Self {
+        self.config.driving = Driving::Manual;
+        self.config.time_source = TimeSource::External;
+        self
+    }
+
+    /// A primitive besides those built in.
+    pub fn primitive(mut self, primitive: Arc<dyn PrimitiveStorageExt>) -> Self {
+        self.primitives.push(primitive);
+        self
+    }
+
+    /// Opens the database at the path, or creates it. Without a path: at a unique temporary one.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(self) -> Result<Database, OpenError> {
+        if self.path.is_none() && self.disk.is_none() {
+            return self.open_temp();
+        }
+        self.finish(OpenMode::OpenOrCreate)
+    }
+
+    /// Opens the database at the path; never creates one.
+    ///
+    /// # Errors
+    /// [`OpenError::NotFound`] when there is none.
+    pub fn open_existing(self) -> Result<Database, OpenError> {
+        self.finish(OpenMode::Open)
+    }
+
+    /// Creates the database at the path.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyExists`] when there is one.
+    pub fn create(self) -> Result<Database, OpenError> {
+        self.finish(OpenMode::Create)
+    }
+
+    /// Opens a database at a unique path in the system's directory for temporary files. The files
+    /// stay when it is closed.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_temp(mut self) -> Result<Database, OpenError> {
+        let name = format!("{}.inmem", RunId::new_random());
+        self.path = Some(std::env::temp_dir().join(name));
+        self.finish(OpenMode::OpenOrCreate)
+    }
+
+    fn finish(self, mode: OpenMode) -> Result<Database, OpenError> {
+        self.config.validate()?;
+        let mut registry = PrimitiveRegistry::new();
+        registry.register(Arc::new(crate::kv_storage::KvStorage))?;
+        registry.register(Arc::new(crate::run_storage::RunStorage::new(
+            self.config.orphan_on_recovery,
+        )))?;
+        for primitive in self.primitives {
+            registry.register(primitive)?;
+        }
+        let place = match (self.disk, self.path) {
+            (Some(disk), _) => Some(Place::Disk(disk)),
+            (None, Some(path)) => Some(Place::Path(path, self.preference)),
+            (None, None) => None,
+        };
+        let setup = Setup {
+            config: self.config,
+            place,
+            clock: self.clock,
+            registry,
+        };
+        open_database(setup, mode)
+    }
+}

@@ -1,0 +1,397 @@
+//! The commit sequence.
+//!
+//! ```text
+//!  1  enter the run's critical section
+//!  2  refuse if closed, poisoned, or the run takes no writes
+//!  3  nothing yet: exactly-once requests are not part of this build
+//!  4  validate against the newest versions, pending ones included
+//!  5  assign the commit version
+//!  6  fix the timestamp and everything that depends on the version
+//!  7  hand the record to the log, in version order over all runs
+//!  8  install all mutations as pending
+//!  9  leave the critical section
+//! 10  wait until the promise is met and the install complete
+//! 11  publish: per run, in version order, by one store
+//! 12  answer
+//! ```
+//!
+//! Steps 5 to 8 allocate nothing, decode nothing and call no code of the caller. A panic before
+//! step 5 is an error of the request; from step 5 on it poisons the database. Locks, in order: the
+//! run's section, the run names, the log's hand-off, the publication queue. A reservation in the
+//! log is made before step 1, without waiting inside the section.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use in_mem_model::{Level, version::timestamp_after};
+use in_mem_wal::{Append, AppendError, LogHandle, Need, Reservation};
+use parking_lot::MutexGuard;
+
+use crate::errors::CommitError;
+use crate::evaluate::{Evaluated, evaluate};
+use crate::faults::{self, Point};
+use crate::prepare::{Prepared, StepSource, step_key};
+use crate::program::{Completion, Outcome, StepOutcome, StepOutcomes, Submitted};
+use crate::publication::{Answer, Queued};
+use crate::sequencer::SequencerError;
+use crate::shard::{CommitState, RunShard};
+use crate::shared::{InFlight, Shared};
+use crate::version_node::Stamp;
+
+/// Where a commit goes besides memory.
+pub(crate) enum Destination<'a> {
+    /// Nowhere.
+    Memory,
+    /// Into the log.
+    Log {
+        log: &'a LogHandle<InFlight>,
+        reservation: Reservation<'a, InFlight>,
+        need: Need,
+        level: Level,
+    },
+}
+
+/// One prepared commit on its way through the section.
+pub(crate) struct Commit<'a, S> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) shard: &'a Arc<RunShard>,
+    pub(crate) source: &'a mut S,
+    pub(crate) prepared: Prepared,
+    pub(crate) completion: &'a Completion,
+    /// Volatile changes of a run itself are refused.
+    pub(crate) is_persistent: bool,
+}
+
+/// What the section leaves to do outside.
+enum Section {
+    /// Decided.
+    Done(Answer),
+    /// Installed under this version; may have to wait.
+    Installed(u64, Answer),
+    /// An answer that waits for what is pending.
+    Waits,
+}
+
+impl<S: StepSource> Commit<'_, S> {
+    /// Runs the sequence. The completion is called iff the result is [`Submitted::Pending`].
+    pub(crate) fn run(mut self, destination: Destination<'_>) -> Submitted {
+        let is_assigned = Cell::new(false);
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            let section = self.section(destination, &is_assigned)?;
+            Ok(match section {
+                Section::Done(answer) => Submitted::Done(answer),
+                Section::Waits => Submitted::Pending,
+                Section::Installed(version, answer) => {
+                    faults::pass(Point::CommitInstalled);
+                    self.queued(
+                        self.shard
+                            .publication
+                            .installed(version, self.completion, answer),
+                    )
+                }
+            })
+        }));
+        match caught {
+            Ok(Ok(submitted)) => submitted,
+            Ok(Err(CommitError::Busy)) => {
+                self.prepared.give_back(self.source);
+                Submitted::Done(Err(CommitError::Busy))
+            }
+            Ok(Err(error)) => Submitted::Done(Err(error)),
+            Err(_) if is_assigned.get() => {
+                self.shared.poison(None);
+                let error = self.shared.poisoned_error(true);
+                self.shard.publication.fail(&error);
+                Submitted::Done(Err(error))
+            }
+            Err(_) => {
+                tracing::error!(target: "txn", run = %self.shard.run_id, "commit panicked");
+                Submitted::Done(Err(CommitError::Internal))
+            }
+        }
+    }
+
+    fn queued(&self, queued: Queued) -> Submitted {
+        match queued {
+            Queued::Ready(answer) => Submitted::Done(answer),
+            Queued::Waits => Submitted::Pending,
+            Queued::Dead => Submitted::Done(Err(self.shared.poisoned_error(true))),
+        }
+    }
+
+    fn section(
+        &mut self,
+        destination: Destination<'_>,
+        is_assigned: &Cell<bool>,
+    ) -> Result<Section, CommitError> {
+        let shard = self.shard;
+        let mut state = shard.commit.lock();
+        self.shared.admit()?;
+        if shard.publication.is_dead() {
+            return Err(self.shared.poisoned_error(false));
+        }
+        let is_volatile = matches!(destination, Destination::Memory);
+        self.check_run(&state, is_volatile)?;
+        // Relaxed: a time a moment old is as good.
+        let now_us = self.shared.now_us.load(Ordering::Relaxed);
+        let timestamp_us = timestamp_after(state.last_timestamp_us, now_us);
+        let evaluated = evaluate(
+            self.shared,
+            shard,
+            &state,
+            self.source,
+            &mut self.prepared,
+            timestamp_us,
+        )?;
+        if !evaluated.writes {
+            return Ok(self.answer_without_write(&evaluated));
+        }
+        self.insert_keys();
+        let is_direct = shard.publication.is_idle()
+            && match &destination {
+                Destination::Memory => true,
+                Destination::Log { need, .. } => *need == Need::Queued,
+            };
+        if !is_direct && !shard.publication.reserve() {
+            return Err(CommitError::Busy);
+        }
+        let level = match &destination {
+            Destination::Memory => Level::Volatile,
+            Destination::Log { level, .. } => *level,
+        };
+        let outcomes = self.take_outcomes();
+        faults::pass(Point::CommitValidated);
+        let version = match destination {
+            Destination::Memory => self.assign_volatile(is_direct, is_assigned)?,
+            Destination::Log {
+                log,
+                reservation,
+                need,
+                ..
+            } => {
+                let hand_off = HandOff {
+                    timestamp_us,
+                    need,
+                    is_direct,
+                    is_assigned,
+                };
+                self.assign_logged(log, reservation, &hand_off)?
+            }
+        };
+        let stamp = Stamp {
+            commit_version: version,
+            timestamp_us,
+        };
+        self.install(&mut state, stamp, evaluated, is_volatile);
+        let answer = Ok(Outcome {
+            version,
+            timestamp_us,
+            level,
+            steps: outcomes,
+        });
+        if is_direct {
+            shard.publication.publish_now(version);
+            return Ok(Section::Done(answer));
+        }
+        drop(state);
+        Ok(Section::Installed(version, answer))
+    }
+
+    /// Step 2, as far as it concerns the run.
+    fn check_run(
+        &self,
+        state: &MutexGuard<'_, CommitState>,
+        is_volatile: bool,
+    ) -> Result<(), CommitError> {
+        let run = self.shard.run_id;
+        let changes_run = self.prepared.run_step.is_some();
+        let status = state.status;
+        if self.prepared.has_data_step {
+            match status {
+                None => return Err(CommitError::RunNotFound { run }),
+                Some(in_mem_model::RunStatus::Active) => {}
+                Some(status) => return Err(CommitError::RunClosed { run, status }),
+            }
+        }
+        if is_volatile && changes_run && self.is_persistent {
+            return Err(CommitError::VolatileDependency { run });
+        }
+        if !is_volatile && status.is_some() && state.is_volatile_run {
+            return Err(CommitError::VolatileDependency { run });
+        }
+        Ok(())
+    }
+
+    /// Nothing is written: the answer may depend on versions that are pending.
+    fn answer_without_write(&mut self, evaluated: &Evaluated<'_>) -> Section {
+        let outcome = Outcome {
+            version: 0,
+            timestamp_us: 0,
+            level: Level::Volatile,
+            steps: self.take_outcomes(),
+        };
+        let publication = &self.shard.publication;
+        if evaluated.newest_seen <= publication.visible() {
+            return Section::Done(Ok(outcome));
+        }
+        match publication.follow(self.completion, Ok(outcome)) {
+            Queued::Ready(answer) => Section::Done(answer),
+            Queued::Waits => Section::Waits,
+            Queued::Dead => Section::Done(Err(self.shared.poisoned_error(false))),
+        }
+    }
+
+    /// Gives each key that is written an entry: the last step that may allocate.
+    fn insert_keys(&self) {
+        for (index, state) in self.prepared.states.iter().enumerate() {
+            if state.writes {
+                self.shard
+                    .index
+                    .insert_key(step_key(&self.source.step(index)));
+            }
+        }
+    }
+
+    fn take_outcomes(&mut self) -> StepOutcomes {
+        let take = |outcome: Option<StepOutcome>| outcome.unwrap_or(StepOutcome::Written);
+        match self.prepared.states.as_mut_slice() {
+            [state] => StepOutcomes::One(take(state.outcome.take())),
+            states => {
+                StepOutcomes::Many(states.iter_mut().map(|s| take(s.outcome.take())).collect())
+            }
+        }
+    }
+
+    /// Steps 5 and 7 of a volatile commit: the checked increment alone.
+    fn assign_volatile(
+        &self,
+        is_direct: bool,
+        is_assigned: &Cell<bool>,
+    ) -> Result<u64, CommitError> {
+        let version = self.next_version()?;
+        is_assigned.set(true);
+        if !is_direct && self.shard.publication.push(version, true).is_err() {
+            is_assigned.set(false);
+            return Err(self.shared.poisoned_error(false));
+        }
+        Ok(version)
+    }
+
+    /// Steps 5 to 7 of a logged commit: one short step under the hand-off lock.
+    fn assign_logged(
+        &mut self,
+        log: &LogHandle<InFlight>,
+        reservation: Reservation<'_, InFlight>,
+        hand_off: &HandOff<'_>,
+    ) -> Result<u64, CommitError> {
+        let writeset = self
+            .prepared
+            .writeset
+            .take()
+            .expect("a logged commit has a writeset");
+        let publication = &self.shard.publication;
+        let mut appender = match log.appender() {
+            Ok(appender) => appender,
+            Err(refused) => return Err(self.refused(&refused)),
+        };
+        let version = match self.next_version() {
+            Ok(version) => version,
+            Err(error) => {
+                // The reservation takes the hand-off lock when it is dropped unused.
+                drop(appender);
+                return Err(error);
+            }
+        };
+        hand_off.is_assigned.set(true);
+        if !hand_off.is_direct
+            && publication
+                .push(version, hand_off.need == Need::Queued)
+                .is_err()
+        {
+            drop(appender);
+            hand_off.is_assigned.set(false);
+            return Err(self.shared.poisoned_error(false));
+        }
+        let states = &self.prepared.states;
+        let writeset = writeset.finish(version, states.iter().map(|s| (s.span, s.writes)));
+        appender.append(
+            reservation,
+            Append {
+                txn_id: version,
+                run_id: *self.shard.run_id.as_bytes(),
+                timestamp_us: hand_off.timestamp_us,
+                writeset,
+                need: hand_off.need,
+                token: InFlight {
+                    shard: (!hand_off.is_direct).then(|| Arc::clone(self.shard)),
+                    version,
+                },
+            },
+        );
+        drop(appender);
+        faults::pass(Point::CommitHandedOff);
+        if let Some(floor) = self.shared.store.sequencer.floor_to_ask(version) {
+            log.set_version_floor(floor);
+        }
+        Ok(version)
+    }
+
+    fn refused(&self, refused: &AppendError) -> CommitError {
+        match refused {
+            AppendError::Poisoned => self.shared.poisoned_error(false),
+            AppendError::Closed => crate::errors::DatabaseClosed.into(),
+        }
+    }
+
+    fn next_version(&self) -> Result<u64, CommitError> {
+        self.shared
+            .store
+            .sequencer
+            .next_version()
+            .map_err(|error| match error {
+                SequencerError::Overflow => CommitError::Overflow {
+                    operation: "commit version",
+                    value: i64::MAX,
+                },
+                SequencerError::FloorNotDurable => CommitError::Busy,
+            })
+    }
+
+    /// Step 8.
+    fn install(
+        &mut self,
+        state: &mut CommitState,
+        stamp: Stamp,
+        evaluated: Evaluated<'_>,
+        is_volatile: bool,
+    ) {
+        for (index, step) in self.prepared.states.iter_mut().enumerate() {
+            if !step.writes {
+                continue;
+            }
+            let node = step.node.take().expect("a step that writes has a version");
+            self.shard
+                .index
+                .install(step_key(&self.source.step(index)), node, stamp);
+        }
+        state.last_timestamp_us = stamp.timestamp_us;
+        if let Some(status) = evaluated.status {
+            if state.status.is_none() {
+                state.is_volatile_run = is_volatile;
+            }
+            state.status = Some(status);
+            self.shard.clear_recovered();
+        }
+        evaluated.keep_name();
+    }
+}
+
+/// What the hand-off of one record needs to know.
+struct HandOff<'a> {
+    timestamp_us: u64,
+    need: Need,
+    is_direct: bool,
+    is_assigned: &'a Cell<bool>,
+}

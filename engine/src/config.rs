@@ -1,0 +1,168 @@
+//! What can be set about a database, checked once before it opens.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use in_mem_wal::clock::Clock;
+use in_mem_wal::disk::{DiskPreference, OpenDisk};
+use in_mem_wal::{IdentityCodec, LogConfig};
+
+use crate::durability::DurabilityMode;
+use crate::errors::OpenError;
+use crate::limits::SHUTDOWN_DEADLINE_MS;
+
+/// When a Buffered commit is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BufferedAck {
+    /// Once handed to the log in order: the embedded promise.
+    #[default]
+    Appended,
+    /// Once the kernel has the bytes, so that killing this process loses nothing acknowledged:
+    /// the daemon's promise.
+    Written,
+}
+
+/// Who stamps the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeSource {
+    /// A thread of the engine, awake while commits arrive.
+    #[default]
+    Ticker,
+    /// The owner, with [`crate::Database::set_now`].
+    External,
+}
+
+/// Who runs the log and the background work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Driving {
+    /// Threads of the engine.
+    #[default]
+    Threads,
+    /// The owner, turn by turn, with [`crate::Database::take_driver`].
+    Manual,
+}
+
+/// Settings of one database.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// The default mode of its commits.
+    pub durability: DurabilityMode,
+    /// Settings of the log.
+    pub wal_config: LogConfig,
+    /// The name of the storage codec.
+    pub codec_id: String,
+    /// When a Buffered commit is acknowledged.
+    pub buffered_ack: BufferedAck,
+    /// Who stamps the time.
+    pub time_source: TimeSource,
+    /// Who runs the log.
+    pub driving: Driving,
+    /// Every run recovered as Active reports Orphaned, also without a recorded owner.
+    pub orphan_on_recovery: bool,
+    /// How long a shutdown waits for commits in flight, milliseconds.
+    pub shutdown_deadline_ms: u64,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self {
+            durability: DurabilityMode::default(),
+            wal_config: LogConfig::default(),
+            codec_id: IdentityCodec::ID.to_owned(),
+            buffered_ack: BufferedAck::default(),
+            time_source: TimeSource::default(),
+            driving: Driving::default(),
+            orphan_on_recovery: false,
+            shutdown_deadline_ms: SHUTDOWN_DEADLINE_MS,
+        }
+    }
+}
+
+impl DatabaseConfig {
+    /// Strict, with defaults.
+    #[must_use]
+    pub fn strict() -> Self {
+        Self::default()
+    }
+
+    /// Buffered with 100 ms and 1000 writes.
+    #[must_use]
+    pub fn buffered() -> Self {
+        Self::default().with_durability(DurabilityMode::buffered_default())
+    }
+
+    /// InMemory.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::default().with_durability(DurabilityMode::InMemory)
+    }
+
+    /// With another default mode.
+    #[must_use]
+    pub fn with_durability(mut self, durability: DurabilityMode) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// With another segment length, bytes.
+    #[must_use]
+    pub fn with_wal_segment_size(mut self, len_bytes: u32) -> Self {
+        self.wal_config.segment_len_bytes = len_bytes;
+        self
+    }
+
+    /// With another codec.
+    #[must_use]
+    pub fn with_codec(mut self, codec_id: &str) -> Self {
+        codec_id.clone_into(&mut self.codec_id);
+        self
+    }
+
+    /// Checks every constraint.
+    ///
+    /// # Errors
+    /// The first setting outside its constraint.
+    pub fn validate(&self) -> Result<(), OpenError> {
+        if let DurabilityMode::Buffered {
+            flush_interval_ms,
+            max_pending_writes,
+        } = self.durability
+            && (flush_interval_ms == 0 || max_pending_writes == 0)
+        {
+            return Err(OpenError::InvalidConfig {
+                what: "a Buffered trigger of 0",
+            });
+        }
+        self.log_config().validate().map_err(OpenError::LogConfig)
+    }
+
+    /// The log's settings with the triggers of the mode.
+    pub(crate) fn log_config(&self) -> LogConfig {
+        let mut config = self.wal_config;
+        if let DurabilityMode::Buffered {
+            flush_interval_ms,
+            max_pending_writes,
+        } = self.durability
+        {
+            config.buffered_sync_interval_us = flush_interval_ms.saturating_mul(1000);
+            config.buffered_sync_count = u32::try_from(max_pending_writes).unwrap_or(u32::MAX);
+        }
+        config
+    }
+}
+
+/// Where a database keeps its files.
+pub(crate) enum Place {
+    /// A directory, opened when it is needed.
+    Path(PathBuf, DiskPreference),
+    /// A disk that somebody opened already, and locked.
+    Disk(Arc<dyn OpenDisk>),
+}
+
+/// Everything a database is opened with.
+pub(crate) struct Setup {
+    pub(crate) config: DatabaseConfig,
+    pub(crate) place: Option<Place>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) registry: crate::registry::PrimitiveRegistry,
+}

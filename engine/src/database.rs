@@ -1,0 +1,421 @@
+//! An open database, and how a commit gets from a caller to its run.
+//!
+//! [`Database`] is a cheap handle; the shared inner object owns the threads and closes with the
+//! last handle. Commits dispatch on the durability mode by one `match`.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use in_mem_model::{Durability, Level, RunId};
+use in_mem_wal::disk::DiskKind;
+use in_mem_wal::{LogMetrics, Need, PoisonCause, ReserveError};
+use parking_lot::Mutex;
+
+use crate::builder::DatabaseBuilder;
+use crate::commit::{Commit, Destination};
+use crate::config::{BufferedAck, DatabaseConfig};
+use crate::durability::DurabilityMode;
+use crate::errors::{CommitError, DatabaseClosed, FlushError, OpenError, RunError};
+use crate::log_state::{Driver, Log};
+use crate::open::{Files, open_log, path_of};
+use crate::prepare::{Prepared, StepSource};
+use crate::program::{CommitOptions, Completion, CompletionSink, Outcome, Submitted};
+use crate::recovery::RecoveryResult;
+use crate::registry::PrimitiveRegistry;
+use crate::run::Run;
+use crate::runs::Runs;
+use crate::shard::RunShard;
+use crate::shared::Shared;
+use crate::shutdown::ShutdownOutcome;
+use crate::store::ShardedStore;
+use crate::ticker::Ticker;
+use crate::view::ReadView;
+use crate::waiter::ThreadWaiter;
+
+/// Attempts to commit while the reason to wait is not the log's room, count.
+const BUSY_ATTEMPT_COUNT_MAX: usize = 8;
+
+/// A handle on an open database. Cheap to clone; the last one closes the database.
+#[derive(Clone)]
+pub struct Database {
+    pub(crate) inner: Arc<DatabaseInner>,
+}
+
+/// What all handles share.
+pub(crate) struct DatabaseInner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) config: DatabaseConfig,
+    registry: PrimitiveRegistry,
+    pub(crate) files: Option<Files>,
+    pub(crate) log: OnceLock<Log>,
+    /// Held while the files of a database that had none are made.
+    log_creation: Mutex<()>,
+    recovery: Option<RecoveryResult>,
+    ticker: Option<Ticker>,
+    pub(crate) shutdown: Mutex<Option<ShutdownOutcome>>,
+}
+
+impl DatabaseInner {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        config: DatabaseConfig,
+        registry: PrimitiveRegistry,
+        files: Option<Files>,
+        log: OnceLock<Log>,
+        recovery: Option<RecoveryResult>,
+        ticker: Option<Ticker>,
+    ) -> Self {
+        Self {
+            shared,
+            config,
+            registry,
+            files,
+            log,
+            log_creation: Mutex::new(()),
+            recovery,
+            ticker,
+            shutdown: Mutex::new(None),
+        }
+    }
+
+    /// Commits and waits on the calling thread until the promise is met.
+    pub(crate) fn commit<S: StepSource>(
+        &self,
+        shard: &Arc<RunShard>,
+        source: &mut S,
+        options: CommitOptions,
+    ) -> Result<Outcome, CommitError> {
+        let waiter = ThreadWaiter::current();
+        let completion = waiter.completion();
+        match self.submit(shard, source, options, &completion, true) {
+            Submitted::Done(answer) => answer,
+            Submitted::Pending => waiter.wait(),
+            Submitted::Busy => Err(CommitError::Busy),
+        }
+    }
+
+    /// Commits without waiting for the promise; waits for room in the log only if `may_wait`.
+    pub(crate) fn submit<S: StepSource>(
+        &self,
+        shard: &Arc<RunShard>,
+        source: &mut S,
+        options: CommitOptions,
+        completion: &Completion,
+        may_wait: bool,
+    ) -> Submitted {
+        if let Some(ticker) = &self.ticker {
+            ticker.poke(&self.shared);
+        }
+        for _ in 0..BUSY_ATTEMPT_COUNT_MAX {
+            match self.submit_once(shard, source, options, completion, may_wait) {
+                Ok(Submitted::Done(Err(CommitError::Busy))) => {}
+                Ok(submitted) => return submitted,
+                Err(CommitError::Busy) if !may_wait => return Submitted::Busy,
+                Err(error) => return Submitted::Done(Err(error)),
+            }
+        }
+        Submitted::Busy
+    }
+
+    fn submit_once<S: StepSource>(
+        &self,
+        shard: &Arc<RunShard>,
+        source: &mut S,
+        options: CommitOptions,
+        completion: &Completion,
+        may_wait: bool,
+    ) -> Result<Submitted, CommitError> {
+        let promise = self.promise(options);
+        let Some((need, level)) = promise else {
+            let prepared = Prepared::new(shard, source, None)?;
+            let commit = self.commit_of(shard, source, prepared, completion);
+            return Ok(commit.run(Destination::Memory));
+        };
+        let log = self.log_for_commit()?;
+        let mut prepared = Prepared::new(shard, source, Some(log.handle.take_buffer()))?;
+        let reserved = if may_wait {
+            log.handle.reserve_wait(prepared.len_bytes_max)
+        } else {
+            log.handle.reserve(prepared.len_bytes_max)
+        };
+        let reservation = match reserved {
+            Ok(reservation) => reservation,
+            Err(refused) => {
+                prepared.give_back(source);
+                if let Some(writeset) = prepared.writeset.take() {
+                    log.handle.recycle_buffer(writeset.into_buffer());
+                }
+                return Err(self.refused(&refused));
+            }
+        };
+        let destination = Destination::Log {
+            log: &log.handle,
+            reservation,
+            need,
+            level,
+        };
+        Ok(self
+            .commit_of(shard, source, prepared, completion)
+            .run(destination))
+    }
+
+    fn commit_of<'a, S: StepSource>(
+        &'a self,
+        shard: &'a Arc<RunShard>,
+        source: &'a mut S,
+        prepared: Prepared,
+        completion: &'a Completion,
+    ) -> Commit<'a, S> {
+        Commit {
+            shared: &self.shared,
+            shard,
+            source,
+            prepared,
+            completion,
+            is_persistent: self.config.durability.requires_wal(),
+        }
+    }
+
+    /// What must be met before a commit is published; nothing for one that is not logged.
+    fn promise(&self, options: CommitOptions) -> Option<(Need, Level)> {
+        let buffered = match self.config.buffered_ack {
+            BufferedAck::Appended => Need::Queued,
+            BufferedAck::Written => Need::Written,
+        };
+        let mode = match options.durability {
+            None => self.config.durability,
+            Some(Durability::InMemory) => DurabilityMode::InMemory,
+            Some(Durability::Buffered) => DurabilityMode::buffered_default(),
+            Some(Durability::Strict) => DurabilityMode::Strict,
+        };
+        match mode {
+            DurabilityMode::InMemory => None,
+            DurabilityMode::Buffered { .. } => Some((buffered, Level::Logged)),
+            DurabilityMode::Strict => Some((Need::Synced, Level::Synced)),
+        }
+    }
+
+    /// The log, whose files are made on first use.
+    fn log_for_commit(&self) -> Result<&Log, CommitError> {
+        if let Some(log) = self.log.get() {
+            return Ok(log);
+        }
+        let _creation = self.log_creation.lock();
+        if let Some(log) = self.log.get() {
+            return Ok(log);
+        }
+        self.shared.admit()?;
+        let Some(files) = &self.files else {
+            return Err(CommitError::InvalidArgument {
+                what: "a durable commit needs a path",
+            });
+        };
+        let opened = open_log(&self.shared, files, &self.config, &self.registry);
+        match opened {
+            Ok((Some(log), _)) => Ok(self.log.get_or_init(|| log)),
+            Ok((None, _)) => Err(CommitError::NoSpace),
+            Err(error) => Err(CommitError::Files(Arc::new(error))),
+        }
+    }
+
+    fn refused(&self, refused: &ReserveError) -> CommitError {
+        match *refused {
+            ReserveError::Busy => CommitError::Busy,
+            ReserveError::NoSpace => CommitError::NoSpace,
+            ReserveError::TooLarge { len_bytes, .. } => CommitError::TransactionTooLarge {
+                mutation_count: 0,
+                len_bytes: usize::try_from(len_bytes).unwrap_or(usize::MAX),
+            },
+            ReserveError::Poisoned => self.shared.poisoned_error(false),
+            ReserveError::Closed => DatabaseClosed.into(),
+        }
+    }
+}
+
+impl Database {
+    /// Settings first, then `open`.
+    pub fn builder() -> DatabaseBuilder {
+        DatabaseBuilder::new()
+    }
+
+    /// Creates a Strict database at `path`.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyExists`] when there is one.
+    pub fn create(path: impl AsRef<std::path::Path>) -> Result<Self, OpenError> {
+        Self::builder().path(path).create()
+    }
+
+    /// Opens the database at `path`, Strict; never creates one.
+    ///
+    /// # Errors
+    /// [`OpenError::NotFound`] when there is none.
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, OpenError> {
+        Self::builder().path(path).open_existing()
+    }
+
+    /// Opens or creates a Strict database at `path`.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_or_create(path: impl AsRef<std::path::Path>) -> Result<Self, OpenError> {
+        Self::builder().path(path).open()
+    }
+
+    pub(crate) fn from_inner(inner: DatabaseInner) -> Self {
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// A handle on an existing run. Keep it: it saves the look-up.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn run(&self, run: RunId) -> Result<Run, RunError> {
+        let store = self.store();
+        let shard = store.shard(run).filter(|shard| store.is_begun(shard));
+        let shard = shard.ok_or(RunError::NotFound { run })?;
+        Ok(Run::new(Arc::clone(&self.inner), shard))
+    }
+
+    /// A handle on the default run.
+    #[must_use]
+    pub fn default_run(&self) -> Run {
+        Run::new(
+            Arc::clone(&self.inner),
+            self.store().shard_or_new(RunId::DEFAULT),
+        )
+    }
+
+    /// The operations on runs themselves.
+    #[must_use]
+    pub fn runs(&self) -> Runs<'_> {
+        Runs::new(self)
+    }
+
+    /// A view of a run as it is published now.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub fn read_view(&self, run: RunId) -> Result<ReadView, RunError> {
+        Ok(self.run(run)?.read_view())
+    }
+
+    /// Makes everything appended so far durable. Nothing to do without a log.
+    ///
+    /// # Errors
+    /// When the log failed first.
+    pub fn flush(&self) -> Result<(), FlushError> {
+        match self.inner.log.get() {
+            Some(log) => log.handle.flush().map(drop).map_err(|error| match error {
+                in_mem_wal::FlushError::Poisoned(cause) => FlushError::Poisoned(cause),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// True while commits are admitted.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.inner.shared.is_closed()
+    }
+
+    /// The default durability mode.
+    #[must_use]
+    pub fn durability_mode(&self) -> DurabilityMode {
+        self.inner.config.durability
+    }
+
+    /// True when commits survive a restart by default.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.inner.config.durability.requires_wal()
+    }
+
+    /// The identity in MANIFEST; none as long as there are no files.
+    #[must_use]
+    pub fn uuid(&self) -> Option<[u8; 16]> {
+        self.inner.log.get().map(|log| log.database_uuid)
+    }
+
+    /// The directory; none when the database was given a disk.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        path_of(self.inner.files.as_ref())
+    }
+
+    /// What this open recovered; none when there was nothing to recover from.
+    #[must_use]
+    pub fn last_recovery_result(&self) -> Option<&RecoveryResult> {
+        self.inner.recovery.as_ref()
+    }
+
+    /// The last commit version issued; not a bound for reads.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.store().version()
+    }
+
+    /// The highest version such that every commit at or below it is published, over all runs.
+    #[must_use]
+    pub fn global_watermark(&self) -> u64 {
+        self.store().global_watermark()
+    }
+
+    /// Stamps the time of day that commits take, microseconds since the epoch. For an owner that
+    /// was built with `external_time`.
+    pub fn set_now(&self, now_us: u64) {
+        // Relaxed: a time is metadata; nothing is ordered by it.
+        self.inner.shared.now_us.store(now_us, Ordering::Relaxed);
+    }
+
+    /// Adds someone who hears of batch ends and of room in the log, for as long as it lives.
+    pub fn add_listener(&self, listener: &Arc<dyn CompletionSink>) {
+        self.inner.shared.add_listener(Arc::downgrade(listener));
+    }
+
+    /// The log's counters; none as long as there is no log.
+    #[must_use]
+    pub fn log_metrics(&self) -> Option<LogMetrics> {
+        self.inner.log.get().map(|log| log.handle.metrics())
+    }
+
+    /// Which disk the log is written through; none as long as there is no log.
+    #[must_use]
+    pub fn disk_kind(&self) -> Option<DiskKind> {
+        self.inner.log.get().map(|log| log.disk_kind)
+    }
+
+    /// True when no writes are taken until the database is reopened.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.inner.shared.is_poisoned()
+    }
+
+    /// Why, when the log has failed.
+    #[must_use]
+    pub fn poison_cause(&self) -> Option<PoisonCause> {
+        self.inner.shared.poison_cause()
+    }
+
+    /// Hands the log and the background work to the calling thread, once; none without a log. For
+    /// a database built with `manual`.
+    ///
+    /// # Errors
+    /// When the disk cannot be opened.
+    pub fn take_driver(&self) -> std::io::Result<Option<Driver>> {
+        let opener = self.inner.files.as_ref().and_then(Files::opener);
+        match (self.inner.log.get(), opener) {
+            (Some(log), Some(opener)) => log.take_driver(&self.inner.shared, &**opener),
+            _ => Ok(None),
+        }
+    }
+
+    /// The runs in memory: reads at the level of the store, where a missing run is empty.
+    #[must_use]
+    pub fn store(&self) -> &ShardedStore {
+        &self.inner.shared.store
+    }
+}

@@ -1,0 +1,336 @@
+//! The typed errors of the engine: one enum per operation. Each variant says what a caller can act
+//! on; a commit error also says whether the effect can still appear.
+
+use std::io;
+
+use in_mem_model::keys::KeyError;
+use in_mem_model::{RunId, RunStatus, ValueError};
+use in_mem_wal::PoisonCause;
+
+/// Why a commit did not happen, or cannot be told to have happened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommitError {
+    /// The key is not allowed.
+    #[error("invalid key")]
+    InvalidKey(#[from] KeyError),
+    /// The value is not allowed.
+    #[error("invalid value")]
+    InvalidValue(#[from] ValueError),
+    /// Something read or expected has changed. Reading again and retrying may help.
+    #[error("conflict on a key of {run}")]
+    Conflict {
+        /// The run.
+        run: RunId,
+        /// The user key.
+        key: Vec<u8>,
+        /// What kind of expectation failed.
+        kind: ConflictKind,
+        /// The commit version expected, if it was one.
+        expected: Option<u64>,
+        /// The newest commit version.
+        actual: u64,
+    },
+    /// The value has another type than the operation works on.
+    #[error("value is {actual}, not {expected}")]
+    WrongType {
+        /// The type the operation works on.
+        expected: &'static str,
+        /// The type found.
+        actual: &'static str,
+    },
+    /// A sum would leave the range of i64, or the versions are used up.
+    #[error("{operation} would overflow at {value}")]
+    Overflow {
+        /// What was done.
+        operation: &'static str,
+        /// The number it was done to.
+        value: i64,
+    },
+    /// No such run.
+    #[error("run {run} does not exist")]
+    RunNotFound {
+        /// The run.
+        run: RunId,
+    },
+    /// The run takes no writes.
+    #[error("run {run} is {}", status.name())]
+    RunClosed {
+        /// The run.
+        run: RunId,
+        /// Its status.
+        status: RunStatus,
+    },
+    /// The status cannot change that way.
+    #[error("run {run} cannot go from {} to {}", from.name(), to.name())]
+    InvalidTransition {
+        /// The run.
+        run: RunId,
+        /// Its status.
+        from: RunStatus,
+        /// The status asked for.
+        to: RunStatus,
+    },
+    /// The run, or its name, exists.
+    #[error("run name is taken by {run}")]
+    AlreadyExists {
+        /// Who has it.
+        run: RunId,
+    },
+    /// A parameter is outside what the operation allows.
+    #[error("invalid argument: {what}")]
+    InvalidArgument {
+        /// Which one and why, in a few words.
+        what: &'static str,
+    },
+    /// A logged change would depend on a volatile one, or a lifecycle change would be volatile.
+    #[error("run {run}: the change would depend on data that is not logged")]
+    VolatileDependency {
+        /// The run.
+        run: RunId,
+    },
+    /// The transaction is larger than a commit may be.
+    #[error("transaction of {mutation_count} mutations and {len_bytes} bytes is too large")]
+    TransactionTooLarge {
+        /// Its mutations.
+        mutation_count: usize,
+        /// Its encoded length, bytes.
+        len_bytes: usize,
+    },
+    /// The transaction is bound to another run.
+    #[error("transaction of run {run} cannot write run {other}")]
+    CrossRunWrite {
+        /// The transaction's run.
+        run: RunId,
+        /// The other one.
+        other: RunId,
+    },
+    /// The transaction is not open: committed, rolled back or never begun.
+    #[error("transaction is not active")]
+    TransactionNotActive,
+    /// The transaction or the database takes no writes.
+    #[error("read only")]
+    ReadOnly,
+    /// The transaction ran longer than it was allowed to.
+    #[error("transaction timed out")]
+    Timeout,
+    /// The log has no room at the moment; nothing was done.
+    #[error("log is busy")]
+    Busy,
+    /// The disk has no room for the log; nothing was done, and it works again once there is room.
+    #[error("no space for the log")]
+    NoSpace,
+    /// The database is shutting down or closed; nothing was done.
+    #[error(transparent)]
+    Closed(#[from] DatabaseClosed),
+    /// The log has failed: no writes until the database is reopened.
+    #[error("log has failed")]
+    Poisoned {
+        /// What it was doing, when known.
+        #[source]
+        cause: Option<PoisonCause>,
+        /// True when the effect may be there after reopening; false when nothing was done.
+        is_outcome_unknown: bool,
+    },
+    /// The files a durable commit needs could not be made; nothing was done.
+    #[error("database files could not be created")]
+    Files(#[source] std::sync::Arc<OpenError>),
+    /// A defect: the request was given up before it had an effect.
+    #[error("internal error before the commit")]
+    Internal,
+}
+
+/// Which expectation failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConflictKind {
+    /// A key that was read has a newer version.
+    Read,
+    /// A compare-and-swap, or a put-if-absent, inside a larger program.
+    Cas,
+}
+
+impl From<RunError> for CommitError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::NotFound { run } => Self::RunNotFound { run },
+        }
+    }
+}
+
+impl CommitError {
+    /// True when the effect may be there after the database is reopened; else nothing was done.
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::Poisoned {
+                is_outcome_unknown: true,
+                ..
+            }
+        )
+    }
+
+    /// True when the same closure may succeed when run again.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict { .. })
+    }
+}
+
+/// Admission is closed: the database is shutting down or has been shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("database is closed")]
+pub struct DatabaseClosed;
+
+/// Why a read has no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The key is not allowed.
+    #[error("invalid key")]
+    InvalidKey(#[from] KeyError),
+    /// The version asked for has another flavour than the entity's.
+    #[error("version is of flavour {actual}, not {expected}")]
+    WrongType {
+        /// The flavour of the entity.
+        expected: &'static str,
+        /// The flavour asked for.
+        actual: &'static str,
+    },
+    /// No such run.
+    #[error("run {run} does not exist")]
+    RunNotFound {
+        /// The run.
+        run: RunId,
+    },
+    /// A parameter is outside what the operation allows.
+    #[error("invalid argument: {what}")]
+    InvalidArgument {
+        /// Which one and why, in a few words.
+        what: &'static str,
+    },
+    /// The transaction is not open.
+    #[error("transaction is not active")]
+    TransactionNotActive,
+}
+
+/// Why a run handle was not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// No such run.
+    #[error("run {run} does not exist")]
+    NotFound {
+        /// The run.
+        run: RunId,
+    },
+}
+
+/// Why a database was not opened or created. Nothing is left open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no database there.
+    #[error("no database at the path")]
+    NotFound,
+    /// There is one already.
+    #[error("a database exists at the path")]
+    AlreadyExists,
+    /// A log exists, but no MANIFEST; nothing is created over data.
+    #[error("MANIFEST is missing beside a log")]
+    MissingManifest,
+    /// The log's directory is missing.
+    #[error("WAL directory is missing")]
+    MissingWalDir,
+    /// The snapshots' directory is missing.
+    #[error("SNAPSHOTS directory is missing")]
+    MissingSnapshotsDir,
+    /// Another process has the directory open.
+    #[error("database is locked by another process")]
+    DatabaseLocked,
+    /// The database was made with another codec.
+    #[error("codec is {got}, expected {expected}")]
+    CodecMismatch {
+        /// The codec asked for.
+        expected: String,
+        /// The codec of the database.
+        got: String,
+    },
+    /// MANIFEST names a snapshot; this build has none.
+    #[error("snapshot {snapshot_id} cannot be loaded")]
+    SnapshotUnrecoverable {
+        /// Its id.
+        snapshot_id: u64,
+    },
+    /// A setting is outside its constraint.
+    #[error("invalid configuration: {what}")]
+    InvalidConfig {
+        /// Which one and why, in a few words.
+        what: &'static str,
+    },
+    /// The settings of the log are outside their constraints.
+    #[error("invalid log configuration")]
+    LogConfig(#[source] in_mem_wal::ConfigError),
+    /// The directory is not ours, writable by others, or a link.
+    #[error("directory cannot be used")]
+    Root(#[source] in_mem_wal::disk::RootError),
+    /// MANIFEST is damaged or unreadable.
+    #[error("MANIFEST cannot be read")]
+    Manifest(#[source] in_mem_snapshot::ManifestError),
+    /// MANIFEST could not be written.
+    #[error("MANIFEST cannot be written")]
+    Publish(#[source] in_mem_snapshot::PublishError),
+    /// The log cannot be read.
+    #[error("log cannot be read")]
+    Scan(#[source] Box<in_mem_wal::recover::ScanError<RecordError>>),
+    /// The log can be read but not be made writable.
+    #[error("log cannot be settled")]
+    Settle(#[source] in_mem_wal::recover::SettleError),
+    /// A committed record cannot be applied.
+    #[error("record of commit {commit_version} cannot be applied")]
+    Record {
+        /// Its commit version.
+        commit_version: u64,
+        /// Why.
+        #[source]
+        source: RecordError,
+    },
+    /// The log could not be started.
+    #[error("log could not be started")]
+    Log(#[source] in_mem_wal::SpawnError),
+    /// A primitive could not be registered.
+    #[error("primitive cannot be registered")]
+    Register(#[from] crate::registry::RegisterError),
+    /// The disk or a thread refused.
+    #[error("input or output failed")]
+    Io(#[source] io::Error),
+}
+
+/// Why a committed record cannot be applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Its writeset cannot be read.
+    #[error("writeset cannot be read")]
+    Writeset(#[from] crate::writeset_reader::WritesetError),
+    /// A primitive refused an entry.
+    #[error("entry cannot be applied")]
+    Primitive(#[from] crate::registry::PrimitiveError),
+}
+
+/// What a shutdown could not finish.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ShutdownError {
+    /// Commits were still in flight at the deadline; they were synced as far as they had come.
+    #[error("{pending_count} commits were in flight at the deadline")]
+    Deadline {
+        /// Commits not yet published.
+        pending_count: usize,
+    },
+    /// The log failed before everything was durable.
+    #[error("log failed")]
+    Poisoned(#[source] Option<PoisonCause>),
+}
+
+/// Why a flush did not make everything durable.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FlushError {
+    /// The log has failed.
+    #[error("log has failed")]
+    Poisoned(#[source] PoisonCause),
+}

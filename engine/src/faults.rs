@@ -1,0 +1,66 @@
+//! Fault points of the commit sequence and planted mistakes of the engine.
+//!
+//! Without the `faults` feature all of it compiles to nothing. With it, the process aborts at the
+//! n-th passing of the point that `INMEM_FAULT_POINT=name:n` names.
+
+/// A moment of the commit sequence at which the kill harness can stop the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// Validated; no version has been assigned.
+    CommitValidated,
+    /// The record is with the log; nothing is installed.
+    CommitHandedOff,
+    /// Installed; not yet published.
+    CommitInstalled,
+}
+
+impl Point {
+    /// Every point, for a harness that visits them all.
+    pub const ALL: [Self; 3] = [
+        Self::CommitValidated,
+        Self::CommitHandedOff,
+        Self::CommitInstalled,
+    ];
+
+    /// The name in `INMEM_FAULT_POINT`.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// Passes a fault point.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub(crate) fn pass(point: Point) {
+    let _ = point;
+}
+
+#[cfg(feature = "faults")]
+pub(crate) use armed::pass;
+
+/// The armed point of this process, read from its environment once.
+#[cfg(feature = "faults")]
+mod armed {
+    use super::Point;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Passes a fault point: aborts the process if it is the armed one and its turn has come.
+    pub(crate) fn pass(point: Point) {
+        static ARMED: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
+        let armed = ARMED.get_or_init(|| {
+            let setting = std::env::var("INMEM_FAULT_POINT").ok()?;
+            let (name, nth) = setting.split_once(':').unwrap_or((&setting, "1"));
+            let nth = nth.parse::<u64>().ok().filter(|nth| *nth != 0)?;
+            Some((name.to_owned(), AtomicU64::new(nth)))
+        });
+        let Some((name, passes_left)) = armed else {
+            return;
+        };
+        // Relaxed: only the count matters, no other memory hangs on it.
+        if *name == point.name() && passes_left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            std::process::abort();
+        }
+    }
+}

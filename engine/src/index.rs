@@ -1,0 +1,245 @@
+//! The keys of one run: a hash index from key to version chain, readable without waiting.
+//!
+//! The map is `papaya` (lock-free reads, growth in steps) split into partitions: growing one map
+//! of ten million keys would clear 16 MiB of control bytes in one operation, growing a sixteenth
+//! of it stays far below 1 ms. Keys are hashed with a seed of this process, because clients choose
+//! them; the partition is chosen by an unkeyed hash, where a prepared collision costs nothing but
+//! the advantage of partitions. A chain's head is one atomic pointer: a read takes no lock and
+//! writes no shared cache line.
+//!
+//! Keys are inserted and chains extended only inside the critical section of the run; reads come
+//! from anywhere.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::OnceLock;
+
+use arc_swap::ArcSwapAny;
+use in_mem_model::TypeTag;
+use papaya::{Equivalent, HashMap, ResizeMode};
+use rustc_hash::FxHasher;
+
+use crate::limits::{INDEX_PARTITION_COUNT, INDEX_RESIZE_STEP_COUNT};
+use crate::ordered::OrderedKeys;
+use crate::version_node::{Node, Stamp, VersionNode};
+
+/// A key as callers hold it: nothing is copied to look it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyRef<'a> {
+    /// Which keyspace of the run.
+    pub tag: TypeTag,
+    /// The user key's bytes.
+    pub user_key: &'a [u8],
+}
+
+/// A key as the index keeps it: the tag, then the user key, in one allocation.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct IndexKey(Box<[u8]>);
+
+/// The chain of one key. Without a head the key was never written.
+pub(crate) struct Entry {
+    head: ArcSwapAny<Option<Node>>,
+}
+
+type Partition = HashMap<IndexKey, Entry, KeyHasher>;
+
+/// All keys of one run.
+pub(crate) struct Index {
+    partitions: Box<[OnceLock<Partition>]>,
+    pub(crate) ordered: OrderedKeys,
+}
+
+impl Index {
+    pub(crate) fn new() -> Self {
+        Self {
+            partitions: (0..INDEX_PARTITION_COUNT)
+                .map(|_| OnceLock::new())
+                .collect(),
+            ordered: OrderedKeys::new(),
+        }
+    }
+
+    /// Calls `read` with the newest version of `key`, pending ones included.
+    pub(crate) fn with_newest<R>(
+        &self,
+        key: KeyRef<'_>,
+        read: impl FnOnce(Option<&Node>) -> R,
+    ) -> R {
+        self.with_entry(key, |entry| match entry {
+            Some(entry) => entry.with_head(read),
+            None => read(None),
+        })
+    }
+
+    /// Calls `read` with the newest version of `key` at or below `bound`.
+    pub(crate) fn with_version<R>(
+        &self,
+        key: KeyRef<'_>,
+        bound: u64,
+        read: impl FnOnce(Option<&Node>) -> R,
+    ) -> R {
+        self.with_newest(key, |head| {
+            read(head.and_then(|node| node.at_or_below(bound)))
+        })
+    }
+
+    /// Makes sure that `key` has an entry. Allocates; belongs before a version is assigned.
+    pub(crate) fn insert_key(&self, key: KeyRef<'_>) {
+        let partition = self.partition(key).get_or_init(new_partition);
+        let pin = partition.pin();
+        if pin.get(&key).is_none() {
+            pin.insert(
+                IndexKey::new(key),
+                Entry {
+                    head: ArcSwapAny::new(None),
+                },
+            );
+            self.ordered.key_inserted(key);
+        }
+    }
+
+    /// Seals `node` and makes it the newest version of `key`. Allocates nothing.
+    ///
+    /// # Panics
+    /// When the key has no entry.
+    pub(crate) fn install(&self, key: KeyRef<'_>, mut node: Node, stamp: Stamp) {
+        self.with_entry(key, |entry| {
+            let entry = entry.expect("the key was inserted at validation");
+            node.seal(stamp, entry.head.load_full());
+            entry.head.store(Some(node));
+        });
+    }
+
+    /// Calls `visit` with each key of `partition` until it returns false. Keys inserted meanwhile
+    /// may or may not be met.
+    pub(crate) fn for_each_key(
+        &self,
+        partition: usize,
+        mut visit: impl FnMut(&IndexKey, Option<&Node>) -> bool,
+    ) {
+        let Some(map) = self.partitions.get(partition).and_then(OnceLock::get) else {
+            return;
+        };
+        let pin = map.pin();
+        for (key, entry) in &pin {
+            if !entry.with_head(|head| visit(key, head)) {
+                return;
+            }
+        }
+    }
+
+    fn with_entry<R>(&self, key: KeyRef<'_>, f: impl FnOnce(Option<&Entry>) -> R) -> R {
+        match self.partition(key).get() {
+            Some(partition) => f(partition.pin().get(&key)),
+            None => f(None),
+        }
+    }
+
+    fn partition(&self, key: KeyRef<'_>) -> &OnceLock<Partition> {
+        let at = partition_of(key.user_key);
+        self.partitions
+            .get(at)
+            .expect("a partition number is below the count")
+    }
+}
+
+impl Entry {
+    fn with_head<R>(&self, read: impl FnOnce(Option<&Node>) -> R) -> R {
+        read(self.head.load().as_ref())
+    }
+}
+
+impl<'a> KeyRef<'a> {
+    /// A KV key.
+    #[must_use]
+    pub fn kv(user_key: &'a [u8]) -> Self {
+        Self {
+            tag: TypeTag::Kv,
+            user_key,
+        }
+    }
+}
+
+impl IndexKey {
+    pub(crate) fn new(key: KeyRef<'_>) -> Self {
+        let mut bytes = Vec::with_capacity(1 + key.user_key.len());
+        bytes.push(key.tag.number());
+        bytes.extend_from_slice(key.user_key);
+        Self(bytes.into_boxed_slice())
+    }
+
+    pub(crate) fn tag_byte(&self) -> u8 {
+        self.0.first().copied().unwrap_or(0)
+    }
+
+    pub(crate) fn user_key(&self) -> &[u8] {
+        self.0.get(1..).unwrap_or(&[])
+    }
+
+    /// The key as callers hold it.
+    pub(crate) fn key_ref(&self) -> Option<KeyRef<'_>> {
+        let tag = TypeTag::from_number(self.tag_byte())?;
+        Some(KeyRef {
+            tag,
+            user_key: self.user_key(),
+        })
+    }
+}
+
+impl Hash for IndexKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u8(self.tag_byte());
+        state.write(self.user_key());
+    }
+}
+
+impl Hash for KeyRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u8(self.tag.number());
+        state.write(self.user_key);
+    }
+}
+
+impl Equivalent<IndexKey> for KeyRef<'_> {
+    fn equivalent(&self, key: &IndexKey) -> bool {
+        key.tag_byte() == self.tag.number() && key.user_key() == self.user_key
+    }
+}
+
+/// Hashes client-chosen bytes with the seed of this process.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct KeyHasher;
+
+impl BuildHasher for KeyHasher {
+    type Hasher = ahash::AHasher;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        static SEED: OnceLock<ahash::RandomState> = OnceLock::new();
+        SEED.get_or_init(ahash::RandomState::new).build_hasher()
+    }
+}
+
+fn new_partition() -> Partition {
+    HashMap::builder()
+        .hasher(KeyHasher)
+        .resize_mode(ResizeMode::Incremental(INDEX_RESIZE_STEP_COUNT))
+        .build()
+}
+
+/// Mixes the length, the first 8 and the last 16 bytes: enough to spread keys that share a prefix
+/// or a suffix, at a cost that does not depend on the length.
+fn partition_of(user_key: &[u8]) -> usize {
+    let mut hasher = FxHasher::default();
+    hasher.write_usize(user_key.len());
+    hasher.write(
+        user_key
+            .first_chunk::<8>()
+            .map_or(user_key, |first| first.as_slice()),
+    );
+    hasher.write(
+        user_key
+            .last_chunk::<16>()
+            .map_or(user_key, |last| last.as_slice()),
+    );
+    let high = hasher.finish() >> 32;
+    usize::try_from(high).unwrap_or(0) % INDEX_PARTITION_COUNT
+}

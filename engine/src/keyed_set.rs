@@ -1,0 +1,133 @@
+//! A set of user keys with a value each, in insertion order, that keeps its memory when cleared.
+//!
+//! Keys lie one behind the other in one buffer; the look-up is by a keyed hash, because clients
+//! choose the keys.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::ops::Range;
+
+use rustc_hash::FxBuildHasher;
+
+use crate::index::KeyHasher;
+
+/// Keys in insertion order, each with a value.
+pub(crate) struct KeyedSet<T> {
+    bytes: Vec<u8>,
+    entries: Vec<Entry<T>>,
+    /// The newest entry of a hash. The hash is keyed already.
+    newest: HashMap<u64, usize, FxBuildHasher>,
+}
+
+struct Entry<T> {
+    key: Range<usize>,
+    /// The entry before it with the same hash.
+    older: Option<usize>,
+    value: T,
+}
+
+impl<T> Default for KeyedSet<T> {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            entries: Vec::new(),
+            newest: HashMap::default(),
+        }
+    }
+}
+
+impl<T> KeyedSet<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Entries it can hold without allocating.
+    pub(crate) fn capacity(&self) -> usize {
+        self.entries.capacity()
+    }
+
+    /// Empties the set and keeps its memory.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+        self.newest.clear();
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&T> {
+        self.find(key)
+            .and_then(|at| self.entries.get(at))
+            .map(|entry| &entry.value)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut T> {
+        let at = self.find(key)?;
+        self.entries.get_mut(at).map(|entry| &mut entry.value)
+    }
+
+    /// Adds a key that is not in the set.
+    pub(crate) fn insert(&mut self, key: &[u8], value: T) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let older = self
+            .newest
+            .insert(KeyHasher.hash_one(key), self.entries.len());
+        self.entries.push(Entry {
+            key: start..self.bytes.len(),
+            older,
+            value,
+        });
+    }
+
+    /// The key and value at `index`, in insertion order.
+    pub(crate) fn at(&self, index: usize) -> Option<(&[u8], &T)> {
+        let entry = self.entries.get(index)?;
+        Some((self.bytes.get(entry.key.clone())?, &entry.value))
+    }
+
+    pub(crate) fn value_at_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.entries.get_mut(index).map(|entry| &mut entry.value)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &T)> {
+        (0..self.entries.len()).filter_map(|index| self.at(index))
+    }
+
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let mut next = self.newest.get(&KeyHasher.hash_one(key)).copied();
+        while let Some(at) = next {
+            let entry = self.entries.get(at)?;
+            if self.bytes.get(entry.key.clone()) == Some(key) {
+                return Some(at);
+            }
+            next = entry.older;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_in_insertion_order_and_memory_survives_a_clear() {
+        let mut set = KeyedSet::default();
+        for index in 0..100_u32 {
+            set.insert(format!("key {index}").as_bytes(), index);
+        }
+        assert_eq!(set.get(b"key 42"), Some(&42));
+        assert_eq!(set.get(b"key"), None);
+        assert_eq!(set.at(7), Some((b"key 7".as_slice(), &7)));
+        let capacity = set.capacity();
+        set.clear();
+        assert_eq!((set.get(b"key 42"), set.len()), (None, 0));
+        assert_eq!(set.capacity(), capacity);
+    }
+}

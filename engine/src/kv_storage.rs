@@ -1,0 +1,54 @@
+//! How KV is stored and recovered.
+
+use in_mem_model::{PrimitiveId, ValueRef};
+
+use crate::index::KeyRef;
+use crate::registry::{PrimitiveError, PrimitiveStorageExt};
+use crate::store::ShardedStore;
+use crate::version_node::Stamp;
+use crate::writeset::{MutationKind, entry_type};
+use crate::writeset_reader::WalEntry;
+
+/// The KV primitive's part of storage: a Put holds the encoded value, a Delete nothing.
+pub(crate) struct KvStorage;
+
+impl PrimitiveStorageExt for KvStorage {
+    fn primitive_type_id(&self) -> u8 {
+        PrimitiveId::Kv.number()
+    }
+
+    fn primitive_name(&self) -> &'static str {
+        PrimitiveId::Kv.name()
+    }
+
+    fn wal_entry_types(&self) -> &[u8] {
+        &[entry_type::KV_PUT, entry_type::KV_DELETE]
+    }
+
+    fn apply_versioned(
+        &self,
+        store: &ShardedStore,
+        entry: &WalEntry<'_>,
+    ) -> Result<(), PrimitiveError> {
+        let entry_type = entry.entry_type;
+        let value = match (entry_type, entry.kind) {
+            (entry_type::KV_PUT, MutationKind::Put) => {
+                let checked = ValueRef::new(entry.value);
+                checked.map_err(|_| PrimitiveError::Deserialization { entry_type })?;
+                Some(entry.value)
+            }
+            (entry_type::KV_DELETE, MutationKind::Delete) => None,
+            _ => return Err(PrimitiveError::InvalidOperation { entry_type }),
+        };
+        store.apply_versioned(entry.run_id, KeyRef::kv(entry.body), value, stamp_of(entry));
+        Ok(())
+    }
+}
+
+/// What an entry's record gives to the version it makes.
+pub(crate) fn stamp_of(entry: &WalEntry<'_>) -> Stamp {
+    Stamp {
+        commit_version: entry.commit_version,
+        timestamp_us: entry.timestamp_us,
+    }
+}

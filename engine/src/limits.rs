@@ -1,0 +1,56 @@
+//! Every limit of the engine that is not a limit of the data model, with its unit and its reason.
+
+/// Partitions of a run's index, count. The largest map of a run with ten million keys then clears
+/// about 1 MiB when it grows, instead of 16 MiB.
+pub(crate) const INDEX_PARTITION_COUNT: usize = 16;
+
+/// Entries an insertion moves while a map grows, count.
+pub(crate) const INDEX_RESIZE_STEP_COUNT: usize = 64;
+
+/// Locks of the run registry, count; fixed so that it does not follow the machine.
+pub(crate) const REGISTRY_SHARD_COUNT: usize = 64;
+
+/// Contexts kept per thread, count.
+pub const MAX_POOL_SIZE: usize = 8;
+
+/// How far recovery and the log thread raise the version floor at a time, versions.
+pub(crate) const VERSION_FLOOR_STEP: u64 = 1 << 32;
+
+/// Versions left below the floor at which it is raised again, versions: at a million commits a
+/// second that is half an hour.
+pub(crate) const VERSION_FLOOR_RESERVE: u64 = 1 << 31;
+
+/// Keys one step of a listing looks at, at most, count: about 1 ms.
+pub const LIST_STEP_KEY_COUNT_MAX: usize = 4_096;
+
+/// Versions one history call returns, at most, count.
+pub const HISTORY_COUNT_MAX: usize = 10_000;
+
+/// Commits that may wait for their promise in one run, count. Bounds the publication queue; the
+/// log's own queue is the smaller bound for logged commits.
+pub(crate) const PENDING_COUNT_MAX: usize = 1 << 17;
+
+/// Length of a tag of a run, bytes.
+pub const RUN_TAG_LEN_BYTES_MAX: usize = 256;
+
+/// Tags of a run, count.
+pub const RUN_TAG_COUNT_MAX: usize = 256;
+
+/// Encoded metadata of a run, description and reason included, bytes.
+pub const RUN_METADATA_LEN_BYTES_MAX: usize = 1 << 20;
+
+/// What a lifecycle change adds to the encoded metadata of a run at most, beside the texts it
+/// brings along, bytes.
+pub(crate) const RUN_CHANGE_LEN_BYTES_MAX: usize = 512;
+
+/// How often the embedded clock is read while commits arrive, milliseconds.
+pub(crate) const TICK_MS: u64 = 1;
+
+/// Ticks without a commit after which the embedded clock stops until the next one, count.
+pub(crate) const TICK_IDLE_COUNT_MAX: u32 = 100;
+
+/// How long a shutdown waits for commits in flight, milliseconds.
+pub const SHUTDOWN_DEADLINE_MS: u64 = 10_000;
+
+const _: () = assert!(VERSION_FLOOR_RESERVE < VERSION_FLOOR_STEP);
+const _: () = assert!(INDEX_PARTITION_COUNT.is_power_of_two());

@@ -1,0 +1,225 @@
+//! Opening and creating databases, and making the files of one that had none.
+//!
+//! Existence is judged by MANIFEST. The lock is taken before anything is changed; MANIFEST is
+//! written last. A database whose default mode is InMemory touches no disk until a commit asks for
+//! more, except that a MANIFEST found at its path is always recovered.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use in_mem_wal::disk::{
+    DirectoryLock, DiskPreference, LockError, OpenDisk, RealDisk, RealRoot, RootError,
+};
+use in_mem_wal::get_codec;
+use parking_lot::Mutex;
+
+use crate::config::{DatabaseConfig, Place, Setup, TimeSource};
+use crate::database::{Database, DatabaseInner};
+use crate::errors::OpenError;
+use crate::log_state::{Log, LogSetup};
+use crate::recovery::{Found, RecoveryContext, RecoveryResult, create_files, look, recover};
+use crate::registry::PrimitiveRegistry;
+use crate::shared::Shared;
+use crate::ticker::Ticker;
+
+/// What an opener expects to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpenMode {
+    Open,
+    Create,
+    OpenOrCreate,
+}
+
+/// The files of a database, as far as they have been touched.
+pub(crate) struct Files {
+    place: Place,
+    /// The disk, once the directory is open.
+    opener: OnceLock<Arc<dyn OpenDisk>>,
+    lock: Mutex<Option<DirectoryLock>>,
+}
+
+impl Files {
+    fn new(place: Place) -> Self {
+        let opener = OnceLock::new();
+        if let Place::Disk(disk) = &place {
+            let _ = opener.set(Arc::clone(disk));
+        }
+        Self {
+            place,
+            opener,
+            lock: Mutex::new(None),
+        }
+    }
+
+    /// The directory's path, if it has one of its own.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Path(path, _) => Some(path),
+            Place::Disk(_) => None,
+        }
+    }
+
+    /// The disk, if the directory is open.
+    pub(crate) fn opener(&self) -> Option<&Arc<dyn OpenDisk>> {
+        self.opener.get()
+    }
+
+    /// Opens the directory, creating it if `may_create`, and takes its lock.
+    fn open_and_lock(&self, may_create: bool) -> Result<Arc<dyn OpenDisk>, OpenError> {
+        let Place::Path(path, preference) = &self.place else {
+            return Ok(Arc::clone(self.opener.get().expect("a given disk is open")));
+        };
+        let root = open_root(path, may_create)?;
+        let mut lock = self.lock.lock();
+        if lock.is_none() {
+            *lock = Some(root.lock().map_err(|error| match error {
+                LockError::Locked { .. } => OpenError::DatabaseLocked,
+                LockError::Io { source, .. } => OpenError::Io(source),
+            })?);
+        }
+        Ok(Arc::clone(
+            self.opener.get_or_init(|| probe(root, *preference)),
+        ))
+    }
+
+    /// Gives the directory free for another opener.
+    pub(crate) fn unlock(&self) {
+        self.lock.lock().take();
+    }
+}
+
+fn open_root(path: &Path, may_create: bool) -> Result<RealRoot, OpenError> {
+    let opened = if may_create {
+        RealRoot::open_or_create(path)
+    } else {
+        RealRoot::open(path)
+    };
+    opened.map_err(|error| match error {
+        RootError::NotFound { .. } => OpenError::NotFound,
+        error => OpenError::Root(error),
+    })
+}
+
+fn probe(root: RealRoot, preference: DiskPreference) -> Arc<dyn OpenDisk> {
+    let disk = RealDisk::probe(root, preference);
+    if let Some(refusal) = disk.refusal() {
+        tracing::warn!(target: "db", %refusal, "io_uring is not used");
+    }
+    Arc::new(disk)
+}
+
+/// Opens or creates a database.
+pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, OpenError> {
+    let Setup {
+        config,
+        place,
+        clock,
+        registry,
+    } = setup;
+    let shared = Arc::new(Shared::new(clock));
+    let files = place.map(Files::new);
+    let found = match &files {
+        Some(files) => find(files, &config, mode)?,
+        None => Found::Nothing,
+    };
+    match (found, mode) {
+        (Found::DataWithoutManifest, _) => return Err(OpenError::MissingManifest),
+        (Found::Nothing, OpenMode::Open) => return Err(OpenError::NotFound),
+        (Found::Database, OpenMode::Create) => return Err(OpenError::AlreadyExists),
+        _ => {}
+    }
+    let log = OnceLock::new();
+    let mut recovery = None;
+    if let Some(files) = &files
+        && (found == Found::Database || config.durability.requires_wal())
+    {
+        let (started, result) = open_log(&shared, files, &config, &registry)?;
+        recovery = Some(result);
+        match started {
+            Some(started) => {
+                let _ = log.set(started);
+            }
+            None => shared.set_read_only(),
+        }
+    }
+    let ticker = match config.time_source {
+        TimeSource::Ticker => Some(Ticker::start(Arc::clone(&shared)).map_err(OpenError::Io)?),
+        TimeSource::External => None,
+    };
+    let mode_name = config.durability.mode_name();
+    tracing::info!(target: "db", mode = mode_name, path = ?files.as_ref().map(Files::path), "open");
+    let inner = DatabaseInner::new(shared, config, registry, files, log, recovery, ticker);
+    Ok(Database::from_inner(inner))
+}
+
+/// Looks what is there, taking the lock when the files are going to be used.
+fn find(files: &Files, config: &DatabaseConfig, mode: OpenMode) -> Result<Found, OpenError> {
+    let may_create = mode != OpenMode::Open && config.durability.requires_wal();
+    if let (Place::Path(path, _), false) = (&files.place, may_create) {
+        // Look before locking: a directory that is not used is left as it is.
+        let root = match open_root(path, false) {
+            Ok(root) => root,
+            Err(OpenError::NotFound) => return Ok(Found::Nothing),
+            Err(error) => return Err(error),
+        };
+        let disk = probe(root, DiskPreference::Thread);
+        let found = look(&mut *disk.open_disk().map_err(OpenError::Io)?)?;
+        if found != Found::Database {
+            return Ok(found);
+        }
+    }
+    let opener = files.open_and_lock(may_create)?;
+    look(&mut *opener.open_disk().map_err(OpenError::Io)?)
+}
+
+/// Recovers the log, creating the files first if there are none, and starts it. Without a log the
+/// database can only be read.
+pub(crate) fn open_log(
+    shared: &Arc<Shared>,
+    files: &Files,
+    config: &DatabaseConfig,
+    registry: &PrimitiveRegistry,
+) -> Result<(Option<Log>, RecoveryResult), OpenError> {
+    let opener = files.open_and_lock(true)?;
+    let codec = get_codec(&config.codec_id).map_err(|_| OpenError::CodecMismatch {
+        expected: config.codec_id.clone(),
+        got: String::new(),
+    })?;
+    let mut log_config = config.log_config();
+    if files.path().is_some() {
+        log_config.log_block_len_bytes = opener.block_bytes();
+    }
+    let recovered = {
+        let mut disk = opener.open_disk().map_err(OpenError::Io)?;
+        match look(&mut *disk)? {
+            Found::Database => {}
+            Found::Nothing => create_files(&mut *disk, &config.codec_id)?,
+            Found::DataWithoutManifest => return Err(OpenError::MissingManifest),
+        }
+        let codec = Arc::clone(&codec);
+        let context = RecoveryContext {
+            shared,
+            registry,
+            config: log_config,
+            codec,
+        };
+        recover(&mut *disk, &context)?
+    };
+    let Some(settled) = &recovered.settled else {
+        return Ok((None, recovered.result));
+    };
+    let setup = LogSetup {
+        shared,
+        opener,
+        config: log_config,
+        codec,
+        driving: config.driving,
+    };
+    let log = Log::start(&setup, recovered.manifest, settled)?;
+    Ok((Some(log), recovered.result))
+}
+
+/// The path a database would use, for messages.
+pub(crate) fn path_of(files: Option<&Files>) -> Option<PathBuf> {
+    files.and_then(Files::path).map(Path::to_owned)
+}

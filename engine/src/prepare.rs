@@ -1,0 +1,274 @@
+//! Everything of a commit that can be done before the critical section: keys are validated, nodes
+//! allocated, the writeset encoded, the sizes checked.
+//!
+//! What cannot be known before is left open per step: an increment's sum and a run's new metadata
+//! are encoded at validation, inside the section but before a version is assigned.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use in_mem_model::keys::validate_user_key;
+use in_mem_model::limits::{TRANSACTION_LEN_BYTES_MAX, TRANSACTION_MUTATION_COUNT_MAX};
+use rustc_hash::FxBuildHasher;
+
+use crate::errors::CommitError;
+use crate::index::KeyRef;
+use crate::limits::RUN_CHANGE_LEN_BYTES_MAX;
+use crate::program::{Program, ReadCheck, Step, StepOutcome};
+use crate::run_change::RunChange;
+use crate::shard::{RUN_ENTITY, RunShard};
+use crate::version_node::{Node, VersionNode};
+use crate::writeset::{
+    EMPTY_LEN_BYTES, ENTRY_OVERHEAD_BYTES, EntityRef, MutationKind, Span, WritesetWriter,
+    entry_type,
+};
+
+/// Steps and checks, wherever they are kept.
+pub(crate) trait StepSource {
+    fn step_count(&self) -> usize;
+    /// The step at `index`, below the count.
+    fn step(&self, index: usize) -> Step<'_>;
+    fn check_count(&self) -> usize;
+    /// The check at `index`, below the count.
+    fn check(&self, index: usize) -> ReadCheck<'_>;
+    /// True when a condition that does not hold is a conflict and not an answer.
+    fn is_transaction(&self) -> bool;
+    /// True when no key occurs in two steps.
+    fn has_distinct_keys(&self) -> bool;
+    /// The node made for the step when it was called, if there is one.
+    fn take_node(&mut self, index: usize) -> Option<Node>;
+    /// Gives back a node of a commit that did not happen and may be tried again.
+    fn restore_node(&mut self, index: usize, node: Node);
+}
+
+/// What is known and kept of one step.
+#[derive(Default)]
+pub(crate) struct StepState {
+    /// The version it may install.
+    pub(crate) node: Option<Node>,
+    pub(crate) span: Span,
+    pub(crate) writes: bool,
+    pub(crate) outcome: Option<StepOutcome>,
+    /// The step before it on the same key.
+    pub(crate) previous: Option<usize>,
+}
+
+/// A commit ready for its critical section.
+pub(crate) struct Prepared {
+    pub(crate) states: Vec<StepState>,
+    /// None for a volatile commit.
+    pub(crate) writeset: Option<WritesetWriter>,
+    /// Upper bound of the encoded writeset, bytes.
+    pub(crate) len_bytes_max: usize,
+    /// The step that changes the run.
+    pub(crate) run_step: Option<usize>,
+    /// Some step writes data, not only the run itself.
+    pub(crate) has_data_step: bool,
+}
+
+thread_local! {
+    /// The step states of the last commit of this thread, empty: their memory is reused.
+    static STATES: Cell<Vec<StepState>> = const { Cell::new(Vec::new()) };
+}
+
+/// Longest encoding of an Int, bytes.
+const INT_LEN_BYTES_MAX: usize = 9;
+
+/// The key a step is about.
+pub(crate) fn step_key<'a>(step: &Step<'a>) -> KeyRef<'a> {
+    match *step {
+        Step::Put { key, .. }
+        | Step::Delete { key }
+        | Step::PutIfAbsent { key, .. }
+        | Step::CasVersion { key, .. }
+        | Step::CasValue { key, .. }
+        | Step::Increment { key, .. }
+        | Step::GetAndSet { key, .. }
+        | Step::GetAndDelete { key } => KeyRef::kv(key),
+        Step::Run(_) => RUN_ENTITY,
+    }
+}
+
+/// The encoded value a step carries; none for those that compute or delete.
+fn given_value<'a>(step: &Step<'a>) -> Option<&'a [u8]> {
+    match step {
+        Step::Put { value, .. }
+        | Step::PutIfAbsent { value, .. }
+        | Step::CasVersion { value, .. }
+        | Step::CasValue { value, .. }
+        | Step::GetAndSet { value, .. } => Some(value.as_bytes()),
+        _ => None,
+    }
+}
+
+impl Prepared {
+    /// Prepares a commit; `buffer` is where its writeset goes, none for a volatile commit.
+    pub(crate) fn new<S: StepSource>(
+        shard: &RunShard,
+        source: &mut S,
+        buffer: Option<Vec<u8>>,
+    ) -> Result<Self, CommitError> {
+        let count = source.step_count();
+        if TRANSACTION_MUTATION_COUNT_MAX < count {
+            return Err(CommitError::TransactionTooLarge {
+                mutation_count: count,
+                len_bytes: 0,
+            });
+        }
+        let writeset = buffer.map(|buffer| WritesetWriter::begin(buffer, shard.run_id));
+        let mut prepared = Self {
+            states: STATES.take(),
+            writeset,
+            len_bytes_max: EMPTY_LEN_BYTES,
+            run_step: None,
+            has_data_step: false,
+        };
+        prepared.states.resize_with(count, StepState::default);
+        for index in 0..count {
+            prepared.measure(shard, index, &source.step(index))?;
+        }
+        if TRANSACTION_LEN_BYTES_MAX < prepared.len_bytes_max {
+            let len_bytes = prepared.len_bytes_max;
+            return Err(CommitError::TransactionTooLarge {
+                mutation_count: count,
+                len_bytes,
+            });
+        }
+        if let Some(writeset) = &mut prepared.writeset {
+            writeset.reserve(prepared.len_bytes_max);
+        }
+        for index in 0..count {
+            let node = source.take_node(index);
+            prepared.encode(shard, index, &source.step(index), node);
+        }
+        if let Some(writeset) = &mut prepared.writeset {
+            writeset.static_entries_end();
+        }
+        if !source.has_distinct_keys() {
+            prepared.link_equal_keys(source);
+        }
+        Ok(prepared)
+    }
+
+    /// Gives the nodes back to where they came from: the commit may be tried again.
+    pub(crate) fn give_back<S: StepSource>(&mut self, source: &mut S) {
+        for (index, state) in self.states.iter_mut().enumerate() {
+            if let Some(node) = state.node.take() {
+                source.restore_node(index, node);
+            }
+        }
+    }
+
+    /// Validates one step and adds what its entry may cost.
+    fn measure(
+        &mut self,
+        shard: &RunShard,
+        index: usize,
+        step: &Step<'_>,
+    ) -> Result<(), CommitError> {
+        if let Step::Run(change) = step {
+            if self.run_step.replace(index).is_some() {
+                return Err(CommitError::InvalidArgument {
+                    what: "two changes of the run",
+                });
+            }
+            change.validate()?;
+            self.len_bytes_max += ENTRY_OVERHEAD_BYTES + run_info_len_max(shard, change);
+            return Ok(());
+        }
+        self.has_data_step = true;
+        let key = step_key(step).user_key;
+        validate_user_key(key)?;
+        let value_len_max = match step {
+            Step::Increment { .. } => INT_LEN_BYTES_MAX,
+            step => given_value(step).map_or(0, <[u8]>::len),
+        };
+        self.len_bytes_max += ENTRY_OVERHEAD_BYTES + key.len() + value_len_max;
+        Ok(())
+    }
+
+    /// Makes the node and the entry of one step, where both are known already.
+    fn encode(&mut self, shard: &RunShard, index: usize, step: &Step<'_>, node: Option<Node>) {
+        let Some(state) = self.states.get_mut(index) else {
+            return;
+        };
+        let (node, kind, entry_type) = match (given_value(step), step) {
+            (Some(value), _) => {
+                let node = node.unwrap_or_else(|| shard.node_with_value(value));
+                (node, MutationKind::Put, entry_type::KV_PUT)
+            }
+            (None, Step::Delete { .. } | Step::GetAndDelete { .. }) => (
+                Node::tombstone(),
+                MutationKind::Delete,
+                entry_type::KV_DELETE,
+            ),
+            (None, _) => return,
+        };
+        if let Some(writeset) = &mut self.writeset {
+            let entity = EntityRef::Kv(step_key(step).user_key);
+            state.span = writeset.push(kind, entry_type, entity, node.value());
+        }
+        state.node = Some(node);
+    }
+
+    /// Links each step to the one before it on the same key.
+    fn link_equal_keys<S: StepSource>(&mut self, source: &S) {
+        let mut last: HashMap<KeyRef<'_>, usize, FxBuildHasher> = HashMap::default();
+        for (index, state) in self.states.iter_mut().enumerate() {
+            state.previous = last.insert(step_key(&source.step(index)), index);
+        }
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        self.states.clear();
+        STATES.set(std::mem::take(&mut self.states));
+    }
+}
+
+/// Upper bound of a run's metadata after `change`, bytes.
+fn run_info_len_max(shard: &RunShard, change: &RunChange) -> usize {
+    let newest = shard
+        .index
+        .with_newest(RUN_ENTITY, |node| node.map_or(0, |n| n.value().len()));
+    newest + change.text_len_bytes() + RUN_CHANGE_LEN_BYTES_MAX
+}
+
+impl StepSource for Program<'_> {
+    fn step_count(&self) -> usize {
+        self.steps.len()
+    }
+
+    fn step(&self, index: usize) -> Step<'_> {
+        *self
+            .steps
+            .get(index)
+            .expect("a step index is below the count")
+    }
+
+    fn check_count(&self) -> usize {
+        self.checks.len()
+    }
+
+    fn check(&self, index: usize) -> ReadCheck<'_> {
+        *self
+            .checks
+            .get(index)
+            .expect("a check index is below the count")
+    }
+
+    fn is_transaction(&self) -> bool {
+        self.steps.len() != 1 || !self.checks.is_empty()
+    }
+
+    fn has_distinct_keys(&self) -> bool {
+        self.steps.len() < 2
+    }
+
+    fn take_node(&mut self, _index: usize) -> Option<Node> {
+        None
+    }
+
+    fn restore_node(&mut self, _index: usize, _node: Node) {}
+}

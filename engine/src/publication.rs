@@ -1,0 +1,287 @@
+//! Pending commits of one run, and how they become visible: in version order, by one store.
+//!
+//! Each commit that cannot be published at once waits here for two conditions, in any order: its
+//! promise (the log says so) and its complete install (the committer says so). Whoever meets the
+//! last condition of the oldest commits publishes them. Negative answers that depend on a pending
+//! version wait in the same queue, behind it, as followers.
+//!
+//! After a failure of the log the queue is dead for good: nothing is published any more, since
+//! publishing a later version would show the dropped ones below it.
+//!
+//! Lock order: the run's critical section, then the log's hand-off lock, then this queue.
+//! Completions are called with none of them held.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::errors::CommitError;
+use crate::limits::PENDING_COUNT_MAX;
+use crate::padded::Padded;
+use crate::program::{Completion, Outcome};
+
+/// Completions made per hold of the lock, count.
+const PUBLISH_BATCH_COUNT: usize = 8;
+
+/// The published version of a run and what waits to be published.
+pub(crate) struct Publication {
+    /// The highest published commit version. Release on store, Acquire by readers: whoever sees
+    /// it sees every install of that commit and the ones before.
+    visible: Padded<AtomicU64>,
+    /// Entries in the queue. Written under its lock; read without it, in the critical section.
+    waiting_count: AtomicUsize,
+    is_dead: AtomicBool,
+    queue: Mutex<VecDeque<Waiting>>,
+}
+
+/// One commit or one answer that waits.
+struct Waiting {
+    /// Its commit version; 0 for a follower, which has met both conditions.
+    version: u64,
+    is_promise_met: bool,
+    is_installed: bool,
+    /// Given with the install.
+    answer: Option<(Completion, Answer)>,
+}
+
+/// What a commit or follower answers once it is published.
+pub(crate) type Answer = Result<Outcome, CommitError>;
+
+/// The log failed while commits of this run waited: nothing is published any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dead;
+
+/// What became of an answer given to the queue.
+#[derive(Debug)]
+pub(crate) enum Queued {
+    /// It may be given at once.
+    Ready(Answer),
+    /// The completion will be called.
+    Waits,
+    /// The log failed: the effect will never be published.
+    Dead,
+}
+
+impl Publication {
+    pub(crate) fn new() -> Self {
+        Self {
+            visible: Padded(AtomicU64::new(0)),
+            waiting_count: AtomicUsize::new(0),
+            is_dead: AtomicBool::new(false),
+            queue: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    /// The highest published commit version.
+    #[inline]
+    pub(crate) fn visible(&self) -> u64 {
+        self.visible.0.load(Ordering::Acquire)
+    }
+
+    /// True when nothing waits. Stays true inside the critical section, where alone commits are
+    /// queued.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting_count.load(Ordering::Acquire) == 0
+    }
+
+    /// True when the log failed while commits of this run waited.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.is_dead.load(Ordering::Acquire)
+    }
+
+    /// Publishes a commit whose conditions are both met, when nothing waits. The caller is in the
+    /// critical section and has seen [`Self::is_idle`] there. Recovery publishes the same way.
+    pub(crate) fn publish_now(&self, version: u64) {
+        debug_assert!(self.visible() <= version, "versions are published in order");
+        self.visible.0.store(version, Ordering::Release);
+    }
+
+    /// Commits and answers that wait, count.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting_count.load(Ordering::Acquire)
+    }
+
+    /// The oldest version not yet published.
+    pub(crate) fn first_pending(&self) -> Option<u64> {
+        self.queue
+            .lock()
+            .iter()
+            .map(|waiting| waiting.version)
+            .find(|version| *version != 0)
+    }
+
+    /// Makes room for one commit, so that [`Self::push`] allocates nothing; false when too many
+    /// wait. Before a version is assigned, in the critical section.
+    pub(crate) fn reserve(&self) -> bool {
+        let mut queue = self.queue.lock();
+        queue.reserve(1);
+        queue.len() < PENDING_COUNT_MAX
+    }
+
+    /// Queues a commit, before its record is handed to the log. In the critical section.
+    ///
+    /// # Errors
+    /// [`Dead`] when the log has failed; nothing may be installed.
+    pub(crate) fn push(&self, version: u64, is_promise_met: bool) -> Result<(), Dead> {
+        let mut queue = self.queue.lock();
+        if self.is_dead() {
+            return Err(Dead);
+        }
+        queue.push_back(Waiting {
+            version,
+            is_promise_met,
+            is_installed: false,
+            answer: None,
+        });
+        self.waiting_count.store(queue.len(), Ordering::Release);
+        Ok(())
+    }
+
+    /// The install of `version` is complete, and `answer` is what its committer is to be told.
+    /// Called outside the critical section.
+    pub(crate) fn installed(
+        &self,
+        version: u64,
+        completion: &Completion,
+        answer: Answer,
+    ) -> Queued {
+        let mut ready = Ready::default();
+        {
+            let mut queue = self.queue.lock();
+            if self.is_dead() {
+                return Queued::Dead;
+            }
+            let found = queue
+                .iter_mut()
+                .rev()
+                .find(|waiting| waiting.version == version);
+            let waiting = found.expect("a commit stays queued until it is installed");
+            waiting.is_installed = true;
+            waiting.answer = Some((completion.clone(), answer));
+            self.publish_ready(&mut queue, &mut ready);
+        }
+        // What this install made ready begins with its own commit: had an older one been ready,
+        // it would have been published before.
+        let own = ready.take_first();
+        self.finish(ready);
+        own.map_or(Queued::Waits, Queued::Ready)
+    }
+
+    /// An answer that depends on what is pending now: given at once when nothing is. In the
+    /// critical section.
+    pub(crate) fn follow(&self, completion: &Completion, answer: Answer) -> Queued {
+        let mut queue = self.queue.lock();
+        if self.is_dead() {
+            return Queued::Dead;
+        }
+        if queue.is_empty() {
+            return Queued::Ready(answer);
+        }
+        queue.push_back(Waiting {
+            version: 0,
+            is_promise_met: true,
+            is_installed: true,
+            answer: Some((completion.clone(), answer)),
+        });
+        self.waiting_count.store(queue.len(), Ordering::Release);
+        Queued::Waits
+    }
+
+    /// The promise of `version` is met. Called by the log, in version order.
+    pub(crate) fn promise_met(&self, version: u64) {
+        let mut ready = Ready::default();
+        {
+            let mut queue = self.queue.lock();
+            if self.is_dead() {
+                return;
+            }
+            // In log order: among the first.
+            let found = queue.iter_mut().find(|waiting| waiting.version == version);
+            let Some(waiting) = found else { return };
+            waiting.is_promise_met = true;
+            self.publish_ready(&mut queue, &mut ready);
+        }
+        self.finish(ready);
+    }
+
+    /// The log failed: drops everything that waits and fails it with `error`.
+    pub(crate) fn fail(&self, error: &CommitError) {
+        let dropped = {
+            let mut queue = self.queue.lock();
+            self.is_dead.store(true, Ordering::Release);
+            std::mem::take(&mut *queue)
+        };
+        for waiting in dropped {
+            if let Some((completion, _)) = waiting.answer {
+                completion
+                    .sink
+                    .complete(completion.token, Err(error.clone()));
+            }
+        }
+    }
+
+    /// Publishes from the front while both conditions hold, up to what `ready` takes.
+    fn publish_ready(&self, queue: &mut VecDeque<Waiting>, ready: &mut Ready) {
+        while ready.has_room() {
+            let is_ready = queue
+                .front()
+                .is_some_and(|first| first.is_promise_met && first.is_installed);
+            let Some(waiting) = (if is_ready { queue.pop_front() } else { None }) else {
+                break;
+            };
+            if waiting.version != 0 {
+                self.publish_now(waiting.version);
+            }
+            ready.push(waiting.answer);
+        }
+        self.waiting_count.store(queue.len(), Ordering::Release);
+    }
+
+    /// Gives the answers, and goes on publishing if there was more than fitted.
+    fn finish(&self, mut ready: Ready) {
+        loop {
+            let was_full = !ready.has_room();
+            for (completion, answer) in ready.answers.iter_mut().filter_map(Option::take) {
+                completion.sink.complete(completion.token, answer);
+            }
+            if !was_full {
+                return;
+            }
+            ready.count = 0;
+            let mut queue = self.queue.lock();
+            if self.is_dead() {
+                return;
+            }
+            self.publish_ready(&mut queue, &mut ready);
+        }
+    }
+}
+
+/// Answers taken from the queue and not yet given.
+#[derive(Default)]
+struct Ready {
+    answers: [Option<(Completion, Answer)>; PUBLISH_BATCH_COUNT],
+    count: usize,
+}
+
+impl Ready {
+    fn has_room(&self) -> bool {
+        self.count < PUBLISH_BATCH_COUNT
+    }
+
+    fn push(&mut self, answer: Option<(Completion, Answer)>) {
+        if let Some(place) = self.answers.get_mut(self.count) {
+            *place = answer;
+            self.count += 1;
+        }
+    }
+
+    /// The answer of the oldest commit published.
+    fn take_first(&mut self) -> Option<Answer> {
+        self.answers
+            .first_mut()
+            .and_then(Option::take)
+            .map(|(_, answer)| answer)
+    }
+}

@@ -1,0 +1,305 @@
+//! From the files of a database to its state in memory, and to a log that takes records again.
+//!
+//! Records are applied in log order through the primitive registry, with the versions stored in
+//! them; nothing is executed again and nothing is invented. A record without its commit marker is
+//! discarded whole. A crash anywhere inside and a rerun give the same state.
+
+use std::io;
+use std::sync::Arc;
+
+use in_mem_model::RunId;
+use in_mem_snapshot::{LoadError, MANIFEST_PATH, Manifest, load, publish};
+use in_mem_wal::disk::{Disk, Op, OpenMode};
+use in_mem_wal::recover::{
+    RecoveredRecord, Scan, ScanOptions, SettleError, SettleOptions, Settled, create_log, scan,
+    settle,
+};
+use in_mem_wal::{LogConfig, Lsn, StorageCodec, files, names};
+
+use crate::errors::{OpenError, RecordError};
+use crate::limits::VERSION_FLOOR_STEP;
+use crate::registry::PrimitiveRegistry;
+use crate::shared::Shared;
+use crate::writeset_reader::{RecordHead, WritesetError, read_writeset};
+
+/// The directory of disk images.
+const SNAPSHOTS_DIR: &str = "SNAPSHOTS";
+
+/// A first segment no longer than this holds nothing but its header.
+const EMPTY_SEGMENT_LEN_BYTES: u64 = 4096;
+
+/// What the last open found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveryResult {
+    /// Segments read.
+    pub segments_read: u64,
+    /// Records read.
+    pub records_read: u64,
+    /// Records without a commit marker, discarded whole.
+    pub records_skipped: u64,
+    /// Records applied: as many transactions were recovered.
+    pub records_applied: u64,
+    /// Runs recovered as Active that nobody owns.
+    pub orphaned_runs: u64,
+    /// Bytes behind the end of the log that went to quarantine.
+    pub truncated_bytes: u64,
+    /// The disk was too full to make the log writable: reads only.
+    pub is_read_only: bool,
+    /// How long it took, microseconds.
+    pub recovery_time_us: u64,
+}
+
+impl RecoveryResult {
+    /// One line for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        format!(
+            "{} transactions from {} segments in {} us, {} bytes in quarantine, {} runs without \
+             an owner",
+            self.records_applied,
+            self.segments_read,
+            self.recovery_time_us,
+            self.truncated_bytes,
+            self.orphaned_runs
+        )
+    }
+}
+
+/// What stands in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A database.
+    Database,
+    /// Nothing, or what a creation left that a crash cut short.
+    Nothing,
+    /// Log or disk images without a MANIFEST.
+    DataWithoutManifest,
+}
+
+/// Looks for a database; changes nothing.
+pub(crate) fn look(disk: &mut dyn Disk) -> Result<Found, OpenError> {
+    let root = files::list(disk, "").map_err(OpenError::Io)?;
+    if root.iter().any(|name| name == MANIFEST_PATH) {
+        return Ok(Found::Database);
+    }
+    let list = |disk: &mut dyn Disk, directory: &str| {
+        if root.iter().any(|name| name == directory) {
+            files::list(disk, directory).map_err(OpenError::Io)
+        } else {
+            Ok(Vec::new())
+        }
+    };
+    if list(disk, SNAPSHOTS_DIR)?
+        .iter()
+        .any(|name| name.ends_with(".chk"))
+    {
+        return Ok(Found::DataWithoutManifest);
+    }
+    for name in list(disk, names::WAL_DIR)? {
+        let path = format!("{}/{name}", names::WAL_DIR);
+        if !name.ends_with(".seg") {
+            continue;
+        }
+        if path != names::segment_path(1) || EMPTY_SEGMENT_LEN_BYTES < len_of(disk, &path)? {
+            return Ok(Found::DataWithoutManifest);
+        }
+    }
+    Ok(Found::Nothing)
+}
+
+fn len_of(disk: &mut dyn Disk, path: &str) -> Result<u64, OpenError> {
+    let file = files::open(disk, path, OpenMode::Read).map_err(OpenError::Io)?;
+    let len = files::len(disk, file);
+    files::close(disk, file);
+    len.map_err(OpenError::Io)
+}
+
+/// Creates the files of an empty database; MANIFEST last, since its presence means that the
+/// database exists. Harmless to repeat after a crash inside.
+pub(crate) fn create_files(disk: &mut dyn Disk, codec_id: &str) -> Result<(), OpenError> {
+    let uuid = *RunId::new_random().as_bytes();
+    if let Err(error) = files::run(
+        disk,
+        Op::Unlink {
+            path: names::segment_path(1),
+        },
+    )
+    .map(drop)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(OpenError::Io(error));
+    }
+    create_log(disk, uuid).map_err(OpenError::Io)?;
+    files::create_dir_if_absent(disk, SNAPSHOTS_DIR).map_err(OpenError::Io)?;
+    files::sync_dir(disk, "").map_err(OpenError::Io)?;
+    publish(disk, &Manifest::new(uuid, codec_id)).map_err(OpenError::Publish)
+}
+
+/// A log that is ready to be started; without `settled` it can only be read.
+pub(crate) struct Recovered {
+    pub(crate) manifest: Manifest,
+    pub(crate) settled: Option<Settled>,
+    pub(crate) result: RecoveryResult,
+}
+
+/// What recovery works with.
+pub(crate) struct RecoveryContext<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) registry: &'a PrimitiveRegistry,
+    pub(crate) config: LogConfig,
+    pub(crate) codec: Arc<dyn StorageCodec>,
+}
+
+/// Recovers the database of `disk` into the store.
+pub(crate) fn recover(
+    disk: &mut dyn Disk,
+    context: &RecoveryContext<'_>,
+) -> Result<Recovered, OpenError> {
+    let started_us = context.shared.clock.monotonic_us();
+    let mut manifest = load_manifest(disk, context)?;
+    let mut result = RecoveryResult::default();
+    let scanned = apply_log(disk, context, &manifest, &mut result)?;
+    let sequencer = &context.shared.store.sequencer;
+    sequencer.recover(scanned.last_txn_id.max(scanned.version_floor));
+    for primitive in context.registry.all() {
+        primitive
+            .rebuild_indexes(&context.shared.store)
+            .map_err(|source| OpenError::Record {
+                commit_version: scanned.last_txn_id,
+                source: source.into(),
+            })?;
+    }
+    result.orphaned_runs = context
+        .shared
+        .store
+        .shards()
+        .iter()
+        .filter(|shard| shard.is_recovered_unowned())
+        .count() as u64;
+    let options = SettleOptions {
+        config: context.config,
+        database_uuid: manifest.database_uuid,
+        version_floor: sequencer.last_issued().saturating_add(VERSION_FLOOR_STEP),
+        now_us: context.shared.clock.wall_us(),
+    };
+    let mut lower_hint = |disk: &mut dyn Disk, segment: u64| {
+        manifest.active_wal_segment = segment;
+        publish(disk, &manifest).map_err(io::Error::other)
+    };
+    let settled = match settle(disk, scanned, &options, &mut lower_hint) {
+        Ok(settled) => Some(settled),
+        Err(SettleError::NoSpace(error)) => {
+            tracing::error!(target: "recovery", %error, "disk is full: opened for reading only");
+            None
+        }
+        Err(error) => return Err(OpenError::Settle(error)),
+    };
+    if let Some(settled) = &settled {
+        sequencer.floor_durable(settled.version_floor);
+        result.truncated_bytes = settled.quarantined_len_bytes;
+    }
+    result.is_read_only = settled.is_none();
+    result.recovery_time_us = context
+        .shared
+        .clock
+        .monotonic_us()
+        .saturating_sub(started_us);
+    report(&result);
+    Ok(Recovered {
+        manifest,
+        settled,
+        result,
+    })
+}
+
+fn report(result: &RecoveryResult) {
+    tracing::info!(target: "recovery", summary = %result.summary(), "recovered");
+    if result.orphaned_runs != 0 {
+        let count = result.orphaned_runs;
+        tracing::warn!(target: "recovery", count, "active runs without a live owner");
+    }
+}
+
+fn load_manifest(
+    disk: &mut dyn Disk,
+    context: &RecoveryContext<'_>,
+) -> Result<Manifest, OpenError> {
+    let root = files::list(disk, "").map_err(OpenError::Io)?;
+    let has = |directory: &str| root.iter().any(|name| name == directory);
+    let manifest = match load(disk) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) => return Err(OpenError::MissingManifest),
+        Err(LoadError::Io(error)) => return Err(OpenError::Io(error)),
+        Err(LoadError::Damaged(error)) => return Err(OpenError::Manifest(error)),
+    };
+    if !has(names::WAL_DIR) {
+        return Err(OpenError::MissingWalDir);
+    }
+    if !has(SNAPSHOTS_DIR) {
+        return Err(OpenError::MissingSnapshotsDir);
+    }
+    if manifest.codec_id != context.codec.codec_id() {
+        return Err(OpenError::CodecMismatch {
+            expected: context.codec.codec_id().to_owned(),
+            got: manifest.codec_id,
+        });
+    }
+    if manifest.has_snapshot() {
+        return Err(OpenError::SnapshotUnrecoverable {
+            snapshot_id: manifest.snapshot_id,
+        });
+    }
+    Ok(manifest)
+}
+
+fn apply_log(
+    disk: &mut dyn Disk,
+    context: &RecoveryContext<'_>,
+    manifest: &Manifest,
+    result: &mut RecoveryResult,
+) -> Result<Scan, OpenError> {
+    let options = ScanOptions {
+        database_uuid: manifest.database_uuid,
+        record_len_bytes_max: context.config.record_len_bytes_max,
+        snapshot_end: Lsn::ZERO,
+        manifest_active_segment: manifest.active_wal_segment,
+        is_permissive: false,
+        planted: context.config.planted,
+    };
+    let scanned = scan(disk, &options, &*context.codec, |record| {
+        match apply_record(context, &record) {
+            Ok(()) => result.records_applied += 1,
+            Err(RecordError::Writeset(WritesetError::MissingCommit)) => {
+                result.records_skipped += 1;
+                let version = record.txn_id;
+                tracing::warn!(target: "recovery", version, "record without a commit marker");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    })
+    .map_err(|error| OpenError::Scan(Box::new(error)))?;
+    result.segments_read = scanned.segment_count;
+    result.records_read = scanned.record_count;
+    Ok(scanned)
+}
+
+/// Applies one record, all or nothing: everything is read before anything is applied.
+fn apply_record(
+    context: &RecoveryContext<'_>,
+    record: &RecoveredRecord<'_>,
+) -> Result<(), RecordError> {
+    let head = RecordHead {
+        run_id: RunId(record.run_id),
+        commit_version: record.txn_id,
+        timestamp_us: record.timestamp_us,
+    };
+    for entry in read_writeset(record.writeset, head, context.registry)? {
+        let owner = context.registry.for_entry_type(entry.entry_type);
+        let owner = owner.ok_or(WritesetError::UnknownEntryType {
+            entry_type: entry.entry_type,
+        })?;
+        owner.apply_versioned(&context.shared.store, &entry)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! A handle on one run: it caches the run's shard, so that nothing is looked up per operation.
+
+use std::sync::Arc;
+
+use in_mem_model::RunId;
+
+use crate::database::DatabaseInner;
+use crate::errors::CommitError;
+use crate::index::KeyRef;
+use crate::kv::Kv;
+use crate::program::{CommitOptions, Completion, Outcome, Program, Submitted};
+use crate::shard::RunShard;
+use crate::version_node::VersionedRef;
+use crate::view::{ReadView, get_with};
+
+/// A handle on one run of an open database. Cheap to clone; keep one per session.
+#[derive(Clone)]
+pub struct Run {
+    pub(crate) inner: Arc<DatabaseInner>,
+    pub(crate) shard: Arc<RunShard>,
+}
+
+impl Run {
+    pub(crate) fn new(inner: Arc<DatabaseInner>, shard: Arc<RunShard>) -> Self {
+        Self { inner, shard }
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> RunId {
+        self.shard.run_id
+    }
+
+    /// The KV operations on this run.
+    #[must_use]
+    pub fn kv(&self) -> Kv<'_> {
+        Kv::new(self)
+    }
+
+    /// The highest published commit version: one atomic load.
+    #[inline]
+    #[must_use]
+    pub fn visible_version(&self) -> u64 {
+        self.shard.visible()
+    }
+
+    /// A view of the run as it is published now.
+    #[must_use]
+    pub fn read_view(&self) -> ReadView {
+        ReadView::new(Arc::clone(&self.shard), self.shard.visible())
+    }
+
+    /// A view of the run at an earlier version.
+    #[must_use]
+    pub fn read_view_at(&self, version: u64) -> ReadView {
+        ReadView::new(Arc::clone(&self.shard), version.min(self.shard.visible()))
+    }
+
+    /// Calls `read` with the live version of a key, as published now. Copies nothing, allocates
+    /// nothing and writes no shared memory.
+    pub fn get_with<R>(
+        &self,
+        key: KeyRef<'_>,
+        read: impl FnOnce(Option<VersionedRef<'_>>) -> R,
+    ) -> R {
+        get_with(&self.shard, self.shard.visible(), key, read)
+    }
+
+    /// Commits a program and waits on the calling thread until its promise is met.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; `is_outcome_unknown` says whether the effect can still appear.
+    pub fn commit(
+        &self,
+        program: &Program<'_>,
+        options: CommitOptions,
+    ) -> Result<Outcome, CommitError> {
+        self.inner.commit(&self.shard, &mut { *program }, options)
+    }
+
+    /// Commits a program without waiting: for a reactor. The completion is called exactly once
+    /// iff this returns [`Submitted::Pending`].
+    pub fn submit(
+        &self,
+        program: &Program<'_>,
+        options: CommitOptions,
+        completion: &Completion,
+    ) -> Submitted {
+        self.inner
+            .submit(&self.shard, &mut { *program }, options, completion, false)
+    }
+
+    /// Allocates versions ahead of `count` commits with values of up to `value_len_bytes`, so that
+    /// an overwrite allocates nothing.
+    pub fn reserve_versions(&self, count: usize, value_len_bytes: usize) {
+        self.shard.reserve_nodes(count, value_len_bytes);
+    }
+}

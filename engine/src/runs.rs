@@ -1,0 +1,364 @@
+//! The Run primitive: beginning, ending, finding and describing runs.
+//!
+//! A run's metadata is a versioned entity of the run itself. Every lifecycle call is one ordinary
+//! transaction of that run, decided in its commit step.
+
+use std::sync::Arc;
+
+use in_mem_model::{Durability, EncodedValue, RunId, RunInfo, RunStatus};
+
+use crate::database::Database;
+use crate::errors::CommitError;
+use crate::program::{CommitOptions, Completion, Program, Step, Submitted};
+use crate::run::Run;
+use crate::run_change::{BeginRun, RunChange, default_run_info};
+use crate::shard::{RUN_ENTITY, RunShard};
+use crate::version_node::VersionedRef;
+use crate::view::get_with;
+
+/// The operations on runs.
+#[derive(Clone, Copy)]
+pub struct Runs<'a> {
+    database: &'a Database,
+    options: CommitOptions,
+}
+
+/// What a list of runs leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunFilter {
+    /// Only runs of this status. Asking for Archived includes them.
+    pub status: Option<RunStatus>,
+    /// Archived runs as well.
+    pub include_archived: bool,
+    /// At most so many; 0 means no limit.
+    pub limit: usize,
+    /// Behind this run, in order of the ids.
+    pub after: Option<RunId>,
+}
+
+/// Part of a list of runs, in order of their ids.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunPage {
+    /// The runs.
+    pub runs: Vec<RunInfo>,
+    /// What to give as [`RunFilter::after`] to go on.
+    pub cursor: Option<RunId>,
+    /// True when there may be more.
+    pub has_more: bool,
+}
+
+impl<'a> Runs<'a> {
+    pub(crate) fn new(database: &'a Database) -> Self {
+        Self {
+            database,
+            options: CommitOptions::default(),
+        }
+    }
+
+    /// The same operations with another durability than the database's default.
+    #[must_use]
+    pub fn with_durability(self, durability: Durability) -> Self {
+        Self {
+            options: CommitOptions {
+                durability: Some(durability),
+            },
+            ..self
+        }
+    }
+
+    /// Begins a run with a new random id.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the name is taken, `RunNotFound` when the parent does not exist.
+    pub fn begin_run(&self, begin: BeginRun) -> Result<(RunInfo, u64), CommitError> {
+        let run = RunId::new_random();
+        let version = self.change(run, RunChange::Begin(begin))?;
+        let info = self.get(run).ok_or(CommitError::Internal)?;
+        Ok((info, version))
+    }
+
+    /// Begins a run with a given id without waiting: for a reactor.
+    pub fn submit_begin(&self, run: RunId, begin: BeginRun, completion: &Completion) -> Submitted {
+        let change = RunChange::Begin(begin);
+        let handle = self.handle_for_begin(run);
+        let steps = [Step::Run(&change)];
+        let submitted = handle.submit(
+            &Program {
+                checks: &[],
+                steps: &steps,
+            },
+            self.options,
+            completion,
+        );
+        if !matches!(submitted, Submitted::Pending | Submitted::Done(Ok(_))) {
+            self.database.store().forget_unbegun(run);
+        }
+        match submitted {
+            Submitted::Done(Err(CommitError::AlreadyExists { run: holder })) => {
+                self.wait_for_holder(holder, completion)
+            }
+            submitted => submitted,
+        }
+    }
+
+    /// Active to Completed. Returns the version.
+    ///
+    /// # Errors
+    /// `InvalidTransition` from any other status.
+    pub fn end_run(&self, run: RunId) -> Result<u64, CommitError> {
+        self.change_existing(run, RunChange::End)
+    }
+
+    /// To Failed, with a message.
+    ///
+    /// # Errors
+    /// `InvalidTransition`; `InvalidArgument` when the message is empty.
+    pub fn fail(&self, run: RunId, message: &str) -> Result<u64, CommitError> {
+        self.change_existing(
+            run,
+            RunChange::Fail {
+                message: message.to_owned(),
+            },
+        )
+    }
+
+    /// Aborting is failing with the reason.
+    ///
+    /// # Errors
+    /// As [`Self::fail`].
+    pub fn abort_run(&self, run: RunId, reason: &str) -> Result<u64, CommitError> {
+        self.fail(run, reason)
+    }
+
+    /// To Cancelled.
+    ///
+    /// # Errors
+    /// `InvalidTransition`.
+    pub fn cancel(&self, run: RunId) -> Result<u64, CommitError> {
+        self.change_existing(run, RunChange::Cancel)
+    }
+
+    /// Active to Paused.
+    ///
+    /// # Errors
+    /// `InvalidTransition`.
+    pub fn pause(&self, run: RunId) -> Result<u64, CommitError> {
+        self.change_existing(run, RunChange::Pause)
+    }
+
+    /// Paused or Orphaned to Active.
+    ///
+    /// # Errors
+    /// `InvalidTransition`.
+    pub fn resume(&self, run: RunId) -> Result<u64, CommitError> {
+        self.change_existing(run, RunChange::Resume)
+    }
+
+    /// To Archived.
+    ///
+    /// # Errors
+    /// `InvalidTransition`.
+    pub fn archive(&self, run: RunId) -> Result<u64, CommitError> {
+        self.change_existing(run, RunChange::Archive)
+    }
+
+    /// Replaces the metadata: an Object or Null.
+    ///
+    /// # Errors
+    /// `RunClosed` when the run is not Active.
+    pub fn update_metadata(&self, run: RunId, metadata: EncodedValue) -> Result<u64, CommitError> {
+        self.change_existing(run, RunChange::SetMetadata { metadata })
+    }
+
+    /// Adds tags; those it has already are ignored.
+    ///
+    /// # Errors
+    /// `RunClosed` when the run is not Active.
+    pub fn add_tags(&self, run: RunId, tags: &[&str]) -> Result<u64, CommitError> {
+        self.change_existing(run, RunChange::AddTags { tags: owned(tags) })
+    }
+
+    /// Removes tags; those it does not have are ignored.
+    ///
+    /// # Errors
+    /// `RunClosed` when the run is not Active.
+    pub fn remove_tags(&self, run: RunId, tags: &[&str]) -> Result<u64, CommitError> {
+        self.change_existing(run, RunChange::RemoveTags { tags: owned(tags) })
+    }
+
+    /// The tags of a run; none when there is no such run.
+    #[must_use]
+    pub fn get_tags(&self, run: RunId) -> Option<Vec<String>> {
+        self.get(run).map(|info| info.tags)
+    }
+
+    /// The status; none when there is no such run. The default run is always Active.
+    #[must_use]
+    pub fn run_status(&self, run: RunId) -> Option<RunStatus> {
+        self.get(run).map(|info| info.status)
+    }
+
+    /// The metadata; none when there is no such run.
+    #[must_use]
+    pub fn get(&self, run: RunId) -> Option<RunInfo> {
+        self.database
+            .store()
+            .shard(run)
+            .and_then(|shard| published_info(&shard))
+    }
+
+    /// True when there is such a run.
+    #[must_use]
+    pub fn exists(&self, run: RunId) -> bool {
+        let store = self.database.store();
+        store.shard(run).is_some_and(|shard| store.is_begun(&shard))
+    }
+
+    /// The run of a name.
+    #[must_use]
+    pub fn resolve(&self, name: &str) -> Option<RunId> {
+        if name == crate::run_change::DEFAULT_RUN_NAME {
+            return Some(RunId::DEFAULT);
+        }
+        self.database
+            .store()
+            .names
+            .get(name)
+            .filter(|run| self.exists(*run))
+    }
+
+    /// Runs in order of their ids; archived ones only if asked for.
+    #[must_use]
+    pub fn list_runs(&self, filter: &RunFilter) -> RunPage {
+        let mut page = RunPage {
+            runs: Vec::new(),
+            cursor: None,
+            has_more: false,
+        };
+        let limit = if filter.limit == 0 {
+            usize::MAX
+        } else {
+            filter.limit
+        };
+        for run in self.database.store().run_ids() {
+            if filter.after.is_some_and(|after| run <= after) {
+                continue;
+            }
+            if page.runs.len() == limit {
+                page.has_more = true;
+                return page;
+            }
+            let Some(info) = self.get(run) else { continue };
+            page.cursor = Some(run);
+            if is_listed(&info, filter) {
+                page.runs.push(info);
+            }
+        }
+        page
+    }
+
+    /// The ids of all runs but archived ones, in order.
+    #[must_use]
+    pub fn list_ids(&self) -> Vec<RunId> {
+        self.list_runs(&RunFilter::default())
+            .runs
+            .into_iter()
+            .map(|info| info.id)
+            .collect()
+    }
+
+    /// Every run recovered as Active that nobody has moved or owned since, whether it reports
+    /// Orphaned or Active.
+    #[must_use]
+    pub fn orphaned_runs(&self) -> Vec<RunInfo> {
+        let shards = self.database.store().shards();
+        let orphaned = shards.iter().filter(|shard| shard.is_recovered_unowned());
+        orphaned.filter_map(|shard| published_info(shard)).collect()
+    }
+
+    /// Commits one change of an existing run.
+    ///
+    /// # Errors
+    /// `RunNotFound`, and what the change refuses.
+    pub fn change_existing(&self, run: RunId, change: RunChange) -> Result<u64, CommitError> {
+        if !self.exists(run) {
+            return Err(CommitError::RunNotFound { run });
+        }
+        self.change(run, change)
+    }
+
+    fn change(&self, run: RunId, change: RunChange) -> Result<u64, CommitError> {
+        let handle = self.handle_for_begin(run);
+        let steps = [Step::Run(&change)];
+        let done = handle.commit(
+            &Program {
+                checks: &[],
+                steps: &steps,
+            },
+            self.options,
+        );
+        if done.is_err() {
+            self.database.store().forget_unbegun(run);
+        }
+        if let Err(CommitError::AlreadyExists { run: holder }) = &done {
+            self.wait_until_published(*holder)?;
+        }
+        done.map(|done| done.version)
+    }
+
+    fn handle_for_begin(&self, run: RunId) -> Run {
+        let shard = self.database.store().shard_or_new(run);
+        Run::new(Arc::clone(&self.database.inner), shard)
+    }
+
+    /// A taken name is a negative answer that depends on the beginning of its holder, which may be
+    /// pending still: an empty program of that run is answered once it is published.
+    fn wait_until_published(&self, holder: RunId) -> Result<(), CommitError> {
+        let Some(shard) = self.database.store().shard(holder) else {
+            return Ok(());
+        };
+        crate::follow::wait_until_published(&shard, &self.database.inner.shared).map(drop)
+    }
+
+    fn wait_for_holder(&self, holder: RunId, completion: &Completion) -> Submitted {
+        let taken = Err(CommitError::AlreadyExists { run: holder });
+        let Some(shard) = self.database.store().shard(holder) else {
+            return Submitted::Done(taken);
+        };
+        crate::follow::follow(&shard, &self.database.inner.shared, completion, taken)
+    }
+}
+
+/// What the published metadata of a run says, its derived status included.
+pub(crate) fn published_info(shard: &RunShard) -> Option<RunInfo> {
+    info_at(shard, shard.visible())
+}
+
+/// What the metadata of a run says at a version, its derived status included.
+pub(crate) fn info_at(shard: &RunShard, version: u64) -> Option<RunInfo> {
+    let decode = |found: VersionedRef<'_>| {
+        let mut info = RunInfo::decode(found.value).ok()?;
+        info.version = found.commit_version;
+        Some(info)
+    };
+    let info = get_with(shard, version, RUN_ENTITY, |found| found.and_then(decode));
+    let mut info = match info {
+        None if shard.run_id.is_default() => default_run_info(0),
+        info => info?,
+    };
+    if shard.is_orphaned() && info.status == RunStatus::Active {
+        info.status = RunStatus::Orphaned;
+    }
+    Some(info)
+}
+
+fn is_listed(info: &RunInfo, filter: &RunFilter) -> bool {
+    match filter.status {
+        Some(status) => info.status == status,
+        None => filter.include_archived || info.status != RunStatus::Archived,
+    }
+}
+
+fn owned(tags: &[&str]) -> Vec<String> {
+    tags.iter().map(|&tag| tag.to_owned()).collect()
+}

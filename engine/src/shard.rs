@@ -1,0 +1,133 @@
+//! One run in memory: its keys, its published version and its critical section.
+//!
+//! `commit` is the critical section of the commit sequence: everything in [`CommitState`] is
+//! written there, keys are inserted and chains extended there. Readers take none of the locks.
+//! Lock order: `commit`, then the run names, then the log's hand-off lock, then the publication
+//! queue; the reserve of nodes is taken alone.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use in_mem_model::{RunId, RunStatus, TypeTag};
+use parking_lot::Mutex;
+
+use crate::index::{Index, KeyRef};
+use crate::publication::Publication;
+use crate::version_node::{Node, VersionNode};
+
+/// The parts of one run.
+pub(crate) struct RunShard {
+    pub(crate) run_id: RunId,
+    pub(crate) index: Index,
+    pub(crate) publication: Publication,
+    /// The critical section of the run.
+    pub(crate) commit: Mutex<CommitState>,
+    /// Recovered as Active at this start, and nobody has moved it since.
+    recovered_unowned: AtomicBool,
+    /// Of those: reports Orphaned until someone moves it.
+    orphaned: AtomicBool,
+    /// Nodes allocated ahead of the commits that will use them.
+    reserve: Mutex<Vec<Node>>,
+    /// Nodes in the reserve: a hint that saves the lock when there are none.
+    reserve_count: AtomicUsize,
+}
+
+/// What the critical section owns.
+pub(crate) struct CommitState {
+    /// The newest status, that of a pending change included; none before the run was begun.
+    pub(crate) status: Option<RunStatus>,
+    /// The run exists only as volatile: nothing that is logged may depend on it.
+    pub(crate) is_volatile_run: bool,
+    /// Timestamps of a run never decrease, microseconds since the epoch.
+    pub(crate) last_timestamp_us: u64,
+}
+
+/// The entity that holds a run's metadata: in its own run, under the empty user key.
+pub(crate) const RUN_ENTITY: KeyRef<'static> = KeyRef {
+    tag: TypeTag::Run,
+    user_key: &[],
+};
+
+impl RunShard {
+    /// A run nobody has begun yet; the default run is Active from the start.
+    pub(crate) fn new(run_id: RunId) -> Self {
+        let status = (run_id == RunId::DEFAULT).then_some(RunStatus::Active);
+        Self {
+            run_id,
+            index: Index::new(),
+            publication: Publication::new(),
+            commit: Mutex::new(CommitState {
+                status,
+                is_volatile_run: false,
+                last_timestamp_us: 0,
+            }),
+            recovered_unowned: AtomicBool::new(false),
+            orphaned: AtomicBool::new(false),
+            reserve: Mutex::new(Vec::new()),
+            reserve_count: AtomicUsize::new(0),
+        }
+    }
+
+    /// The highest published commit version of this run.
+    #[inline]
+    pub(crate) fn visible(&self) -> u64 {
+        self.publication.visible()
+    }
+
+    /// Recovered as Active and moved by nobody since.
+    pub(crate) fn is_recovered_unowned(&self) -> bool {
+        // Relaxed: a flag of its own; nothing else hangs on it.
+        self.recovered_unowned.load(Ordering::Relaxed)
+    }
+
+    /// Reports Orphaned instead of its stored Active.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.orphaned.load(Ordering::Relaxed)
+    }
+
+    /// Recovery found the run Active; `is_orphaned` by the rule of the data model.
+    pub(crate) fn set_recovered(&self, is_orphaned: bool) {
+        self.recovered_unowned.store(true, Ordering::Relaxed);
+        self.orphaned.store(is_orphaned, Ordering::Relaxed);
+    }
+
+    /// Someone moved the run.
+    pub(crate) fn clear_recovered(&self) {
+        self.recovered_unowned.store(false, Ordering::Relaxed);
+        self.orphaned.store(false, Ordering::Relaxed);
+    }
+
+    /// Allocates `count` nodes for values of up to `value_len_bytes`.
+    pub(crate) fn reserve_nodes(&self, count: usize, value_len_bytes: usize) {
+        let mut reserve = self.reserve.lock();
+        reserve.reserve(count);
+        reserve.extend((0..count).map(|_| Node::with_capacity(value_len_bytes)));
+        self.reserve_count.store(reserve.len(), Ordering::Relaxed);
+    }
+
+    /// An unsealed node that holds `value`: from the reserve if there is one that fits.
+    pub(crate) fn node_with_value(&self, value: &[u8]) -> Node {
+        // Relaxed: a stale count costs an allocation or a look under the lock.
+        if self.reserve_count.load(Ordering::Relaxed) != 0
+            && let Some(mut node) = self.take_reserved()
+        {
+            if node.fill(value) {
+                return node;
+            }
+            self.give_back(node);
+        }
+        Node::with_value(value)
+    }
+
+    fn take_reserved(&self) -> Option<Node> {
+        let mut reserve = self.reserve.lock();
+        let node = reserve.pop();
+        self.reserve_count.store(reserve.len(), Ordering::Relaxed);
+        node
+    }
+
+    fn give_back(&self, node: Node) {
+        let mut reserve = self.reserve.lock();
+        reserve.push(node);
+        self.reserve_count.store(reserve.len(), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,184 @@
+//! What the committers, the log thread and the background thread share: whether the database takes
+//! writes, the runs, and who wants to hear of the log.
+//!
+//! Owned by no thread and owning none: the log thread's sink holds it, the object whose drop stops
+//! that thread holds it too, and it holds neither.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use in_mem_wal::clock::Clock;
+use in_mem_wal::{Lsn, PoisonCause, Sink};
+use parking_lot::{Mutex, RwLock};
+
+use crate::errors::{CommitError, DatabaseClosed};
+use crate::program::CompletionSink;
+use crate::shard::RunShard;
+use crate::store::ShardedStore;
+
+/// The shared inner part of a database.
+pub(crate) struct Shared {
+    pub(crate) store: ShardedStore,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Time of day as last stamped, microseconds since the epoch.
+    pub(crate) now_us: AtomicU64,
+    /// Admission is closed. SeqCst; re-checked inside each critical section.
+    is_closed: AtomicBool,
+    is_read_only: AtomicBool,
+    /// The log failed, or a commit panicked half-way.
+    is_poisoned: AtomicBool,
+    poison_cause: Mutex<Option<PoisonCause>>,
+    listeners: RwLock<Vec<Weak<dyn CompletionSink>>>,
+    /// The active segment, for the MANIFEST hint; 0 before a log exists.
+    pub(crate) active_segment: AtomicU64,
+    /// Wakes the background thread.
+    pub(crate) wake_background: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let now_us = AtomicU64::new(clock.wall_us());
+        Self {
+            store: ShardedStore::new(),
+            clock,
+            now_us,
+            is_closed: AtomicBool::new(false),
+            is_read_only: AtomicBool::new(false),
+            is_poisoned: AtomicBool::new(false),
+            poison_cause: Mutex::new(None),
+            listeners: RwLock::new(Vec::new()),
+            active_segment: AtomicU64::new(0),
+            wake_background: Mutex::new(None),
+        }
+    }
+
+    /// Refuses what must not begin. The caller is in a critical section: it has registered itself
+    /// there before this check, so a shutdown that closed admission waits for it or is seen.
+    pub(crate) fn admit(&self) -> Result<(), CommitError> {
+        if self.is_closed() {
+            return Err(DatabaseClosed.into());
+        }
+        if self.is_poisoned() {
+            return Err(self.poisoned_error(false));
+        }
+        if self.is_read_only.load(Ordering::Relaxed) {
+            return Err(CommitError::ReadOnly);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
+    /// Closes admission; true when it was open.
+    pub(crate) fn close_admission(&self) -> bool {
+        !self.is_closed.swap(true, Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.is_poisoned.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn poison_cause(&self) -> Option<PoisonCause> {
+        self.poison_cause.lock().clone()
+    }
+
+    /// No writes until the database is reopened; reads go on.
+    pub(crate) fn poison(&self, cause: Option<PoisonCause>) {
+        {
+            let mut slot = self.poison_cause.lock();
+            if slot.is_none() {
+                *slot = cause;
+            }
+        }
+        if !self.is_poisoned.swap(true, Ordering::SeqCst) {
+            let cause = self.poison_cause();
+            tracing::error!(target: "db", ?cause, "database is poisoned: no writes until reopened");
+        }
+    }
+
+    pub(crate) fn poisoned_error(&self, is_outcome_unknown: bool) -> CommitError {
+        CommitError::Poisoned {
+            cause: self.poison_cause(),
+            is_outcome_unknown,
+        }
+    }
+
+    /// The log cannot be written to: reads only.
+    pub(crate) fn set_read_only(&self) {
+        self.is_read_only.store(true, Ordering::Relaxed);
+    }
+
+    /// Adds someone who hears of batch ends and of room in the log, for as long as it lives.
+    pub(crate) fn add_listener(&self, listener: Weak<dyn CompletionSink>) {
+        let mut listeners = self.listeners.write();
+        listeners.retain(|listener| listener.strong_count() != 0);
+        listeners.push(listener);
+    }
+
+    pub(crate) fn for_each_listener(&self, mut call: impl FnMut(&dyn CompletionSink)) {
+        for listener in self.listeners.read().iter() {
+            if let Some(listener) = listener.upgrade() {
+                call(&*listener);
+            }
+        }
+    }
+
+    pub(crate) fn poke_background(&self) {
+        if let Some(wake) = &*self.wake_background.lock() {
+            wake();
+        }
+    }
+}
+
+/// What the log carries along with a record.
+pub(crate) struct InFlight {
+    /// The run whose queue the commit waits in; none when it is published already.
+    pub(crate) shard: Option<Arc<RunShard>>,
+    pub(crate) version: u64,
+}
+
+/// The engine's ear on the log thread. Holds what is shared, never the owner of the log.
+pub(crate) struct LogSink {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Sink<InFlight> for LogSink {
+    fn reached(&mut self, token: InFlight, _end_lsn: Lsn) {
+        if let Some(shard) = token.shard {
+            shard.publication.promise_met(token.version);
+        }
+    }
+
+    fn batch_end(&mut self) {
+        self.shared
+            .for_each_listener(|listener| listener.batch_end());
+    }
+
+    fn space_freed(&mut self) {
+        self.shared
+            .for_each_listener(|listener| listener.space_available());
+    }
+
+    fn rotated(&mut self, segment: u64) {
+        self.shared.active_segment.store(segment, Ordering::SeqCst);
+        self.shared.poke_background();
+    }
+
+    fn floor_durable(&mut self, version_floor: u64) {
+        self.shared.store.sequencer.floor_durable(version_floor);
+        self.shared
+            .for_each_listener(|listener| listener.space_available());
+    }
+
+    fn poisoned(&mut self, cause: &PoisonCause) {
+        self.shared.poison(Some(cause.clone()));
+    }
+
+    fn failed(&mut self, token: InFlight) {
+        if let Some(shard) = token.shard {
+            shard.publication.fail(&self.shared.poisoned_error(true));
+        }
+    }
+}

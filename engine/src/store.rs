@@ -1,0 +1,211 @@
+//! The runs of a database in memory, and what spans them: the registry, the version counter and
+//! the run names.
+//!
+//! A guard of the registry lives only for the look-up that clones an `Arc`, and is never held
+//! across an access to another map. A missing run reads as empty.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use in_mem_model::RunId;
+
+use rustc_hash::FxBuildHasher;
+
+use crate::index::{IndexKey, KeyRef};
+use crate::limits::{INDEX_PARTITION_COUNT, REGISTRY_SHARD_COUNT};
+use crate::names::RunNames;
+use crate::sequencer::Sequencer;
+use crate::shard::{RUN_ENTITY, RunShard};
+use crate::version_node::{Node, Stamp, VersionNode, VersionedRef};
+
+/// Every run of one database.
+pub struct ShardedStore {
+    runs: DashMap<RunId, Arc<RunShard>, FxBuildHasher>,
+    pub(crate) sequencer: Sequencer,
+    /// Which run has a name, pending ones included. Taken inside a critical section.
+    pub(crate) names: RunNames,
+}
+
+impl ShardedStore {
+    /// A store with nothing but the default run.
+    pub(crate) fn new() -> Self {
+        let runs = DashMap::with_hasher_and_shard_amount(FxBuildHasher, REGISTRY_SHARD_COUNT);
+        runs.insert(RunId::DEFAULT, Arc::new(RunShard::new(RunId::DEFAULT)));
+        Self {
+            runs,
+            sequencer: Sequencer::new(0),
+            names: RunNames::default(),
+        }
+    }
+
+    /// The newest published version of a key, copied out.
+    #[must_use]
+    pub fn get(&self, run: RunId, key: KeyRef<'_>) -> Option<Vec<u8>> {
+        let shard = self.shard(run)?;
+        shard.index.with_version(key, shard.visible(), |node| {
+            node.filter(|node| !node.is_tombstone())
+                .map(|node| node.value().to_vec())
+        })
+    }
+
+    /// True when the key has a live published value.
+    #[must_use]
+    pub fn contains(&self, run: RunId, key: KeyRef<'_>) -> bool {
+        self.shard(run).is_some_and(|shard| {
+            shard.index.with_version(key, shard.visible(), |node| {
+                node.is_some_and(|node| !node.is_tombstone())
+            })
+        })
+    }
+
+    /// Live published keys of one run, of all primitives, count.
+    #[must_use]
+    pub fn count(&self, run: RunId) -> usize {
+        let Some(shard) = self.shard(run) else {
+            return 0;
+        };
+        let visible = shard.visible();
+        let mut count = 0;
+        for partition in 0..INDEX_PARTITION_COUNT {
+            shard.index.for_each_key(partition, |_, head| {
+                let live = head.and_then(|node| node.at_or_below(visible));
+                count += usize::from(live.is_some_and(|node| !node.is_tombstone()));
+                true
+            });
+        }
+        count
+    }
+
+    /// Live published keys of all runs, count.
+    #[must_use]
+    pub fn total_count(&self) -> usize {
+        self.run_ids().into_iter().map(|run| self.count(run)).sum()
+    }
+
+    /// The last commit version issued; not a bound for reads.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.sequencer.last_issued()
+    }
+
+    /// The ids of all runs, in order; those whose beginning is pending included.
+    #[must_use]
+    pub fn run_ids(&self) -> Vec<RunId> {
+        let mut ids: Vec<RunId> = self.runs.iter().map(|entry| *entry.key()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    pub(crate) fn shard(&self, run: RunId) -> Option<Arc<RunShard>> {
+        self.runs.get(&run).map(|shard| Arc::clone(&shard))
+    }
+
+    /// The shard of a run that is about to be begun, or was.
+    pub(crate) fn shard_or_new(&self, run: RunId) -> Arc<RunShard> {
+        Arc::clone(
+            &self
+                .runs
+                .entry(run)
+                .or_insert_with(|| Arc::new(RunShard::new(run))),
+        )
+    }
+
+    /// Drops a run whose beginning did not happen.
+    pub(crate) fn forget_unbegun(&self, run: RunId) {
+        self.runs.remove_if(&run, |_, shard| {
+            shard
+                .commit
+                .try_lock()
+                .is_some_and(|state| state.status.is_none())
+        });
+    }
+
+    /// Every shard, in order of the run ids.
+    pub(crate) fn shards(&self) -> Vec<Arc<RunShard>> {
+        self.run_ids()
+            .into_iter()
+            .filter_map(|run| self.shard(run))
+            .collect()
+    }
+
+    /// The highest version such that every commit at or below it is published, over all runs.
+    pub(crate) fn global_watermark(&self) -> u64 {
+        let issued = self.sequencer.last_issued();
+        let mut watermark = issued;
+        for shard in self.shards() {
+            // A version at or below `issued` was taken inside a critical section that has ended
+            // once this lock is held: it is published, or it is in the queue.
+            let _section = shard.commit.lock();
+            if let Some(first) = shard.publication.first_pending() {
+                watermark = watermark.min(first.saturating_sub(1));
+            }
+        }
+        watermark
+    }
+
+    /// Applies one mutation of a committed record with the versions stored in it. Applying it
+    /// again changes nothing. Recovery alone calls this, before anyone reads.
+    pub(crate) fn apply_versioned(
+        &self,
+        run: RunId,
+        key: KeyRef<'_>,
+        value: Option<&[u8]>,
+        stamp: Stamp,
+    ) {
+        let shard = self.shard_or_new(run);
+        let mut state = shard.commit.lock();
+        let newest = shard
+            .index
+            .with_newest(key, |node| node.map(VersionNode::commit_version));
+        if newest.is_none_or(|newest| newest < stamp.commit_version) {
+            shard.index.insert_key(key);
+            let node = value.map_or_else(Node::tombstone, Node::with_value);
+            shard.index.install(key, node, stamp);
+        }
+        state.last_timestamp_us = state.last_timestamp_us.max(stamp.timestamp_us);
+        shard
+            .publication
+            .publish_now(stamp.commit_version.max(shard.visible()));
+    }
+
+    /// Calls `visit` with each key of a run and its published versions, newest first, in order.
+    pub(crate) fn for_each_chain(
+        &self,
+        shard: &RunShard,
+        mut visit: impl FnMut(&IndexKey, &[VersionedRef<'_>]),
+    ) {
+        let visible = shard.visible();
+        let mut keys = Vec::new();
+        for partition in 0..INDEX_PARTITION_COUNT {
+            shard.index.for_each_key(partition, |key, _| {
+                keys.push(key.clone());
+                true
+            });
+        }
+        keys.sort_unstable();
+        for key in &keys {
+            let Some(key_ref) = key.key_ref() else {
+                continue;
+            };
+            shard.index.with_version(key_ref, visible, |node| {
+                let mut versions = Vec::new();
+                let mut next = node;
+                while let Some(node) = next {
+                    versions.push(node.versioned());
+                    next = node.older();
+                }
+                if !versions.is_empty() {
+                    visit(key, &versions);
+                }
+            });
+        }
+    }
+
+    /// True when the run was begun and that is published; the default run always is.
+    pub(crate) fn is_begun(&self, shard: &RunShard) -> bool {
+        shard.run_id == RunId::DEFAULT
+            || shard
+                .index
+                .with_version(RUN_ENTITY, shard.visible(), |node| node.is_some())
+    }
+}

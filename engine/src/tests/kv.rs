@@ -1,0 +1,251 @@
+//! KV: every operation, in every mode.
+
+use in_mem_model::{Value, Version, encode};
+
+use super::{MODES, in_memory, int, over, text, world};
+use crate::{CasOutcome, CommitError, Database, Expected, ReadError};
+
+fn in_every_mode(check: impl Fn(&Database)) {
+    for mode in MODES {
+        let world = world();
+        let database = over(&world, mode).open().unwrap();
+        check(&database);
+        database.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn a_put_is_read_back_with_its_version_and_replaces_the_value_before() {
+    in_every_mode(|database| {
+        let run = database.default_run();
+        let kv = run.kv();
+        let first = kv.put("k", &text("a")).unwrap();
+        let second = kv.put("k", &text("a")).unwrap();
+        assert!(first < second, "an equal value is a new version");
+        let found = kv.get_versioned("k").unwrap().unwrap();
+        assert_eq!(
+            (found.value.as_slice(), found.version),
+            (text("a").as_bytes(), second)
+        );
+        assert_eq!(kv.latest_version("k").unwrap(), Some(Version::Txn(second)));
+        assert!(kv.contains("k").unwrap() && !kv.contains("other").unwrap());
+        let mut room = Vec::new();
+        assert!(kv.get_into("k", &mut room).unwrap());
+        assert_eq!(room, text("a").as_bytes());
+    });
+}
+
+#[test]
+fn a_delete_is_a_versioned_tombstone_and_says_whether_there_was_something() {
+    in_every_mode(|database| {
+        let run = database.default_run();
+        let kv = run.kv();
+        assert!(!kv.delete("k").unwrap());
+        assert_eq!(database.version(), 0, "deleting nothing takes no version");
+        kv.put("k", &int(1)).unwrap();
+        assert!(kv.delete("k").unwrap());
+        assert!(!kv.delete("k").unwrap());
+        assert_eq!(kv.get("k").unwrap(), None);
+        let history = kv.history("k", None, None).unwrap();
+        assert_eq!(
+            history
+                .iter()
+                .map(|e| e.value.is_some())
+                .collect::<Vec<_>>(),
+            [false, true]
+        );
+        let tombstone = history[0].version;
+        let wrong = kv.cas_version("k", Expected::Version(0), &int(2)).unwrap();
+        assert!(matches!(wrong, CasOutcome::Mismatch(actual) if actual.version == tombstone));
+        let right = kv
+            .cas_version("k", Expected::Version(tombstone), &int(2))
+            .unwrap();
+        assert!(matches!(right, CasOutcome::Written(_)));
+    });
+}
+
+#[test]
+fn a_mismatch_is_an_answer_with_the_actual_version_and_writes_nothing() {
+    in_every_mode(|database| {
+        let run = database.default_run();
+        let kv = run.kv();
+        let version = kv.put("k", &int(1)).unwrap();
+        let before = database.version();
+        let CasOutcome::Mismatch(actual) = kv.cas_version("k", Expected::Absent, &int(2)).unwrap()
+        else {
+            panic!("a live key is not absent")
+        };
+        assert_eq!((actual.version, actual.is_absent), (version, false));
+        assert!(matches!(
+            kv.cas_value("k", Some(&int(9)), &int(2)).unwrap(),
+            CasOutcome::Mismatch(_)
+        ));
+        assert_eq!(kv.put_if_absent("k", &int(2)).unwrap(), None);
+        assert_eq!(database.version(), before);
+        assert!(matches!(
+            kv.cas_value("k", Some(&int(1)), &int(2)).unwrap(),
+            CasOutcome::Written(_)
+        ));
+        assert!(matches!(
+            kv.cas_value("new", None, &int(1)).unwrap(),
+            CasOutcome::Written(_)
+        ));
+        assert!(kv.put_if_absent("newer", &int(1)).unwrap().is_some());
+    });
+}
+
+#[test]
+fn a_value_with_nan_is_never_equal_to_what_is_expected() {
+    let database = in_memory();
+    let run = database.default_run();
+    let nan = encode(&Value::Float(f64::NAN)).unwrap();
+    run.kv().put("k", &nan).unwrap();
+    assert!(matches!(
+        run.kv().cas_value("k", Some(&nan), &int(1)).unwrap(),
+        CasOutcome::Mismatch(_)
+    ));
+}
+
+#[test]
+fn incr_counts_from_zero_and_refuses_other_types_and_overflow() {
+    in_every_mode(|database| {
+        let run = database.default_run();
+        let kv = run.kv();
+        assert_eq!(kv.incr("n", 1).unwrap(), 1);
+        assert_eq!(kv.incr("n", 300).unwrap(), 301);
+        assert_eq!(kv.decr("n", 302).unwrap(), -1);
+        assert_eq!(kv.get("n").unwrap().unwrap(), int(-1).as_bytes());
+        kv.put("n", &int(i64::MAX)).unwrap();
+        assert!(matches!(
+            kv.incr("n", 1),
+            Err(CommitError::Overflow {
+                value: i64::MAX,
+                ..
+            })
+        ));
+        kv.put("s", &text("1")).unwrap();
+        let wrong = kv.incr("s", 1);
+        assert!(matches!(wrong, Err(CommitError::WrongType { actual, .. }) if actual != "Int"));
+        assert_eq!(kv.get("n").unwrap().unwrap(), int(i64::MAX).as_bytes());
+    });
+}
+
+#[test]
+fn get_and_set_and_get_and_delete_answer_with_the_value_before() {
+    let database = in_memory();
+    let run = database.default_run();
+    let kv = run.kv();
+    assert_eq!(kv.get_and_set("k", &int(1)).unwrap(), None);
+    assert_eq!(
+        kv.get_and_set("k", &int(2)).unwrap().unwrap(),
+        int(1).as_bytes()
+    );
+    assert_eq!(kv.get_and_delete("k").unwrap().unwrap(), int(2).as_bytes());
+    assert_eq!(kv.get_and_delete("k").unwrap(), None);
+}
+
+#[test]
+fn several_keys_are_written_and_deleted_under_one_version() {
+    in_every_mode(|database| {
+        let run = database.default_run();
+        let kv = run.kv();
+        let version = kv
+            .put_many(&[(b"a", &int(1)), (b"b", &int(2)), (b"a", &int(3))])
+            .unwrap();
+        let many = kv.get_many(&[b"b", b"none", b"a"]).unwrap();
+        assert!(many[1].is_none());
+        assert_eq!(many[0].as_ref().unwrap().version, version);
+        assert_eq!(
+            many[2].as_ref().unwrap().value,
+            int(3).as_bytes(),
+            "the later write counts"
+        );
+        assert_eq!(
+            kv.history("a", None, None).unwrap().len(),
+            1,
+            "one version per commit and key"
+        );
+        assert_eq!(kv.exists_many(&[b"a", b"b", b"c"]).unwrap(), 2);
+        let before = database.version();
+        assert_eq!(kv.delete_many(&[b"a", b"none", b"b", b"a"]).unwrap(), 2);
+        assert_eq!(database.version(), before + 1);
+    });
+}
+
+#[test]
+fn lists_are_sorted_paged_and_without_deleted_keys() {
+    let database = in_memory();
+    let run = database.default_run();
+    let kv = run.kv();
+    for index in (0..100).rev() {
+        kv.put(format!("p/{index:03}"), &int(index)).unwrap();
+    }
+    kv.put("q", &int(0)).unwrap();
+    kv.delete("p/050").unwrap();
+    let keys = kv.list("p/").unwrap();
+    assert_eq!(keys.len(), 99);
+    assert!(keys.is_sorted());
+    kv.put("p/0505", &int(0)).unwrap();
+    let page = kv.scan("p/", Some(b"p/049"), 3, None).unwrap();
+    let found: Vec<&[u8]> = page.items.iter().map(|item| item.key.as_slice()).collect();
+    assert_eq!(found, [b"p/049".as_slice(), b"p/0505", b"p/051"]);
+    let mut count = 0;
+    let mut cursor: Option<Vec<u8>> = None;
+    loop {
+        let page = kv.scan("", None, 7, cursor.as_deref()).unwrap();
+        count += page.items.len();
+        cursor = page.cursor;
+        if !page.has_more {
+            break;
+        }
+    }
+    assert_eq!(count, 101);
+    assert_eq!((kv.count("p/").unwrap(), kv.count("").unwrap()), (100, 101));
+}
+
+#[test]
+fn get_at_finds_the_newest_version_at_or_below_and_nothing_before_creation() {
+    let database = in_memory();
+    let run = database.default_run();
+    let kv = run.kv();
+    kv.put("other", &int(0)).unwrap();
+    let first = kv.put("k", &int(1)).unwrap();
+    kv.put("other", &int(0)).unwrap();
+    let second = kv.put("k", &int(2)).unwrap();
+    let at = |version| {
+        kv.get_at("k", Version::Txn(version))
+            .unwrap()
+            .map(|e| e.version)
+    };
+    assert_eq!(at(first - 1), None);
+    assert_eq!(at(first + 1), Some(first));
+    assert_eq!(at(second), Some(second));
+    assert_eq!(at(u64::MAX), Some(second));
+    let wrong = kv.get_at("k", Version::Counter(1));
+    assert!(matches!(
+        wrong,
+        Err(ReadError::WrongType {
+            actual: "counter",
+            ..
+        })
+    ));
+    assert_eq!(kv.history("k", None, Some(second)).unwrap().len(), 1);
+}
+
+#[test]
+fn bad_keys_are_refused_by_reads_and_writes_alike() {
+    let database = in_memory();
+    let run = database.default_run();
+    for key in ["", "a\0b", "_strata/x", &"k".repeat(1025)] {
+        assert!(
+            matches!(run.kv().put(key, &int(1)), Err(CommitError::InvalidKey(_))),
+            "{key}"
+        );
+        assert!(
+            matches!(run.kv().get(key), Err(ReadError::InvalidKey(_))),
+            "{key}"
+        );
+    }
+    assert!(run.kv().put("k".repeat(1024), &int(1)).is_ok());
+    assert!(run.kv().put("_strata", &int(1)).is_ok());
+}

@@ -1,0 +1,60 @@
+//! The engine as its callers see it. Each file is about one area; names are claims.
+
+mod kv;
+mod runs;
+mod transactions;
+
+use std::sync::Arc;
+
+use in_mem_model::{EncodedValue, Value, encode};
+use in_mem_wal::LogConfig;
+use in_mem_wal::disk::{SimOptions, SimWorld};
+
+use crate::{Database, DatabaseBuilder, DurabilityMode};
+
+/// A log small enough for the simulated disk.
+pub(crate) fn small_log() -> LogConfig {
+    LogConfig {
+        segment_len_bytes: 256 << 10,
+        log_block_len_bytes: 512,
+        record_len_bytes_max: 64 << 10,
+        buffered_sync_len_bytes: 64 << 10,
+        batch_len_bytes_max: 64 << 10,
+        ..LogConfig::default()
+    }
+}
+
+pub(crate) fn world() -> SimWorld {
+    SimWorld::new(SimOptions::new(42))
+}
+
+/// A builder over a simulated disk.
+pub(crate) fn over(world: &SimWorld, mode: DurabilityMode) -> DatabaseBuilder {
+    let buffered_sync = small_log();
+    Database::builder()
+        .disk(Arc::new(world.clone()))
+        .wal_config(buffered_sync)
+        .durability(mode)
+}
+
+pub(crate) fn in_memory() -> Database {
+    Database::builder().in_memory().open().unwrap()
+}
+
+pub(crate) fn int(value: i64) -> EncodedValue {
+    encode(&Value::Int(value)).unwrap()
+}
+
+pub(crate) fn text(value: &str) -> EncodedValue {
+    encode(&Value::String(value.to_owned())).unwrap()
+}
+
+/// Every mode, Buffered so that nothing is synced by itself.
+pub(crate) const MODES: [DurabilityMode; 3] = [
+    DurabilityMode::InMemory,
+    DurabilityMode::Buffered {
+        flush_interval_ms: 3_600_000,
+        max_pending_writes: 1_000_000,
+    },
+    DurabilityMode::Strict,
+];

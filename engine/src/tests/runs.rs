@@ -1,0 +1,230 @@
+//! Runs: identity, statuses, names, lists, and what a closed run takes.
+
+use in_mem_model::{RunId, RunStatus, Value, encode};
+
+use super::{MODES, in_memory, int, over, world};
+use crate::{BeginRun, CommitError, DurabilityMode, RunChange, RunFilter};
+
+fn named(name: &str) -> BeginRun {
+    BeginRun {
+        name: Some(name.to_owned()),
+        ..BeginRun::default()
+    }
+}
+
+#[test]
+fn a_run_lives_from_begin_to_archive_in_every_mode() {
+    for mode in MODES {
+        let world = world();
+        let database = over(&world, mode).open().unwrap();
+        let runs = database.runs();
+        let (info, version) = runs.begin_run(named("agent")).unwrap();
+        assert_eq!((info.status, info.version), (RunStatus::Active, version));
+        assert_eq!(runs.resolve("agent"), Some(info.id));
+        let run = database.run(info.id).unwrap();
+        run.kv().put("k", &int(1)).unwrap();
+        runs.pause(info.id).unwrap();
+        assert!(matches!(
+            run.kv().put("k", &int(2)),
+            Err(CommitError::RunClosed {
+                status: RunStatus::Paused,
+                ..
+            })
+        ));
+        runs.resume(info.id).unwrap();
+        run.kv().put("k", &int(2)).unwrap();
+        runs.end_run(info.id).unwrap();
+        assert!(matches!(
+            run.kv().put("k", &int(3)),
+            Err(CommitError::RunClosed { .. })
+        ));
+        assert_eq!(run.kv().get("k").unwrap().unwrap(), int(2).as_bytes());
+        let again = runs.end_run(info.id);
+        assert!(matches!(again, Err(CommitError::InvalidTransition { .. })));
+        runs.archive(info.id).unwrap();
+        assert_eq!(runs.list_ids(), [RunId::DEFAULT]);
+        let all = RunFilter {
+            include_archived: true,
+            ..RunFilter::default()
+        };
+        assert_eq!(runs.list_runs(&all).runs.len(), 2);
+        assert!(runs.get(info.id).unwrap().completed_at_us.is_some());
+        database.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn names_are_unique_and_a_failed_begin_leaves_nothing() {
+    let database = in_memory();
+    let runs = database.runs();
+    let (first, _) = runs.begin_run(named("a")).unwrap();
+    let taken = runs.begin_run(named("a"));
+    assert!(matches!(taken, Err(CommitError::AlreadyExists { run }) if run == first.id));
+    assert!(matches!(
+        runs.begin_run(named("default")),
+        Err(CommitError::AlreadyExists { .. })
+    ));
+    assert!(matches!(
+        runs.begin_run(named("a b")),
+        Err(CommitError::InvalidArgument { .. })
+    ));
+    let orphan = BeginRun {
+        parent: Some(RunId::new_random()),
+        ..named("child")
+    };
+    assert!(matches!(
+        runs.begin_run(orphan),
+        Err(CommitError::RunNotFound { .. })
+    ));
+    assert_eq!(runs.resolve("child"), None);
+    assert!(
+        runs.begin_run(named("child")).is_ok(),
+        "the name was given back"
+    );
+    assert_eq!(
+        database.store().run_ids().len(),
+        3,
+        "the default run and two begun ones"
+    );
+}
+
+#[test]
+fn the_default_run_always_exists_and_cannot_be_moved() {
+    let database = in_memory();
+    let runs = database.runs();
+    assert_eq!(runs.run_status(RunId::DEFAULT), Some(RunStatus::Active));
+    assert_eq!(runs.resolve("default"), Some(RunId::DEFAULT));
+    for change in [
+        RunChange::End,
+        RunChange::Pause,
+        RunChange::Archive,
+        RunChange::Cancel,
+        RunChange::Fail {
+            message: "x".to_owned(),
+        },
+        RunChange::Resume,
+    ] {
+        let refused = runs.change_existing(RunId::DEFAULT, change);
+        assert!(matches!(
+            refused,
+            Err(CommitError::InvalidTransition { .. })
+        ));
+    }
+    runs.add_tags(RunId::DEFAULT, &["x"]).unwrap();
+    assert_eq!(runs.get_tags(RunId::DEFAULT).unwrap(), ["x"]);
+}
+
+#[test]
+fn an_unknown_run_is_not_found_for_handles_and_writes_and_reads_as_empty_in_the_store() {
+    let database = in_memory();
+    let unknown = RunId::new_random();
+    assert!(database.run(unknown).is_err());
+    assert!(matches!(
+        database.runs().end_run(unknown),
+        Err(CommitError::RunNotFound { .. })
+    ));
+    assert!(matches!(
+        database.begin_transaction(unknown),
+        Err(CommitError::RunNotFound { .. })
+    ));
+    assert_eq!(database.store().count(unknown), 0);
+    assert_eq!(database.runs().run_status(unknown), None);
+}
+
+#[test]
+fn metadata_and_tags_are_versioned_and_repeats_are_ignored() {
+    let database = in_memory();
+    let runs = database.runs();
+    let begin = BeginRun {
+        tags: vec!["a".into(), "b".into(), "a".into()],
+        metadata: Some(encode(&Value::Object(vec![("k".into(), Value::Int(1))])).unwrap()),
+        ..BeginRun::default()
+    };
+    let (info, begun) = runs.begin_run(begin).unwrap();
+    assert_eq!(info.tags, ["a", "b"]);
+    let version = runs.add_tags(info.id, &["b", "c"]).unwrap();
+    assert!(begun < version);
+    runs.remove_tags(info.id, &["a", "none"]).unwrap();
+    assert_eq!(runs.get_tags(info.id).unwrap(), ["b", "c"]);
+    assert!(runs.update_metadata(info.id, int(1)).is_err());
+    let null = encode(&Value::Null).unwrap();
+    runs.update_metadata(info.id, null).unwrap();
+    assert_eq!(runs.get(info.id).unwrap().metadata, Value::Null);
+    assert!(matches!(
+        runs.fail(info.id, ""),
+        Err(CommitError::InvalidArgument { .. })
+    ));
+    runs.abort_run(info.id, "no luck").unwrap();
+    let info = runs.get(info.id).unwrap();
+    assert_eq!(
+        (info.status, info.error.as_deref()),
+        (RunStatus::Failed, Some("no luck"))
+    );
+}
+
+#[test]
+fn lists_go_page_by_page_in_order_of_the_ids() {
+    let database = in_memory();
+    let runs = database.runs();
+    for _ in 0..10 {
+        runs.begin_run(BeginRun::default()).unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut filter = RunFilter {
+        limit: 3,
+        ..RunFilter::default()
+    };
+    loop {
+        let page = runs.list_runs(&filter);
+        seen.extend(page.runs.iter().map(|info| info.id));
+        filter.after = page.cursor;
+        if !page.has_more {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 11, "the default run is listed too");
+    assert!(seen.is_sorted());
+}
+
+#[test]
+fn a_run_recovered_with_an_owner_is_orphaned_until_someone_moves_it() {
+    let world = world();
+    let (owned, free);
+    {
+        let database = over(&world, DurabilityMode::Strict).open().unwrap();
+        let runs = database.runs();
+        let begin = BeginRun {
+            owner: Some("pid 1".into()),
+            ..BeginRun::default()
+        };
+        owned = runs.begin_run(begin).unwrap().0.id;
+        free = runs.begin_run(BeginRun::default()).unwrap().0.id;
+        assert!(
+            runs.orphaned_runs().is_empty(),
+            "never orphaned while its process lives"
+        );
+    }
+    let database = over(&world, DurabilityMode::Strict)
+        .open_existing()
+        .unwrap();
+    let runs = database.runs();
+    assert_eq!(runs.run_status(owned), Some(RunStatus::Orphaned));
+    assert_eq!(runs.run_status(free), Some(RunStatus::Active));
+    assert_eq!(runs.orphaned_runs().len(), 2);
+    assert_eq!(database.last_recovery_result().unwrap().orphaned_runs, 2);
+    let run = database.run(owned).unwrap();
+    assert!(matches!(
+        run.kv().put("k", &int(1)),
+        Err(CommitError::RunClosed {
+            status: RunStatus::Orphaned,
+            ..
+        })
+    ));
+    assert!(matches!(
+        runs.end_run(owned),
+        Err(CommitError::InvalidTransition { .. })
+    ));
+    runs.resume(owned).unwrap();
+    run.kv().put("k", &int(1)).unwrap();
+    assert_eq!(runs.orphaned_runs().len(), 1);
+}

@@ -1,0 +1,281 @@
+//! The sets of a transaction: what is recorded by an operation, how the commit reads them, and how
+//! a listing shows the transaction's own writes.
+
+use std::sync::atomic::Ordering;
+
+use in_mem_model::TypeTag;
+use in_mem_model::ValueRef;
+use in_mem_model::keys::{validate_prefix, validate_user_key};
+use in_mem_model::limits::{TRANSACTION_LEN_BYTES_MAX, TRANSACTION_MUTATION_COUNT_MAX};
+
+use crate::errors::{CommitError, ReadError};
+use crate::kv::Page;
+use crate::prepare::StepSource;
+use crate::program::{Expected, ReadCheck, Seen, Step};
+use crate::run::Run;
+use crate::transaction::{TransactionContext, TransactionStatus, Write};
+use crate::version_node::{Node, VersionNode};
+use crate::view::{ListItem, ListRequest, ListStep, ReadView};
+
+impl TransactionContext {
+    pub(crate) fn check_active(&self) -> Result<(), CommitError> {
+        if self.status != TransactionStatus::Active {
+            return Err(CommitError::TransactionNotActive);
+        }
+        let run = self.run.as_ref().ok_or(CommitError::TransactionNotActive)?;
+        // Relaxed: a time is metadata.
+        let now_us = run.inner.shared.now_us.load(Ordering::Relaxed);
+        let age_us = now_us.saturating_sub(self.started_at_us);
+        if self.options.timeout_ms != 0 && self.options.timeout_ms.saturating_mul(1000) < age_us {
+            return Err(CommitError::Timeout);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<(), CommitError> {
+        self.check_active()?;
+        if self.options.read_only {
+            return Err(CommitError::ReadOnly);
+        }
+        if TRANSACTION_MUTATION_COUNT_MAX <= self.write_set.len()
+            || TRANSACTION_LEN_BYTES_MAX < self.written_len_bytes
+        {
+            return Err(CommitError::TransactionTooLarge {
+                mutation_count: self.write_set.len(),
+                len_bytes: self.written_len_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn begin_read(&mut self, key: &[u8]) -> Result<(), ReadError> {
+        self.check_active()
+            .map_err(|_| ReadError::TransactionNotActive)?;
+        validate_user_key(key)?;
+        self.operation_count += 1;
+        Ok(())
+    }
+
+    pub(crate) fn begin_write(&mut self, key: &[u8]) -> Result<(), CommitError> {
+        self.check_writable()?;
+        validate_user_key(key)?;
+        self.operation_count += 1;
+        Ok(())
+    }
+
+    pub(crate) fn run(&self) -> Result<&Run, ReadError> {
+        self.run.as_ref().ok_or(ReadError::TransactionNotActive)
+    }
+
+    pub(crate) fn write_run(&self) -> Result<&Run, CommitError> {
+        self.run.as_ref().ok_or(CommitError::TransactionNotActive)
+    }
+
+    pub(crate) fn view(&self) -> Result<ReadView, ReadError> {
+        Ok(self.run()?.read_view_at(self.start_version))
+    }
+
+    pub(crate) fn record_read(&mut self, key: &[u8], version: u64) {
+        if self.read_set.get(key).is_none() {
+            self.read_set.insert(key, version);
+        }
+    }
+
+    /// No node deletes. A later write keeps the expectation of an earlier one.
+    pub(crate) fn record_write(
+        &mut self,
+        key: &[u8],
+        node: Option<Node>,
+        expected: Option<Expected>,
+    ) {
+        let is_delete = node.is_none();
+        match self.write_set.get_mut(key) {
+            Some(write) => {
+                write.node = node;
+                write.is_delete = is_delete;
+                write.expected = expected.or(write.expected);
+            }
+            None => self.write_set.insert(
+                key,
+                Write {
+                    node,
+                    is_delete,
+                    expected,
+                },
+            ),
+        }
+    }
+
+    /// One bounded step of a listing in key order, own writes included.
+    ///
+    /// # Errors
+    /// When the prefix is not allowed or the transaction is over.
+    pub fn list_step(&mut self, request: &ListRequest<'_>) -> Result<ListStep, ReadError> {
+        self.check_active()
+            .map_err(|_| ReadError::TransactionNotActive)?;
+        validate_prefix(request.prefix)?;
+        self.operation_count += 1;
+        let mut step = self.view()?.list_step(TypeTag::Kv, request);
+        if step.after.is_none() && !step.is_complete {
+            return Ok(step);
+        }
+        let bound = if step.is_complete {
+            None
+        } else {
+            step.after.clone()
+        };
+        let is_in_step = |key: &[u8]| {
+            key.starts_with(request.prefix)
+                && request.start <= key
+                && request.after.is_none_or(|after| after < key)
+                && bound.as_deref().is_none_or(|bound| key <= bound)
+        };
+        let mut own: Vec<(&[u8], &Write)> = self
+            .write_set
+            .iter()
+            .filter(|(key, _)| is_in_step(key))
+            .collect();
+        own.sort_unstable_by_key(|(key, _)| *key);
+        step.items.retain(|item| {
+            own.binary_search_by_key(&&*item.key, |(key, _)| key)
+                .is_err()
+        });
+        for (key, write) in own {
+            let Some(node) = write.node.as_ref().filter(|_| !write.is_delete) else {
+                continue;
+            };
+            step.items.push(ListItem {
+                key: key.to_vec(),
+                value: request.with_values.then(|| node.value().to_vec()),
+                version: 0,
+                timestamp_us: 0,
+            });
+        }
+        step.items.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        if request.limit < step.items.len() {
+            step.items.truncate(request.limit);
+            step.is_complete = false;
+            step.after = step.items.last().map(|item| item.key.clone());
+        }
+        Ok(step)
+    }
+
+    /// One page of live keys, own writes included.
+    ///
+    /// # Errors
+    /// As [`Self::list_step`]; a limit of 0.
+    pub fn scan(&mut self, request: &ListRequest<'_>) -> Result<Page, ReadError> {
+        if request.limit == 0 {
+            return Err(ReadError::InvalidArgument {
+                what: "a limit of 0",
+            });
+        }
+        let cursor = request.after.map(<[u8]>::to_vec);
+        let mut page = Page {
+            items: Vec::new(),
+            cursor,
+            has_more: true,
+        };
+        while page.has_more && page.items.len() < request.limit {
+            let limit = request.limit - page.items.len();
+            let after = page.cursor.as_deref();
+            let step = self.list_step(&ListRequest {
+                after,
+                limit,
+                ..*request
+            })?;
+            page.items.extend(step.items);
+            page.has_more = !step.is_complete;
+            page.cursor = step.after.or(page.cursor);
+        }
+        Ok(page)
+    }
+
+    /// Live keys that begin with `prefix`, own writes included, sorted.
+    ///
+    /// # Errors
+    /// As [`Self::list_step`].
+    pub fn list(&mut self, prefix: &[u8], with_values: bool) -> Result<Vec<ListItem>, ReadError> {
+        let limit = usize::MAX;
+        let request = ListRequest {
+            prefix,
+            after: None,
+            start: &[],
+            limit,
+            with_values,
+        };
+        Ok(self.scan(&request)?.items)
+    }
+
+    /// Live keys that begin with `prefix`, own writes included, count.
+    ///
+    /// # Errors
+    /// As [`Self::list_step`].
+    pub fn count(&mut self, prefix: &[u8]) -> Result<usize, ReadError> {
+        Ok(self.list(prefix, false)?.len())
+    }
+}
+
+impl StepSource for TransactionContext {
+    fn step_count(&self) -> usize {
+        self.write_set.len() + usize::from(self.run_change.is_some())
+    }
+
+    fn step(&self, index: usize) -> Step<'_> {
+        let Some((key, write)) = self.write_set.at(index) else {
+            let change = self.run_change.as_ref();
+            return Step::Run(change.expect("the step behind the writes changes the run"));
+        };
+        if write.is_delete {
+            return Step::Delete { key };
+        }
+        // A version that the commit has taken already brings its value along.
+        let bytes = write.node.as_ref().map_or(&[][..], VersionNode::value);
+        let value = ValueRef::from_checked(bytes);
+        match write.expected {
+            Some(expected) => Step::CasVersion {
+                key,
+                expected,
+                value,
+            },
+            None => Step::Put { key, value },
+        }
+    }
+
+    fn check_count(&self) -> usize {
+        self.read_set.len()
+    }
+
+    fn check(&self, index: usize) -> ReadCheck<'_> {
+        let (key, version) = self
+            .read_set
+            .at(index)
+            .expect("a check index is below the count");
+        ReadCheck {
+            key,
+            seen: Seen::Version(*version),
+        }
+    }
+
+    fn is_transaction(&self) -> bool {
+        true
+    }
+
+    fn has_distinct_keys(&self) -> bool {
+        true
+    }
+
+    fn take_node(&mut self, index: usize) -> Option<Node> {
+        self.write_set
+            .value_at_mut(index)
+            .and_then(|write| write.node.take())
+    }
+
+    fn restore_node(&mut self, index: usize, node: Node) {
+        if let Some(write) = self.write_set.value_at_mut(index)
+            && !write.is_delete
+        {
+            write.node = Some(node);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! A point-in-time reader of one run.
+//!
+//! Acquiring a view is one atomic load; it sees exactly the commits published at that moment, for
+//! as long as it lives. The read view is never called a snapshot: that word is the disk image's.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use in_mem_model::{RunId, SYSTEM_NAMESPACE, TypeTag};
+
+use crate::index::{IndexKey, KeyRef};
+use crate::limits::{HISTORY_COUNT_MAX, LIST_STEP_KEY_COUNT_MAX};
+use crate::shard::RunShard;
+use crate::version_node::{VersionNode, VersionedRef};
+
+/// Sees one run as it was published at one version.
+#[derive(Clone)]
+pub struct ReadView {
+    shard: Arc<RunShard>,
+    version: u64,
+}
+
+/// One version of a value, copied out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// The encoded value.
+    pub value: Vec<u8>,
+    /// The commit that made it.
+    pub version: u64,
+    /// Time of that commit, microseconds since the epoch.
+    pub timestamp_us: u64,
+}
+
+/// One version in a history; a deletion has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The encoded value; none for a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// The commit that made it.
+    pub version: u64,
+    /// Time of that commit, microseconds since the epoch.
+    pub timestamp_us: u64,
+}
+
+/// One step of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListStep {
+    /// Live keys in order, with values if asked for.
+    pub items: Vec<ListItem>,
+    /// True when there is nothing left to list.
+    pub is_complete: bool,
+    /// What to give as [`ListRequest::after`] to go on.
+    pub after: Option<Vec<u8>>,
+}
+
+/// One key of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListItem {
+    /// The user key.
+    pub key: Vec<u8>,
+    /// The encoded value, if asked for.
+    pub value: Option<Vec<u8>>,
+    /// The commit that made it.
+    pub version: u64,
+    /// Time of that commit, microseconds since the epoch.
+    pub timestamp_us: u64,
+}
+
+/// What a listing asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct ListRequest<'a> {
+    /// Keys begin with these bytes.
+    pub prefix: &'a [u8],
+    /// Keys come after this one, exclusive.
+    pub after: Option<&'a [u8]>,
+    /// Keys at or after this one.
+    pub start: &'a [u8],
+    /// At most so many items in this step.
+    pub limit: usize,
+    /// Copy the values as well.
+    pub with_values: bool,
+}
+
+impl ReadView {
+    pub(crate) fn new(shard: Arc<RunShard>, version: u64) -> Self {
+        Self { shard, version }
+    }
+
+    /// The commit version this view sees up to.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The run it sees.
+    #[must_use]
+    pub fn run_id(&self) -> RunId {
+        self.shard.run_id
+    }
+
+    /// The live value of a key, copied out.
+    #[must_use]
+    pub fn get(&self, key: KeyRef<'_>) -> Option<Versioned> {
+        self.get_with(key, |found| found.map(Versioned::from))
+    }
+
+    /// Calls `read` with the live version of a key; copies nothing and allocates nothing.
+    pub fn get_with<R>(
+        &self,
+        key: KeyRef<'_>,
+        read: impl FnOnce(Option<VersionedRef<'_>>) -> R,
+    ) -> R {
+        get_with(&self.shard, self.version, key, read)
+    }
+
+    /// The version of a key that this view sees, a tombstone's too; 0 when it never existed.
+    #[must_use]
+    pub fn version_of(&self, key: KeyRef<'_>) -> u64 {
+        self.shard.index.with_version(key, self.version, |node| {
+            node.map_or(0, VersionNode::commit_version)
+        })
+    }
+
+    /// True when the key has a live value.
+    #[must_use]
+    pub fn contains(&self, key: KeyRef<'_>) -> bool {
+        self.get_with(key, |found| found.is_some())
+    }
+
+    /// Versions of a key, newest first, below `before` if given, at most `limit`.
+    #[must_use]
+    pub fn history(&self, key: KeyRef<'_>, limit: usize, before: Option<u64>) -> Vec<HistoryEntry> {
+        let bound = before.map_or(self.version, |before| {
+            before.saturating_sub(1).min(self.version)
+        });
+        self.shard.index.with_version(key, bound, |node| {
+            let mut entries = Vec::new();
+            let mut next = node;
+            while let Some(node) = next
+                && entries.len() < limit.min(HISTORY_COUNT_MAX)
+            {
+                entries.push(HistoryEntry {
+                    value: (!node.is_tombstone()).then(|| node.value().to_vec()),
+                    version: node.commit_version(),
+                    timestamp_us: node.timestamp_us(),
+                });
+                next = node.older();
+            }
+            entries
+        })
+    }
+
+    /// One bounded step of a listing in key order: at most `request.limit` items and
+    /// [`LIST_STEP_KEY_COUNT_MAX`] keys looked at. System keys are left out. The first listing of
+    /// a run puts its keys in order, one part per step.
+    #[must_use]
+    pub fn list_step(&self, tag: TypeTag, request: &ListRequest<'_>) -> ListStep {
+        let Some(keys) = self.shard.index.ordered.filled() else {
+            {
+                let _section = self.shard.commit.lock();
+                self.shard.index.ordered.register();
+            }
+            self.shard.index.ordered.fill_step(&self.shard.index);
+            let after = request.after.map(<[u8]>::to_vec);
+            return ListStep {
+                items: Vec::new(),
+                is_complete: false,
+                after,
+            };
+        };
+        let mut step = ListStep {
+            items: Vec::new(),
+            is_complete: true,
+            after: None,
+        };
+        let mut looked_at_count = 0;
+        let mut last_key = None;
+        for entry in keys.range((first_key(tag, request), Bound::Unbounded)) {
+            let key = entry.value();
+            if key.tag_byte() != tag.number() || !key.user_key().starts_with(request.prefix) {
+                break;
+            }
+            if step.items.len() == request.limit || looked_at_count == LIST_STEP_KEY_COUNT_MAX {
+                step.is_complete = false;
+                break;
+            }
+            looked_at_count += 1;
+            if !key.user_key().starts_with(SYSTEM_NAMESPACE.as_bytes()) {
+                self.push_item(key, request.with_values, &mut step.items);
+            }
+            last_key = Some(entry);
+        }
+        step.after = last_key.map(|entry| entry.value().user_key().to_vec());
+        step
+    }
+
+    fn push_item(&self, key: &IndexKey, with_values: bool, items: &mut Vec<ListItem>) {
+        let Some(key_ref) = key.key_ref() else { return };
+        self.get_with(key_ref, |found| {
+            let Some(found) = found else { return };
+            items.push(ListItem {
+                key: key.user_key().to_vec(),
+                value: with_values.then(|| found.value.to_vec()),
+                version: found.commit_version,
+                timestamp_us: found.timestamp_us,
+            });
+        });
+    }
+}
+
+/// Calls `read` with the live version of a key at or below `bound`.
+#[inline]
+pub(crate) fn get_with<R>(
+    shard: &RunShard,
+    bound: u64,
+    key: KeyRef<'_>,
+    read: impl FnOnce(Option<VersionedRef<'_>>) -> R,
+) -> R {
+    shard.index.with_version(key, bound, |node| {
+        read(
+            node.filter(|node| !node.is_tombstone())
+                .map(VersionNode::versioned),
+        )
+    })
+}
+
+/// Where a listing begins.
+fn first_key(tag: TypeTag, request: &ListRequest<'_>) -> Bound<IndexKey> {
+    let lowest = request.prefix.max(request.start);
+    match request.after {
+        Some(after) if lowest <= after => Bound::Excluded(IndexKey::new(KeyRef {
+            tag,
+            user_key: after,
+        })),
+        _ => Bound::Included(IndexKey::new(KeyRef {
+            tag,
+            user_key: lowest,
+        })),
+    }
+}
+
+impl From<VersionedRef<'_>> for Versioned {
+    fn from(found: VersionedRef<'_>) -> Self {
+        Self {
+            value: found.value.to_vec(),
+            version: found.commit_version,
+            timestamp_us: found.timestamp_us,
+        }
+    }
+}
