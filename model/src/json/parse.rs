@@ -14,6 +14,10 @@ use crate::value::Value;
 /// Deepest nesting of the text, count: each level of a value may stand in an object wrapper.
 const TEXT_DEPTH_MAX: usize = 2 * (limits::DEPTH_MAX + 1);
 
+/// Most nodes of a text, wrappers included: a wrapper adds one to the value it holds. Bounds the
+/// memory of a text of a given length.
+const TEXT_NODE_COUNT_MAX: usize = 2 * (limits::NODE_COUNT_MAX + 1);
+
 /// Why a text is no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -52,6 +56,12 @@ pub enum JsonError {
     /// Absent where a value must stand.
     #[error("absent is no value here")]
     Absent,
+    /// More values than any value may have nodes.
+    #[error("the text up to offset {offset} has too many values")]
+    TooManyNodes {
+        /// Where, bytes from the start.
+        offset: usize,
+    },
     /// Nested too deeply.
     #[error("the text at offset {offset} nests too deeply")]
     TooDeep {
@@ -73,7 +83,11 @@ pub fn from_text(text: &str) -> Result<Value, JsonError> {
 /// # Errors
 /// As [`from_text`].
 pub fn from_text_or_absent(text: &str) -> Result<Option<Value>, JsonError> {
-    let mut parser = Parser { text, offset: 0 };
+    let mut parser = Parser {
+        text,
+        offset: 0,
+        node_count: 0,
+    };
     let node = parser.node(0)?;
     parser.skip_space();
     if parser.offset < text.len() {
@@ -161,6 +175,7 @@ fn single(key: String, content: Node) -> Result<Value, JsonError> {
 struct Parser<'a> {
     text: &'a str,
     offset: usize,
+    node_count: usize,
 }
 
 impl Parser<'_> {
@@ -168,6 +183,12 @@ impl Parser<'_> {
         self.skip_space();
         if depth > TEXT_DEPTH_MAX {
             return Err(JsonError::TooDeep {
+                offset: self.offset,
+            });
+        }
+        self.node_count += 1;
+        if self.node_count > TEXT_NODE_COUNT_MAX {
+            return Err(JsonError::TooManyNodes {
                 offset: self.offset,
             });
         }

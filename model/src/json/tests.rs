@@ -125,6 +125,57 @@ fn what_is_no_value_is_refused_with_a_reason() {
     }
     let deep = "[".repeat(100_000);
     assert!(matches!(from_text(&deep), Err(JsonError::TooDeep { .. })));
+    let wide = format!("[{}0]", "0,".repeat(2_100_000));
+    let error = from_text(&wide).unwrap_err();
+    assert!(matches!(error, JsonError::TooManyNodes { .. }));
+}
+
+#[test]
+fn the_deepest_value_reads_back_even_with_a_wrapper_at_every_level() {
+    let wrapped = |value| Value::Object(vec![("$obj".to_owned(), value)]);
+    let deepest = (0..crate::limits::DEPTH_MAX).fold(Value::Bytes(vec![1]), |v, _| wrapped(v));
+    assert!(crate::encode(&deepest).is_ok());
+    let text = to_text(&deepest);
+    assert!(is_same(&from_text(&text).unwrap(), &deepest));
+}
+
+#[test]
+fn floats_read_back_to_the_bit_at_the_edges_of_their_range() {
+    for value in [
+        f64::MIN_POSITIVE,
+        5e-324,
+        f64::MAX,
+        f64::MIN,
+        0.1,
+        1e16,
+        1e15,
+        123_456_789.0,
+        1e-7,
+    ] {
+        let text = to_text(&Value::Float(value));
+        let has_mark = text.contains(['.', 'e']);
+        assert!(has_mark, "{text}");
+        assert!(
+            is_same(&from_text(&text).unwrap(), &Value::Float(value)),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn surrogate_pairs_are_one_character_and_halves_are_refused() {
+    assert_eq!(from_text(r#""\ud83d\ude00""#), Ok(Value::from("\u{1F600}")));
+    for text in [
+        r#""\ud83d""#,
+        r#""\ude00""#,
+        r#""\ud83d\u0041""#,
+        r#""\ud83dx""#,
+    ] {
+        assert!(
+            matches!(from_text(text), Err(JsonError::Syntax { .. })),
+            "{text}"
+        );
+    }
 }
 
 #[test]

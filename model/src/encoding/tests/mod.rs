@@ -1,5 +1,7 @@
 //! One vector for every rule of the profile, and random values against them.
 
+mod rust_types;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -247,45 +249,127 @@ fn object_order_does_not_matter_and_array_order_does() {
 }
 
 #[test]
-fn rust_types_keep_integers_floats_strings_and_bytes_apart() {
-    #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
-    struct Step {
-        name: String,
-        tries: u32,
-        score: f32,
-        rate: f64,
-        next: Option<Box<Step>>,
-        kind: Kind,
-    }
-    #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
-    enum Kind {
-        Plain,
-        Named(String),
-        Sized { len: u8 },
-    }
-    let step = |kind, next| Step {
-        name: "a".into(),
-        tries: 3,
-        score: 0.5,
-        rate: 1.0,
-        next,
-        kind,
+fn a_lower_limit_of_a_database_holds_at_its_boundary() {
+    let limits = Limits {
+        value_len_bytes_max: 12,
+        string_len_bytes_max: 3,
+        bytes_len_bytes_max: 2,
+        array_count_max: 4,
+        object_count_max: 1,
+        node_count_max: 5,
+        depth_max: 2,
+        ..Limits::DEFAULT
     };
-    let all = step(
-        Kind::Plain,
-        Some(Box::new(step(
-            Kind::Named("b".into()),
-            Some(Box::new(step(Kind::Sized { len: 1 }, None))),
-        ))),
+    let reason = |hex: &str| {
+        let bytes: Vec<u8> = hex
+            .split_whitespace()
+            .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+            .collect();
+        validate(&bytes, &limits).map_err(|error| error.limit_reason())
+    };
+    assert_eq!(reason("93 a3 61 61 61 a3 61 61 61 a2 61 61"), Ok(()));
+    let too_large = Err(Some("value_too_large"));
+    assert_eq!(reason("93 a3 61 61 61 a3 61 61 61 a3 61 61 61"), too_large);
+    assert_eq!(reason("a3 61 61 61"), Ok(()));
+    assert_eq!(reason("a4 61 61 61 61"), Err(Some("string_too_long")));
+    assert_eq!(reason("81 a4 61 61 61 61 c0"), Err(Some("string_too_long")));
+    assert_eq!(reason("c4 02 61 61"), Ok(()));
+    assert_eq!(reason("c4 03 61 61 61"), Err(Some("bytes_too_long")));
+    assert_eq!(reason("94 c0 c0 c0 c0"), Ok(()));
+    assert_eq!(reason("95 c0 c0 c0 c0 c0"), Err(Some("array_too_long")));
+    assert_eq!(reason("81 a1 61 c0"), Ok(()));
+    assert_eq!(
+        reason("82 a1 61 c0 a1 62 c0"),
+        Err(Some("object_too_large"))
     );
-    let encoded = to_encoded(&all).unwrap();
-    assert_eq!(from_encoded::<Step>(encoded.as_bytes()).unwrap(), all);
-    assert!(matches!(decode(encoded.as_bytes()), Ok(Value::Object(_))));
-    assert!(matches!(
-        to_encoded(&u64::MAX),
-        Err(SerdeError::Inexact { target: "int" })
-    ));
-    assert!(from_encoded::<String>(EncodedValue::from_int(1).as_bytes()).is_err());
+    assert_eq!(reason("92 92 c0 c0 91 c0"), Ok(()));
+    assert_eq!(reason("92 92 c0 c0 92 c0 c0"), too_large);
+    assert_eq!(reason("91 91 c0"), Ok(()));
+    assert_eq!(reason("91 91 90"), Ok(()));
+    assert_eq!(reason("91 91 91 c0"), Err(Some("nesting_too_deep")));
+}
+
+#[test]
+fn a_million_keys_in_any_order_are_checked_in_one_sort() {
+    let keys = (0..limits::OBJECT_COUNT_MAX).map(|key| (key * 7_919) % limits::OBJECT_COUNT_MAX);
+    let object = Value::Object(keys.map(|key| (key.to_string(), Value::Null)).collect());
+    let encoded = encode(&object).unwrap();
+    let mut repeated = encoded.as_bytes().to_vec();
+    // The last key becomes one that came before.
+    let len_bytes = repeated.len();
+    let last = &mut repeated[len_bytes - 7..len_bytes - 1];
+    assert_eq!(last, b"992081");
+    last.copy_from_slice(b"992082");
+    let found = validate(&repeated, &Limits::DEFAULT);
+    assert_eq!(
+        found,
+        Err(ValueError::DuplicateKey {
+            offset: len_bytes - 8
+        })
+    );
+}
+
+#[test]
+fn equality_ignores_the_order_of_keys_at_every_depth() {
+    let object = |keys: [&str; 2], inner: &Value| {
+        Value::Object(keys.map(|key| (key.to_owned(), inner.clone())).to_vec())
+    };
+    let (mut a, mut b) = (Value::Int(1), Value::Int(1));
+    for depth in 0..5 {
+        let keys = if depth % 2 == 0 {
+            ["b", "a"]
+        } else {
+            ["a", "b"]
+        };
+        (a, b) = (object(["a", "b"], &a), object(keys, &b));
+        let (ea, eb) = (encode(&a).unwrap(), encode(&b).unwrap());
+        assert!(encoded_equal(ea.as_bytes(), eb.as_bytes()), "depth {depth}");
+    }
+    let other = encode(&object(["a", "c"], &a)).unwrap();
+    let one = encode(&object(["b", "a"], &a)).unwrap();
+    assert!(!encoded_equal(one.as_bytes(), other.as_bytes()));
+    let nan = encode(&Value::Float(f64::NAN)).unwrap();
+    assert!(!encoded_equal(nan.as_bytes(), nan.as_bytes()));
+    // A longer form of the same number is the same value; bytes that are none equal nothing.
+    assert!(encoded_equal(&[1], &[0xcc, 1]));
+    assert!(!encoded_equal(&[], &[]));
+    assert!(!encoded_equal(&[1, 1], &[1, 1]));
+}
+
+/// The same value with the entries of every object turned round.
+fn turned(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => Value::Array(items.iter().map(turned).collect()),
+        Value::Object(entries) => {
+            let turned = |(key, item): &(String, Value)| (key.clone(), turned(item));
+            Value::Object(entries.iter().rev().map(turned).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Equality as the rules state it, entry by entry and without any sorting.
+fn is_equal_by_the_rules(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Array(a), Value::Array(b)) => {
+            let pairs = || a.iter().zip(b);
+            a.len() == b.len() && pairs().all(|(a, b)| is_equal_by_the_rules(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let has = |(key, item): &(String, Value)| {
+                b.iter()
+                    .any(|(k, i)| k == key && is_equal_by_the_rules(item, i))
+            };
+            a.len() == b.len() && a.iter().all(has)
+        }
+        (Value::Float(a), Value::Float(b)) => a == b,
+        (Value::Null, Value::Null) => true,
+        (Value::Bool(a), Value::Bool(b)) => a == b,
+        (Value::Int(a), Value::Int(b)) => a == b,
+        (Value::String(a), Value::String(b)) => a == b,
+        (Value::Bytes(a), Value::Bytes(b)) => a == b,
+        _ => false,
+    }
 }
 
 /// Random values, nested a few levels.
@@ -326,6 +410,16 @@ proptest! {
         let (ea, eb) = (encode(&a).unwrap(), encode(&b).unwrap());
         prop_assert_eq!(encoded_equal(ea.as_bytes(), eb.as_bytes()), a == b);
         prop_assert_eq!(encoded_equal(ea.as_bytes(), ea.as_bytes()), a == a.clone());
+    }
+
+    #[test]
+    fn equality_is_that_of_the_rules_whatever_the_order(a in any_value(), b in any_value()) {
+        for b in [&b, &turned(&a), &a] {
+            let (ea, eb) = (encode(&a).unwrap(), encode(b).unwrap());
+            let expected = is_equal_by_the_rules(&a, b);
+            prop_assert_eq!(&a == b, expected);
+            prop_assert_eq!(encoded_equal(ea.as_bytes(), eb.as_bytes()), expected);
+        }
     }
 
     #[test]
