@@ -1,8 +1,14 @@
 //! The engine as its callers see it. Each file is about one area; names are claims.
 
+mod concurrency;
 mod kv;
+mod lifecycle;
+mod modes;
+mod poison;
+mod recovery;
 mod runs;
 mod transactions;
+mod writeset;
 
 use std::sync::Arc;
 

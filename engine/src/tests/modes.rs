@@ -1,0 +1,167 @@
+//! Every override in every kind of database.
+
+use in_mem_model::{Durability, Level};
+
+use super::{MODES, int, over, small_log, world};
+use crate::{BeginRun, CommitError, CommitOptions, Database, DurabilityMode, Program, Step};
+
+const CHOICES: [Durability; 3] = [
+    Durability::InMemory,
+    Durability::Buffered,
+    Durability::Strict,
+];
+
+#[test]
+fn every_override_reaches_its_own_level_and_only_logged_commits_come_back() {
+    for mode in MODES {
+        for choice in CHOICES {
+            let world = world();
+            {
+                let database = over(&world, mode).open().unwrap();
+                assert_eq!(database.log_metrics().is_some(), mode.requires_wal());
+                let value = int(1);
+                let steps = [Step::Put {
+                    key: b"k",
+                    value: value.as_ref(),
+                }];
+                let options = CommitOptions {
+                    durability: Some(choice),
+                };
+                let run = database.default_run();
+                let done = run
+                    .commit(
+                        &Program {
+                            checks: &[],
+                            steps: &steps,
+                        },
+                        options,
+                    )
+                    .unwrap();
+                let level = match choice {
+                    Durability::InMemory => Level::Volatile,
+                    Durability::Buffered => Level::Logged,
+                    Durability::Strict => Level::Synced,
+                };
+                assert_eq!(done.level, level);
+                run.kv().put("default", &int(2)).unwrap();
+                assert_eq!(
+                    database.durability_mode(),
+                    mode,
+                    "the default does not change"
+                );
+                let has_log = mode.requires_wal() || choice != Durability::InMemory;
+                assert_eq!(database.log_metrics().is_some(), has_log);
+                database.shutdown().unwrap();
+            }
+            if world.paths().is_empty() {
+                assert!(!mode.requires_wal() && choice == Durability::InMemory);
+                continue;
+            }
+            let database = over(&world, mode).open_existing().unwrap();
+            let kv = |key: &str| database.default_run().kv().contains(key).unwrap();
+            assert_eq!(
+                kv("k"),
+                choice != Durability::InMemory,
+                "{mode:?} {choice:?}"
+            );
+            assert_eq!(kv("default"), mode.requires_wal(), "{mode:?} {choice:?}");
+        }
+    }
+}
+
+#[test]
+fn an_in_memory_database_makes_no_file_until_a_commit_asks_for_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("m.inmem");
+    let builder = || {
+        Database::builder()
+            .path(&path)
+            .in_memory()
+            .wal_config(small_log())
+    };
+    let database = builder().open().unwrap();
+    let run = database.default_run();
+    run.kv().put("volatile", &int(1)).unwrap();
+    assert!(!path.exists());
+    let before = database.version();
+    let strict = run.kv().with_durability(Durability::Strict);
+    assert_eq!(strict.put("kept", &int(1)).unwrap(), before + 1);
+    assert!(path.join("MANIFEST").exists());
+    database.shutdown().unwrap();
+    drop(database);
+    let again = builder().open().unwrap();
+    assert!(
+        again.default_run().kv().contains("kept").unwrap(),
+        "a MANIFEST is always recovered"
+    );
+    assert!(!again.default_run().kv().contains("volatile").unwrap());
+}
+
+#[test]
+fn lifecycle_changes_are_not_volatile_in_a_persistent_database() {
+    for mode in [MODES[1], MODES[2]] {
+        let world = world();
+        let database = over(&world, mode).open().unwrap();
+        let runs = database.runs().with_durability(Durability::InMemory);
+        let refused = runs.begin_run(BeginRun::default());
+        assert!(matches!(
+            refused,
+            Err(CommitError::VolatileDependency { .. })
+        ));
+        let (info, _) = database.runs().begin_run(BeginRun::default()).unwrap();
+        assert!(matches!(
+            runs.end_run(info.id),
+            Err(CommitError::VolatileDependency { .. })
+        ));
+    }
+}
+
+#[test]
+fn a_logged_write_into_a_volatile_run_is_refused_and_into_a_logged_one_is_not() {
+    let world = world();
+    let database = over(&world, DurabilityMode::InMemory).open().unwrap();
+    let (volatile, _) = database.runs().begin_run(BeginRun::default()).unwrap();
+    let run = database.run(volatile.id).unwrap();
+    run.kv().put("k", &int(1)).unwrap();
+    let refused = run
+        .kv()
+        .with_durability(Durability::Buffered)
+        .put("k", &int(2));
+    assert!(matches!(
+        refused,
+        Err(CommitError::VolatileDependency { .. })
+    ));
+    let strict = database.runs().with_durability(Durability::Strict);
+    let (logged, _) = strict.begin_run(BeginRun::default()).unwrap();
+    let run = database.run(logged.id).unwrap();
+    run.kv().put("k", &int(1)).unwrap();
+    run.kv()
+        .with_durability(Durability::Strict)
+        .put("k", &int(2))
+        .unwrap();
+}
+
+#[test]
+fn a_buffered_commit_does_not_sync_and_a_strict_one_covers_those_before_it() {
+    let world = world();
+    let database = over(&world, MODES[1]).open().unwrap();
+    let run = database.default_run();
+    let syncs = || database.log_metrics().unwrap().sync_count;
+    let before = syncs();
+    for n in 0..10 {
+        run.kv().put("k", &int(n)).unwrap();
+    }
+    assert_eq!(syncs(), before);
+    run.kv()
+        .with_durability(Durability::Strict)
+        .put("s", &int(1))
+        .unwrap();
+    assert_eq!(
+        database.log_metrics().unwrap().pending_count,
+        0,
+        "all earlier ones are synced"
+    );
+    run.kv().put("k", &int(11)).unwrap();
+    database.flush().unwrap();
+    assert_eq!(database.log_metrics().unwrap().pending_count, 0);
+}

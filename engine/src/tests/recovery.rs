@@ -1,0 +1,266 @@
+//! What comes back after a restart, and what does not.
+
+use std::sync::Arc;
+
+use in_mem_model::{Durability, RunId};
+use in_mem_wal::disk::{CrashMode, SimWorld};
+
+use super::{MODES, int, over, text, world};
+use crate::{
+    BeginRun, Database, DurabilityMode, OpenError, PrimitiveError, PrimitiveStorageExt,
+    ShardedStore, WalEntry,
+};
+
+const STRICT: DurabilityMode = DurabilityMode::Strict;
+
+/// Writes something of everything that is stored.
+fn fill(database: &Database) -> RunId {
+    let begin = BeginRun {
+        name: Some("agent".into()),
+        ..BeginRun::default()
+    };
+    let (info, _) = database.runs().begin_run(begin).unwrap();
+    let run = database.run(info.id).unwrap();
+    for index in 0..50 {
+        run.kv()
+            .put(format!("k{}", index % 10), &int(index))
+            .unwrap();
+    }
+    run.kv().delete("k3").unwrap();
+    run.kv()
+        .put_many(&[(b"a", &int(1)), (b"b", &text("two"))])
+        .unwrap();
+    run.kv().incr("count", 7).unwrap();
+    database.default_run().kv().put("d", &int(1)).unwrap();
+    database.runs().add_tags(info.id, &["t"]).unwrap();
+    info.id
+}
+
+#[test]
+fn everything_strict_comes_back_after_a_power_loss_and_reopening_again_changes_nothing() {
+    let before = world();
+    let (digest, run, version);
+    let after = {
+        let database = over(&before, STRICT).open().unwrap();
+        run = fill(&database);
+        digest = database.state_digest();
+        version = database.version();
+        before.crash(1, CrashMode::Subset)
+    };
+    for _ in 0..3 {
+        let database = over(&after, STRICT).open_existing().unwrap();
+        assert_eq!(database.state_digest(), digest);
+        assert!(version <= database.version(), "no version is issued twice");
+        assert_eq!(database.runs().resolve("agent"), Some(run));
+        let history = database
+            .run(run)
+            .unwrap()
+            .kv()
+            .history("k3", None, None)
+            .unwrap();
+        assert_eq!(history.len(), 6, "history and the tombstone survive");
+        database.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn what_was_buffered_and_flushed_survives_and_the_rest_is_lost_as_a_suffix() {
+    let mode = MODES[1];
+    for image in 0..20 {
+        let before = world();
+        let database = over(&before, mode).open().unwrap();
+        let kv = |n: i64| database.default_run().kv().put("n", &int(n)).unwrap();
+        kv(1);
+        database.flush().unwrap();
+        for n in 2..20 {
+            kv(n);
+        }
+        let after = before.crash(image, CrashMode::Subset);
+        let recovered = over(&after, mode).open_existing().unwrap();
+        let found = recovered
+            .default_run()
+            .kv()
+            .history("n", None, None)
+            .unwrap();
+        assert!(!found.is_empty(), "image {image}");
+        let expected: Vec<Vec<u8>> = (1..=found.len() as i64)
+            .rev()
+            .map(|n| int(n).as_bytes().to_vec())
+            .collect();
+        let values: Vec<Vec<u8>> = found.into_iter().filter_map(|entry| entry.value).collect();
+        assert_eq!(values, expected, "image {image}: a prefix, whole");
+    }
+}
+
+#[test]
+fn volatile_commits_between_logged_ones_are_absent_after_recovery() {
+    let before = world();
+    let last;
+    {
+        let database = over(&before, STRICT).open().unwrap();
+        let run = database.default_run();
+        run.kv().put("k", &int(1)).unwrap();
+        let volatile = run.kv().with_durability(Durability::InMemory);
+        volatile.put("k", &int(2)).unwrap();
+        volatile.put("only", &int(2)).unwrap();
+        run.kv().put("other", &int(3)).unwrap();
+        last = volatile.put("k", &int(4)).unwrap();
+        assert_eq!(run.kv().get("k").unwrap().unwrap(), int(4).as_bytes());
+    }
+    let database = over(&before, STRICT).open_existing().unwrap();
+    let run = database.default_run();
+    assert_eq!(run.kv().get("k").unwrap().unwrap(), int(1).as_bytes());
+    assert_eq!(run.kv().get("only").unwrap(), None);
+    assert_eq!(run.kv().get("other").unwrap().unwrap(), int(3).as_bytes());
+    assert!(
+        last < run.kv().put("k", &int(5)).unwrap(),
+        "a volatile version is not issued again"
+    );
+}
+
+#[test]
+fn no_version_is_issued_twice_although_the_commits_that_had_them_are_lost() {
+    let mode = MODES[1];
+    let mut current = world();
+    let mut highest = 0;
+    for round in 0..5 {
+        let database = over(&current, mode).open().unwrap();
+        let version = database.default_run().kv().put("k", &int(round)).unwrap();
+        assert!(highest < version, "round {round}");
+        highest = database.default_run().kv().put("k", &int(round)).unwrap();
+        current = current.crash(7, CrashMode::Prefix);
+    }
+}
+
+#[test]
+fn opening_creating_and_locking_follow_the_manifest() {
+    let empty = world();
+    assert!(matches!(
+        over(&empty, STRICT).open_existing(),
+        Err(OpenError::NotFound)
+    ));
+    drop(over(&empty, STRICT).create().unwrap());
+    assert!(matches!(
+        over(&empty, STRICT).create(),
+        Err(OpenError::AlreadyExists)
+    ));
+    assert!(empty.paths().iter().any(|path| path == "MANIFEST"));
+    empty.remove_file("MANIFEST");
+    assert!(matches!(
+        over(&empty, STRICT).open(),
+        Err(OpenError::MissingManifest)
+    ));
+}
+
+#[test]
+fn a_creation_cut_short_before_the_manifest_can_be_repeated() {
+    let seed = 42;
+    let counted = SimWorld::new(in_mem_wal::disk::SimOptions::new(seed));
+    drop(over(&counted, STRICT).manual().open().unwrap());
+    for op in 0..counted.op_count() {
+        let world = SimWorld::new(in_mem_wal::disk::SimOptions::new(seed));
+        world.crash_at(op);
+        let _ = over(&world, STRICT).manual().open();
+        let after = world.crash(op, CrashMode::Subset);
+        let opened = over(&after, STRICT).manual().open();
+        assert!(
+            opened.is_ok(),
+            "seed {seed}, cut at operation {op}: {:?}",
+            opened.err()
+        );
+    }
+}
+
+#[test]
+fn a_database_directory_can_be_opened_once_and_again_after_closing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.inmem");
+    let config = || {
+        Database::builder()
+            .path(&path)
+            .wal_config(super::small_log())
+    };
+    let database = config().create().unwrap();
+    assert!(matches!(config().open(), Err(OpenError::DatabaseLocked)));
+    database.default_run().kv().put("k", &int(1)).unwrap();
+    let (digest, uuid) = (database.state_digest(), database.uuid());
+    database.close().unwrap();
+    let again = config().open_existing().unwrap();
+    assert_eq!((again.state_digest(), again.uuid()), (digest, uuid));
+    assert_eq!(again.path().unwrap(), path);
+}
+
+/// A primitive of a test: remembers the last payload of each key.
+#[derive(Default)]
+struct Dummy(parking_lot::Mutex<Vec<(Vec<u8>, u64)>>);
+
+impl PrimitiveStorageExt for Dummy {
+    fn primitive_type_id(&self) -> u8 {
+        9
+    }
+
+    fn primitive_name(&self) -> &'static str {
+        "dummy"
+    }
+
+    fn wal_entry_types(&self) -> &[u8] {
+        &[0x80]
+    }
+
+    fn apply_versioned(
+        &self,
+        _store: &ShardedStore,
+        entry: &WalEntry<'_>,
+    ) -> Result<(), PrimitiveError> {
+        self.0.lock().push((entry.body.to_vec(), entry.version));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_primitive_registers_without_edits_to_recovery_and_only_inside_its_range() {
+    struct Bad(u8, &'static [u8]);
+    impl PrimitiveStorageExt for Bad {
+        fn primitive_type_id(&self) -> u8 {
+            self.0
+        }
+        fn primitive_name(&self) -> &'static str {
+            "bad"
+        }
+        fn wal_entry_types(&self) -> &[u8] {
+            self.1
+        }
+        fn apply_versioned(
+            &self,
+            _store: &ShardedStore,
+            entry: &WalEntry<'_>,
+        ) -> Result<(), PrimitiveError> {
+            Err(PrimitiveError::UnknownEntryType {
+                entry_type: entry.entry_type,
+            })
+        }
+    }
+    let dummy = Arc::new(Dummy::default());
+    assert!(
+        Database::builder()
+            .in_memory()
+            .primitive(dummy)
+            .open()
+            .is_ok()
+    );
+    for bad in [
+        Bad(0, &[0x80]),
+        Bad(1, &[0x90]),
+        Bad(9, &[0x10]),
+        Bad(9, &[0x12]),
+        Bad(9, &[0xF0]),
+        Bad(9, &[0x00]),
+        Bad(2, &[0x80]),
+    ] {
+        let opened = Database::builder()
+            .in_memory()
+            .primitive(Arc::new(bad))
+            .open();
+        assert!(matches!(opened, Err(OpenError::Register(_))));
+    }
+}
