@@ -235,7 +235,7 @@ impl RunInfo {
             completed_at_us: fields.number("completed_at")?,
             description: fields.text("description")?,
             tags: fields.tags()?,
-            metadata: fields.find("metadata").cloned().unwrap_or(Value::Null),
+            metadata: fields.metadata()?,
             error: fields.text("error")?,
             owner: fields.text("owner")?,
             event_count: fields.required_number("event_count")?,
@@ -285,6 +285,14 @@ impl Fields {
 
     fn required_number(&self, field: &'static str) -> Result<u64, RunInfoError> {
         self.number(field)?.ok_or(RunInfoError::Field { field })
+    }
+
+    fn metadata(&self) -> Result<Value, RunInfoError> {
+        match self.find("metadata") {
+            None => Ok(Value::Null),
+            Some(found @ (Value::Object(_) | Value::Null)) => Ok(found.clone()),
+            Some(_) => Err(RunInfoError::Field { field: "metadata" }),
+        }
     }
 
     fn tags(&self) -> Result<Vec<String>, RunInfoError> {
@@ -351,5 +359,14 @@ mod tests {
             let encoded = info.encode().unwrap();
             assert_eq!(RunInfo::decode(encoded.as_bytes()).unwrap(), info);
         }
+    }
+
+    #[test]
+    fn metadata_that_is_neither_object_nor_null_is_refused() {
+        let mut info = RunInfo::new(RunId::DEFAULT, 1);
+        info.metadata = Value::Array(Vec::new());
+        let bytes = info.encode().unwrap();
+        let refused = Err(RunInfoError::Field { field: "metadata" });
+        assert_eq!(RunInfo::decode(bytes.as_bytes()), refused);
     }
 }
