@@ -1,3 +1,7 @@
 //! The `inmemd` daemon.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    in_mem_daemon::main_with_args(std::env::args_os())
+}

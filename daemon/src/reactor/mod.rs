@@ -32,9 +32,9 @@ mod wake;
 #[cfg(test)]
 mod tests;
 
-pub use receive_buffers::Received;
-pub use setup::{RingStep, SetupError};
-pub use wake::Waker;
+pub(crate) use receive_buffers::Received;
+pub(crate) use setup::{RingStep, SetupError};
+pub(crate) use wake::Waker;
 
 use endpoint::{Endpoint, Endpoints, Sending};
 use receive_buffers::{BUFFER_GROUP, ReceiveBuffers};
@@ -47,7 +47,7 @@ const CANCEL_WAIT: Duration = Duration::from_secs(1);
 
 /// Something that happened since the last turn.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// A connection was accepted and got this slot.
     Accepted {
         /// Names the connection until [`Event::Closed`].
@@ -81,11 +81,8 @@ pub enum Event {
         /// An error means the connection is lost.
         result: io::Result<()>,
     },
-    /// The slot is free: no operation names it any longer and its descriptor is closed.
-    Closed {
-        /// The connection that was.
-        slot: u32,
-    },
+    /// A slot is free: no operation names it any longer and its descriptor is closed.
+    Closed,
     /// Another thread called [`Waker::wake`].
     Woken,
     /// The watched descriptor became readable.
@@ -94,7 +91,7 @@ pub enum Event {
 
 /// Why a receive ended.
 #[derive(Debug)]
-pub enum ReceiveEnd {
+pub(crate) enum ReceiveEnd {
     /// The peer closed its side, or the connection is lost.
     Disconnected,
     /// It was paused.
@@ -138,7 +135,7 @@ impl OpKind {
 }
 
 /// One reactor's io_uring. Not `Send`: the kernel ties it to the thread that made it.
-pub struct Ring {
+pub(crate) struct Ring {
     uring: IoUring,
     buffers: ReceiveBuffers,
     endpoints: Endpoints,
@@ -160,7 +157,7 @@ impl Ring {
     ///
     /// # Errors
     /// [`SetupError`], whose text says what to change.
-    pub fn new() -> Result<Self, SetupError> {
+    pub(crate) fn new() -> Result<Self, SetupError> {
         let (uring, step) = setup::build()?;
         let buffers =
             ReceiveBuffers::register(&uring.submitter()).map_err(|source| SetupError {
@@ -191,25 +188,25 @@ impl Ring {
 
     /// Which flags the kernel took.
     #[must_use]
-    pub fn step(&self) -> RingStep {
+    pub(crate) fn step(&self) -> RingStep {
         self.step
     }
 
     /// Whether the ring refuses operations the reactor does not use.
     #[must_use]
-    pub fn is_restricted(&self) -> bool {
+    pub(crate) fn is_restricted(&self) -> bool {
         self.is_restricted
     }
 
     /// Interrupts the wait of [`Ring::turn`] from any thread.
     #[must_use]
-    pub fn waker(&self) -> Waker {
+    pub(crate) fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
     /// Arms an accept: one that goes on until cancelled or refused, or one for a single
     /// connection. The listener must stay open until [`Event::AcceptEnded`].
-    pub fn accept(&mut self, listener: BorrowedFd<'_>, is_multishot: bool) {
+    pub(crate) fn accept(&mut self, listener: BorrowedFd<'_>, is_multishot: bool) {
         let fd = Fd(listener.as_raw_fd());
         let flags = libc::SOCK_CLOEXEC;
         let entry = if is_multishot {
@@ -224,34 +221,35 @@ impl Ring {
     }
 
     /// Asks for the end of the armed accept; [`Event::AcceptEnded`] follows.
-    pub fn cancel_accept(&mut self) {
+    pub(crate) fn cancel_accept(&mut self) {
         let entry = opcode::AsyncCancel::new(OpKind::Accept.tag(0)).build();
         self.push(entry.user_data(OpKind::CancelAccept.tag(0)));
     }
 
     /// Reports once, by [`Event::Readable`], that a descriptor became readable. It must stay open
     /// until then.
-    pub fn watch(&mut self, descriptor: BorrowedFd<'_>) {
+    pub(crate) fn watch(&mut self, descriptor: BorrowedFd<'_>) {
         let mask = u32::from(libc::POLLIN.unsigned_abs());
         let entry = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), mask).build();
         self.push(entry.user_data(OpKind::Watch.tag(0)));
     }
 
     /// Takes over a connection that was made elsewhere.
-    pub fn adopt(&mut self, descriptor: OwnedFd) -> u32 {
+    #[cfg(test)]
+    pub(crate) fn adopt(&mut self, descriptor: OwnedFd) -> u32 {
         self.endpoints.insert(Endpoint::new(descriptor))
     }
 
     /// The descriptor of a connection.
     #[must_use]
-    pub fn descriptor(&self, slot: u32) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn descriptor(&self, slot: u32) -> Option<BorrowedFd<'_>> {
         self.endpoints
             .get(slot)
             .map(|endpoint| endpoint.descriptor.as_fd())
     }
 
     /// Starts receiving for a connection, unless it already does or is closing.
-    pub fn receive(&mut self, slot: u32) {
+    pub(crate) fn receive(&mut self, slot: u32) {
         let Some(endpoint) = self.endpoints.get_mut(slot) else {
             return;
         };
@@ -267,7 +265,7 @@ impl Ring {
 
     /// Asks for the end of the receive; [`Event::ReceiveEnded`] follows. Bytes may still arrive
     /// before it.
-    pub fn pause(&mut self, slot: u32) {
+    pub(crate) fn pause(&mut self, slot: u32) {
         let Some(endpoint) = self.endpoints.get_mut(slot) else {
             return;
         };
@@ -280,7 +278,7 @@ impl Ring {
     }
 
     /// Sends all bytes; [`Event::Sent`] gives the buffer back. One send per connection at a time.
-    pub fn send(&mut self, slot: u32, bytes: FrameBuffer) {
+    pub(crate) fn send(&mut self, slot: u32, bytes: FrameBuffer) {
         let Some(endpoint) = self.endpoints.get_mut(slot) else {
             return;
         };
@@ -307,7 +305,7 @@ impl Ring {
 
     /// Whether a send of this connection is in flight.
     #[must_use]
-    pub fn is_sending(&self, slot: u32) -> bool {
+    pub(crate) fn is_sending(&self, slot: u32) -> bool {
         self.endpoints
             .get(slot)
             .is_some_and(|endpoint| endpoint.sending.is_some())
@@ -315,7 +313,7 @@ impl Ring {
 
     /// Shuts a connection down in both directions; [`Event::Closed`] follows once the kernel holds
     /// nothing of it. Bytes whose send has not completed may be lost.
-    pub fn close(&mut self, slot: u32) {
+    pub(crate) fn close(&mut self, slot: u32) {
         let Some(endpoint) = self.endpoints.get_mut(slot) else {
             return;
         };
@@ -330,12 +328,12 @@ impl Ring {
 
     /// The bytes of a received buffer; 16-byte aligned.
     #[must_use]
-    pub fn bytes(&self, received: &Received) -> &[u8] {
+    pub(crate) fn bytes(&self, received: &Received) -> &[u8] {
         self.buffers.bytes(received)
     }
 
     /// Gives a received buffer back to the kernel.
-    pub fn recycle(&mut self, received: Received) {
+    pub(crate) fn recycle(&mut self, received: Received) {
         self.buffers.recycle(received);
     }
 
@@ -344,7 +342,7 @@ impl Ring {
     ///
     /// # Errors
     /// Only those that make the ring useless; interruptions and a full queue are handled.
-    pub fn turn(&mut self, timeout_us: Option<u64>) -> io::Result<()> {
+    pub(crate) fn turn(&mut self, timeout_us: Option<u64>) -> io::Result<()> {
         let is_idle = self.completions.is_empty() && self.events.is_empty();
         let want = usize::from(is_idle);
         let submitter = self.uring.submitter();
@@ -369,7 +367,7 @@ impl Ring {
     }
 
     /// The next thing that happened, if any is left of this turn.
-    pub fn next_event(&mut self) -> Option<Event> {
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
@@ -496,7 +494,7 @@ impl Ring {
     fn free_when_quiet(&mut self, slot: u32) {
         if self.endpoints.get(slot).is_some_and(Endpoint::is_quiet) {
             self.endpoints.remove(slot);
-            self.events.push_back(Event::Closed { slot });
+            self.events.push_back(Event::Closed);
         }
     }
 
@@ -592,4 +590,29 @@ fn descriptor_of(result: RawFd) -> Option<OwnedFd> {
     // SAFETY: a non-negative result of an accept is a descriptor the kernel just made for us; each
     // completion is looked at once.
     (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) })
+}
+
+/// Writes to a descriptor this process was started with, and closes it.
+///
+/// # Errors
+/// When it is not open, is one of the standard streams, or cannot be written.
+pub(crate) fn write_and_close(descriptor: RawFd, bytes: &[u8]) -> io::Result<()> {
+    if descriptor <= libc::STDERR_FILENO {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: only looked at: fcntl(2) on a number that is no descriptor fails with EBADF.
+    let flags = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(descriptor) })?;
+    if flags.contains(rustix::io::FdFlags::CLOEXEC) {
+        // Opened by this process itself: somebody else owns it.
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: it is open, was inherited (every descriptor made here is close-on-exec), and the
+    // command line gave it to us alone.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let count = rustix::io::write(&descriptor, rest)?;
+        rest = rest.get(count..).unwrap_or_default();
+    }
+    Ok(())
 }

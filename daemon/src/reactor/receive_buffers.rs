@@ -32,7 +32,7 @@ const _: () = assert!(BUFFER_LEN_BYTES.is_multiple_of(16));
 /// `Ring::recycle`.
 #[derive(Debug)]
 #[must_use = "a buffer that is not recycled is lost to the reactor"]
-pub struct Received {
+pub(crate) struct Received {
     buffer: u16,
     len_bytes: u32,
 }

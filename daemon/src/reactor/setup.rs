@@ -25,7 +25,7 @@ const REGISTER_SYNC_CANCEL: u8 = 24;
 
 /// The steps from the newest set of flags to none, tried in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RingStep {
+pub(crate) enum RingStep {
     /// One issuer, completions deferred to the reactor's own wait (Linux 6.1).
     DeferTaskrun,
     /// Completions without an interrupt of the running thread (Linux 5.19).
@@ -39,7 +39,7 @@ impl RingStep {
 
     /// The name used in logs.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::DeferTaskrun => "defer_taskrun",
             Self::CoopTaskrun => "coop_taskrun",
@@ -50,11 +50,11 @@ impl RingStep {
 
 /// Why there is no ring. Its text says what to change.
 #[derive(Debug)]
-pub struct SetupError {
+pub(crate) struct SetupError {
     /// The call that failed.
-    pub call: &'static str,
+    pub(crate) call: &'static str,
     /// What the kernel answered.
-    pub source: io::Error,
+    pub(crate) source: io::Error,
 }
 
 impl fmt::Display for SetupError {

@@ -173,7 +173,7 @@ fn closing_ends_a_blocked_send_and_frees_the_slot() {
     ring.turn(Some(1_000)).unwrap();
     ring.close(slot);
     wait_for(&mut ring, |_, event| {
-        matches!(event, Event::Closed { .. }).then_some(())
+        matches!(event, Event::Closed).then_some(())
     });
     assert!(ring.descriptor(slot).is_none());
     drop(peer);

@@ -10,7 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// Wakes one reactor. Cheap to clone and to call from any thread.
 #[derive(Debug, Clone)]
-pub struct Waker {
+pub(crate) struct Waker {
     inner: Arc<Inner>,
 }
 
@@ -34,7 +34,7 @@ impl Waker {
 
     /// Makes the reactor's current or next wait return. What the caller stored before this call
     /// is seen by the reactor when it looks.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // AcqRel; pairs with the swap in `acknowledge`: either the reactor has not looked yet and
         // will see what was stored before, or the flag was clear and the descriptor is written.
         if self.inner.is_signalled.swap(true, Ordering::AcqRel) {

@@ -1,0 +1,353 @@
+//! The table of settings: name, how a value is read into the settings, how it is shown.
+
+use std::path::PathBuf;
+
+use in_mem_model::Durability;
+use toml::Value;
+
+use super::{OnPoison, Settings};
+
+/// Smallest reply queue, bytes: the largest frame cannot be required to fit, but a page must.
+const REPLY_LEN_BYTES_MIN: u64 = 64 << 10;
+
+/// Largest value of any time or count setting; keeps sums of them far from overflow.
+const NUMBER_MAX: u64 = 1 << 40;
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    /// Its name, with its section.
+    pub(crate) name: &'static str,
+    /// Reads a value into the settings.
+    pub(crate) set: fn(&mut Settings, &Value) -> Result<(), ValueError>,
+    /// The value as TOML; none if it is unset.
+    pub(crate) show: fn(&Settings) -> Option<Value>,
+}
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ValueError {
+    /// Another type.
+    #[error("must be {expected}, but is {found}")]
+    Type {
+        /// What it must be.
+        expected: &'static str,
+        /// The type it has.
+        found: &'static str,
+    },
+    /// A number outside the range.
+    #[error("must be from {min} to {max}, but is {value}")]
+    Range {
+        /// Smallest value allowed.
+        min: u64,
+        /// Largest value allowed.
+        max: u64,
+        /// The value.
+        value: i64,
+    },
+    /// Not one of the words.
+    #[error("must be one of {allowed}, but is `{value}`")]
+    Word {
+        /// The words, as text.
+        allowed: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// Not octal permission bits.
+    #[error("must be octal permission bits such as \"0600\", but is `{value}`")]
+    Mode {
+        /// The value.
+        value: String,
+    },
+    /// A relative path.
+    #[error("must be an absolute path, but is `{value}`")]
+    RelativePath {
+        /// The value.
+        value: String,
+    },
+    /// Two settings contradict each other.
+    #[error("must be at least `{other}`, {value}")]
+    BelowOther {
+        /// The other setting.
+        other: &'static str,
+        /// Its value.
+        value: u64,
+    },
+}
+
+macro_rules! number {
+    ($name:literal, $($field:ident).+, $min:expr, $max:expr) => {
+        Key {
+            name: $name,
+            set: |settings, value| {
+                settings.$($field).+ = number(value, $min, $max)?;
+                Ok(())
+            },
+            show: |settings| {
+                Some(Value::Integer(i64::try_from(settings.$($field).+).unwrap_or(i64::MAX)))
+            },
+        }
+    };
+}
+
+/// All settings, in the order they are printed.
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "data_dir",
+        set: |settings, value| path(value).map(|path| settings.data_dir = path),
+        show: |settings| Some(Value::String(settings.data_dir.display().to_string())),
+    },
+    Key {
+        name: "socket",
+        set: |settings, value| path(value).map(|path| settings.socket = path),
+        show: |settings| Some(Value::String(settings.socket.display().to_string())),
+    },
+    Key {
+        name: "socket_mode",
+        set: |settings, value| mode(value).map(|mode| settings.socket_mode = mode),
+        show: |settings| Some(Value::String(format!("{:04o}", settings.socket_mode))),
+    },
+    Key {
+        name: "socket_group",
+        set: |settings, value| text(value).map(|group| settings.socket_group = Some(group)),
+        show: |settings| settings.socket_group.clone().map(Value::String),
+    },
+    Key {
+        name: "durability",
+        set: |settings, value| durability(value).map(|mode| settings.durability = mode),
+        show: |settings| {
+            Some(Value::String(
+                durability_name(settings.durability).to_owned(),
+            ))
+        },
+    },
+    Key {
+        name: "on_poison",
+        set: |settings, value| on_poison(value).map(|choice| settings.on_poison = choice),
+        show: |settings| {
+            let word = match settings.on_poison {
+                OnPoison::Serve => "serve",
+                OnPoison::Exit => "exit",
+            };
+            Some(Value::String(word.to_owned()))
+        },
+    },
+    Key {
+        name: "log",
+        set: |settings, value| text(value).map(|filter| settings.log = filter),
+        show: |settings| Some(Value::String(settings.log.clone())),
+    },
+    number!(
+        "buffered.flush_interval_ms",
+        buffered.flush_interval_ms,
+        1,
+        3_600_000
+    ),
+    number!(
+        "buffered.max_pending_writes",
+        buffered.max_pending_writes,
+        1,
+        NUMBER_MAX
+    ),
+    number!(
+        "wal.segment_len_bytes",
+        wal.segment_len_bytes,
+        64 << 10,
+        (4 << 30) - 4096
+    ),
+    number!(
+        "wal.buffered_sync_bytes",
+        wal.buffered_sync_bytes,
+        4096,
+        NUMBER_MAX
+    ),
+    number!(
+        "limits.connection_count_max",
+        limits.connection_count_max,
+        1,
+        1 << 20
+    ),
+    number!(
+        "limits.in_flight_count_max",
+        limits.in_flight_count_max,
+        1,
+        1 << 20
+    ),
+    number!(
+        "limits.in_flight_len_bytes_max",
+        limits.in_flight_len_bytes_max,
+        4096,
+        NUMBER_MAX
+    ),
+    number!(
+        "limits.reply_len_bytes_max",
+        limits.reply_len_bytes_max,
+        REPLY_LEN_BYTES_MIN,
+        NUMBER_MAX
+    ),
+    number!(
+        "limits.open_transaction_count_max",
+        limits.open_transaction_count_max,
+        1,
+        1 << 16
+    ),
+    number!(
+        "limits.transaction_idle_ms",
+        limits.transaction_idle_ms,
+        1,
+        NUMBER_MAX
+    ),
+    number!(
+        "limits.transaction_total_ms",
+        limits.transaction_total_ms,
+        1,
+        NUMBER_MAX
+    ),
+    number!(
+        "limits.frame_timeout_ms",
+        limits.frame_timeout_ms,
+        1,
+        NUMBER_MAX
+    ),
+    number!(
+        "limits.shutdown_timeout_ms",
+        limits.shutdown_timeout_ms,
+        1,
+        NUMBER_MAX
+    ),
+    Key {
+        name: "access.users",
+        set: |settings, value| texts(value).map(|users| settings.access.users = users),
+        show: |settings| Some(list(&settings.access.users)),
+    },
+    Key {
+        name: "access.groups",
+        set: |settings, value| texts(value).map(|groups| settings.access.groups = groups),
+        show: |settings| Some(list(&settings.access.groups)),
+    },
+];
+
+/// Whether a table of this name holds settings.
+pub(super) fn is_section(name: &str) -> bool {
+    let section = |key: &Key| {
+        key.name
+            .split_once('.')
+            .is_some_and(|(first, _)| first == name)
+    };
+    KEYS.iter().any(section)
+}
+
+/// Relations between settings.
+pub(super) fn check_relations(settings: &Settings) -> Result<(), (&'static str, ValueError)> {
+    if settings.wal.segment_len_bytes < settings.wal.buffered_sync_bytes {
+        let other = "wal.buffered_sync_bytes";
+        let value = settings.wal.buffered_sync_bytes;
+        return Err((
+            "wal.segment_len_bytes",
+            ValueError::BelowOther { other, value },
+        ));
+    }
+    Ok(())
+}
+
+/// The word of a durability in the configuration.
+#[must_use]
+pub(crate) fn durability_name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::InMemory => "in_memory",
+        Durability::Buffered => "buffered",
+        Durability::Strict => "strict",
+    }
+}
+
+fn durability(value: &Value) -> Result<Durability, ValueError> {
+    match text(value)?.as_str() {
+        "in_memory" => Ok(Durability::InMemory),
+        "buffered" => Ok(Durability::Buffered),
+        "strict" => Ok(Durability::Strict),
+        other => Err(ValueError::Word {
+            allowed: "\"strict\", \"buffered\", \"in_memory\"",
+            value: other.to_owned(),
+        }),
+    }
+}
+
+fn on_poison(value: &Value) -> Result<OnPoison, ValueError> {
+    match text(value)?.as_str() {
+        "serve" => Ok(OnPoison::Serve),
+        "exit" => Ok(OnPoison::Exit),
+        other => Err(ValueError::Word {
+            allowed: "\"serve\", \"exit\"",
+            value: other.to_owned(),
+        }),
+    }
+}
+
+fn text(value: &Value) -> Result<String, ValueError> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        other => Err(ValueError::Type {
+            expected: "a string",
+            found: other.type_str(),
+        }),
+    }
+}
+
+fn texts(value: &Value) -> Result<Vec<String>, ValueError> {
+    let wrong = |found| ValueError::Type {
+        expected: "a list of strings",
+        found,
+    };
+    let Value::Array(items) = value else {
+        return Err(wrong(value.type_str()));
+    };
+    items
+        .iter()
+        .map(|item| match item {
+            Value::String(text) => Ok(text.clone()),
+            // A bare number is a user or group id.
+            Value::Integer(id) => Ok(id.to_string()),
+            other => Err(wrong(other.type_str())),
+        })
+        .collect()
+}
+
+fn list(items: &[String]) -> Value {
+    Value::Array(items.iter().cloned().map(Value::String).collect())
+}
+
+fn path(value: &Value) -> Result<PathBuf, ValueError> {
+    let text = text(value)?;
+    let path = PathBuf::from(&text);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(ValueError::RelativePath { value: text })
+    }
+}
+
+fn mode(value: &Value) -> Result<u32, ValueError> {
+    let text = text(value)?;
+    match u32::from_str_radix(&text, 8) {
+        // Never open to everyone, never without the owner: group access is the widest there is.
+        Ok(mode) if mode <= 0o770 && mode & 0o600 == 0o600 => Ok(mode),
+        _ => Err(ValueError::Mode { value: text }),
+    }
+}
+
+fn number(value: &Value, min: u64, max: u64) -> Result<u64, ValueError> {
+    let Value::Integer(value) = value else {
+        return Err(ValueError::Type {
+            expected: "a number",
+            found: value.type_str(),
+        });
+    };
+    match u64::try_from(*value) {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(ValueError::Range {
+            min,
+            max,
+            value: *value,
+        }),
+    }
+}

@@ -1,0 +1,82 @@
+//! How things end that nobody finished: deadlines and the stop of the daemon.
+
+use in_mem_ipc::close::CloseReason;
+
+use super::Core;
+use crate::session::Phase;
+
+impl Core {
+    /// Begins the stop: nothing new starts, open transactions are rolled back, what is in flight
+    /// is finished and answered.
+    pub(crate) fn drain(&mut self) {
+        let deadline_us = self.now_plus_ms(self.store.settings.limits.shutdown_timeout_ms);
+        self.drain_deadline_us = Some(deadline_us);
+        self.lower_deadline(deadline_us);
+        self.store.set_draining();
+        for slot in self.slots() {
+            self.close_with(
+                slot,
+                CloseReason::Draining,
+                "the server is shutting down".to_owned(),
+            );
+        }
+    }
+
+    /// Whether the stop has begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain_deadline_us.is_some()
+    }
+
+    /// Whether the stop has taken too long.
+    pub(crate) fn is_drain_overdue(&self) -> bool {
+        self.drain_deadline_us
+            .is_some_and(|deadline_us| deadline_us <= self.monotonic_us())
+    }
+
+    /// Ends what passed its deadline; returns the slots whose connection must go at once.
+    pub(crate) fn expire(&mut self) -> Vec<u32> {
+        let now_us = self.monotonic_us();
+        let limits = self.store.settings.limits;
+        let mut next_us = self.drain_deadline_us;
+        let mut gone = Vec::new();
+        for slot in self.slots() {
+            let Some(session) = self.session_mut(slot) else {
+                continue;
+            };
+            let expired = session.caller.transactions.expire(now_us, &limits);
+            if expired > 0 {
+                tracing::info!(target: "txn", slot, expired, "transactions ran out of time");
+            }
+            if session
+                .deadline_us
+                .is_some_and(|deadline_us| deadline_us <= now_us)
+            {
+                session.deadline_us = None;
+                if session.phase == Phase::Closing {
+                    gone.push(slot);
+                } else {
+                    let message = "the hello or a frame took too long to arrive".to_owned();
+                    self.close_with(slot, CloseReason::LimitExceeded, message);
+                }
+            }
+            let Some(session) = self.session_mut(slot) else {
+                continue;
+            };
+            let own = session.deadline_us.into_iter();
+            let earliest = own
+                .chain(session.caller.transactions.next_deadline_us(&limits))
+                .min();
+            next_us = next_us.into_iter().chain(earliest).min();
+        }
+        self.deadline_us = next_us;
+        gone
+    }
+
+    fn slots(&self) -> Vec<u32> {
+        self.sessions
+            .iter()
+            .flatten()
+            .map(|session| session.id.slot)
+            .collect()
+    }
+}

@@ -1,0 +1,246 @@
+//! Requests that a worker handles: what it takes along, and what it brings back.
+//!
+//! A job owns copies or moves of all it needs. A read takes its view along, so it answers as of
+//! the moment it was started and nothing waits for it. A write, and anything in a transaction,
+//! holds back the later requests of its session until it has been handed to the log.
+
+use std::sync::Arc;
+
+use in_mem_engine::{Completion, ReadView};
+use in_mem_ipc::FrameBuffer;
+use in_mem_ipc::codec::access_request;
+use in_mem_ipc::operation::OperationKind;
+use in_mem_model::{Error, Outcome as CommitOutcome, SubCode};
+
+use super::Core;
+use super::commits::PendingCommit;
+use crate::answer::Shape;
+use crate::caller::Caller;
+use crate::dispatch::{self, Call, Out, Verdict};
+use crate::inbound::OwnedFrame;
+use crate::session::SessionId;
+use crate::store::Store;
+
+/// A request a worker is done with.
+pub(super) struct JobDone {
+    session: SessionId,
+    frame_len_bytes: u64,
+    verdict: Verdict,
+    /// The encoded answer, if there is one.
+    answer: FrameBuffer,
+    frame: OwnedFrame,
+    token: Option<u64>,
+    /// The transactions that were taken along.
+    caller: Caller,
+    is_blocking: bool,
+}
+
+/// A request on its way to a worker.
+struct Job {
+    store: Arc<Store>,
+    frame: OwnedFrame,
+    caller: Caller,
+    view: Option<ReadView>,
+    completion: Option<Completion>,
+    shape: Shape,
+    now_us: u64,
+}
+
+impl Core {
+    /// Gives a request to the workers.
+    pub(super) fn offload(&mut self, slot: u32, frame: OwnedFrame) {
+        let Some(head) = Head::of(&frame) else { return };
+        let store = Arc::clone(&self.store);
+        let now_us = self.monotonic_us();
+        let Some(session) = self.session_mut(slot) else {
+            return;
+        };
+        let id = session.id;
+        let is_blocking = head.kind.is_write() || head.txn_id != 0;
+        let caller = session.caller.lend(head.txn_id);
+        let shape = head.shape.clone();
+        let mut job = Job {
+            store,
+            frame,
+            caller,
+            view: None,
+            completion: None,
+            shape,
+            now_us,
+        };
+        if !is_blocking {
+            job.view = job.take_view();
+        }
+        session.started(head.frame_len_bytes);
+        session.job_count += 1;
+        session.is_blocked |= is_blocking;
+        let token = head.kind.is_write().then(|| {
+            let Head {
+                request_id,
+                frame_len_bytes,
+                ..
+            } = head;
+            let shape = job.shape.clone();
+            self.pending.insert(PendingCommit {
+                session: id,
+                request_id,
+                frame_len_bytes,
+                shape,
+            })
+        });
+        job.completion = token.map(|token| self.completion(token));
+        let inbox = Arc::clone(&self.job_inbox);
+        let frame_len_bytes = head.frame_len_bytes;
+        let work = move || {
+            let (verdict, answer, job) = job.run();
+            let Job { frame, caller, .. } = job;
+            inbox.push(JobDone {
+                session: id,
+                frame_len_bytes,
+                verdict,
+                answer,
+                frame,
+                token,
+                caller,
+                is_blocking,
+            });
+            inbox.wake();
+        };
+        if self.workers.run(Box::new(work)).is_err() {
+            self.give_up_job(slot, &head, token, is_blocking);
+        }
+    }
+
+    /// Takes what the workers finished.
+    pub(super) fn take_finished_jobs(&mut self) {
+        let mut done = std::mem::take(&mut self.jobs_done);
+        self.job_inbox.take(&mut done);
+        for job in done.drain(..) {
+            self.finish_job(job);
+        }
+        self.jobs_done = done;
+    }
+
+    fn finish_job(&mut self, job: JobDone) {
+        let JobDone {
+            session: id,
+            frame_len_bytes,
+            verdict,
+            answer,
+            frame,
+            ..
+        } = job;
+        if verdict != Verdict::Pending
+            && let Some(token) = job.token
+        {
+            self.pending.remove(token);
+        }
+        // Of a session that is gone, the transaction that was taken along is rolled back here.
+        let Some(session) = self.session_of(id) else {
+            return;
+        };
+        session.caller.take_back(job.caller);
+        session.job_count -= 1;
+        if job.is_blocking {
+            session.is_blocked = false;
+        }
+        if verdict != Verdict::Pending {
+            session.finished(frame_len_bytes);
+        }
+        if verdict == Verdict::Replied {
+            session.outbound.append(answer);
+        }
+        if verdict == Verdict::Busy {
+            self.wait_for_room(id.slot, frame);
+        }
+        self.watch_transactions(id.slot);
+        self.touch(id.slot);
+    }
+
+    /// The workers have too much to do: the request is refused, nothing was done.
+    fn give_up_job(&mut self, slot: u32, head: &Head, token: Option<u64>, is_blocking: bool) {
+        if let Some(token) = token {
+            self.pending.remove(token);
+        }
+        if let Some(session) = self.session_mut(slot) {
+            session.finished(head.frame_len_bytes);
+            session.job_count -= 1;
+            if is_blocking {
+                session.is_blocked = false;
+            }
+        }
+        let message = "too many long requests wait for a worker; nothing was done";
+        let error = Error::new(SubCode::ResourceExhausted, message)
+            .with_outcome(CommitOutcome::NotCommitted);
+        self.refuse(slot, head.request_id, head.kind, error);
+    }
+}
+
+/// What the head of a request tells.
+struct Head {
+    kind: OperationKind,
+    request_id: u64,
+    txn_id: u64,
+    frame_len_bytes: u64,
+    shape: Shape,
+}
+
+impl Head {
+    fn of(frame: &OwnedFrame) -> Option<Self> {
+        let frame = frame.frame()?;
+        let request = access_request(frame.body).ok()?;
+        Some(Self {
+            kind: request.operation.kind(),
+            request_id: frame.header.request_id,
+            txn_id: request.header.txn_id.to_native(),
+            frame_len_bytes: u64::from(frame.header.frame_len_bytes()),
+            shape: dispatch::shape_of(&request.operation),
+        })
+    }
+}
+
+impl Job {
+    /// The view a read answers from, taken when it starts.
+    fn take_view(&mut self) -> Option<ReadView> {
+        let frame = self.frame.frame()?;
+        let header = access_request(frame.body).ok()?.header.to_native();
+        let mut call = Call {
+            store: &self.store,
+            caller: &mut self.caller,
+            header,
+            completion: None,
+            shape: Shape::Written,
+            view: None,
+            frame_len_bytes: frame.header.frame_len_bytes() as usize,
+            now_us: self.now_us,
+            is_worker: false,
+        };
+        // A run that does not exist is found out, and answered, by the worker.
+        call.take_view().ok()
+    }
+
+    /// Handles the request; on a worker.
+    fn run(mut self) -> (Verdict, FrameBuffer, Self) {
+        let mut answer = FrameBuffer::new();
+        let mut verdict = Verdict::Replied;
+        if let Some(frame) = self.frame.frame()
+            && let Ok(request) = access_request(frame.body)
+        {
+            let kind = request.operation.kind();
+            let mut out = Out::new(&mut answer, frame.header.request_id, kind);
+            let mut call = Call {
+                store: &self.store,
+                caller: &mut self.caller,
+                header: request.header.to_native(),
+                completion: self.completion.take(),
+                shape: self.shape.clone(),
+                view: self.view.take(),
+                frame_len_bytes: frame.header.frame_len_bytes() as usize,
+                now_us: self.now_us,
+                is_worker: true,
+            };
+            verdict = dispatch::handle(&mut call, &request.operation, &mut out);
+        }
+        (verdict, answer, self)
+    }
+}

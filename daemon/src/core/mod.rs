@@ -1,0 +1,216 @@
+//! What a reactor serves: its sessions, the requests they have in flight, and the store.
+//!
+//! Owned by the reactor thread; other threads reach it only through two inboxes, one for the
+//! commits the log finished and one for the jobs the workers finished. Knows no ring and no
+//! descriptor: bytes come in by slot, replies wait in the sessions until the turn ends.
+
+mod commits;
+mod ending;
+mod frames;
+mod greeting;
+mod jobs;
+mod requests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use in_mem_engine::CompletionSink;
+use in_mem_ipc::FrameBuffer;
+use in_mem_wal::clock::{Clock, SystemClock};
+
+use crate::caller::Caller;
+use crate::completions::Inbox;
+use crate::config::OnPoison;
+use crate::reactor::Waker;
+use crate::session::{Credentials, Session, SessionId};
+use crate::store::Store;
+use crate::workers::Workers;
+
+use commits::{Finished, LogInbox, PendingCommits};
+use jobs::JobDone;
+
+/// The sessions of one reactor and what they wait for.
+pub(crate) struct Core {
+    pub(crate) store: Arc<Store>,
+    sessions: Vec<Option<Box<Session>>>,
+    next_session_number: u64,
+    pending: PendingCommits,
+    log_inbox: Arc<LogInbox>,
+    finished: Vec<Finished>,
+    job_inbox: Arc<Inbox<JobDone>>,
+    jobs_done: Vec<JobDone>,
+    workers: Workers,
+    /// Sessions whose next write waits for room in the log, first come first.
+    waiting_for_room: VecDeque<SessionId>,
+    /// Slots to flush at the end of the turn.
+    touched: Vec<u32>,
+    /// No deadline is earlier than this; none at all without it.
+    deadline_us: Option<u64>,
+    drain_deadline_us: Option<u64>,
+    turn_request_count: u64,
+    /// The monotonic time of this turn, microseconds.
+    turn_us: u64,
+}
+
+impl Core {
+    /// A core without sessions, whose other threads wake the reactor of `waker`.
+    pub(crate) fn new(store: Arc<Store>, waker: &Waker, workers: Workers) -> Self {
+        let log_inbox = Arc::new(LogInbox::new(waker.clone()));
+        let listener: Arc<dyn CompletionSink> = Arc::<LogInbox>::clone(&log_inbox);
+        store.database.add_listener(&listener);
+        Self {
+            store,
+            sessions: Vec::new(),
+            next_session_number: 1,
+            pending: PendingCommits::default(),
+            log_inbox,
+            finished: Vec::new(),
+            job_inbox: Arc::new(Inbox::new(waker.clone())),
+            jobs_done: Vec::new(),
+            workers,
+            waiting_for_room: VecDeque::new(),
+            touched: Vec::new(),
+            deadline_us: None,
+            drain_deadline_us: None,
+            turn_request_count: 0,
+            turn_us: SystemClock.monotonic_us(),
+        }
+    }
+
+    /// Reads the clock for everything this turn does.
+    pub(crate) fn begin_turn(&mut self, connection_count: u64) {
+        self.turn_request_count = 0;
+        self.turn_us = SystemClock.monotonic_us();
+        self.store.set_now(SystemClock.wall_us());
+        self.store.set_connection_count(connection_count);
+    }
+
+    /// Takes what the log and the workers finished, and what can start because of it.
+    pub(crate) fn finish_turn(&mut self) {
+        self.take_finished_commits();
+        self.take_finished_jobs();
+        self.retry_waiting();
+        self.resume_touched();
+    }
+
+    /// Requests handled since the turn began.
+    pub(crate) fn turn_request_count(&self) -> u64 {
+        self.turn_request_count
+    }
+
+    /// The time of this turn, microseconds.
+    pub(crate) fn monotonic_us(&self) -> u64 {
+        self.turn_us
+    }
+
+    /// A connection was accepted.
+    pub(crate) fn connect(&mut self, slot: u32, credentials: Credentials) {
+        let number = self.next_session_number;
+        self.next_session_number += 1;
+        let id = SessionId { slot, number };
+        let deadline_us = self.now_plus_ms(self.store.settings.limits.frame_timeout_ms);
+        let caller = Caller::new(credentials, &self.store);
+        let session = Session::new(id, credentials, caller, deadline_us);
+        let index = slot as usize;
+        if self.sessions.len() <= index {
+            self.sessions.resize_with(index + 1, || None);
+        }
+        if let Some(place) = self.sessions.get_mut(index) {
+            assert!(place.is_none(), "a slot is freed before it is used again");
+            *place = Some(Box::new(session));
+        }
+        self.lower_deadline(deadline_us);
+        self.admit(slot);
+        self.touch(slot);
+    }
+
+    /// The connection is gone: everything the session owns is released and rolled back.
+    pub(crate) fn disconnect(&mut self, slot: u32) {
+        if let Some(place) = self.sessions.get_mut(slot as usize) {
+            // Commits and jobs in flight finish by themselves; their answers find nobody.
+            *place = None;
+        }
+    }
+
+    /// The peer took the replies of a send.
+    pub(crate) fn sent(&mut self, slot: u32, buffer: FrameBuffer) {
+        if let Some(session) = self.session_mut(slot) {
+            session.outbound.sent(buffer);
+        }
+        self.touch(slot);
+    }
+
+    /// Has the session looked at when the turn ends.
+    pub(crate) fn touch(&mut self, slot: u32) {
+        let Some(session) = self
+            .sessions
+            .get_mut(slot as usize)
+            .and_then(Option::as_mut)
+        else {
+            return;
+        };
+        if !session.is_touched {
+            session.is_touched = true;
+            self.touched.push(slot);
+        }
+    }
+
+    /// The slots to flush, each once.
+    pub(crate) fn take_touched(&mut self) -> Vec<u32> {
+        let touched = std::mem::take(&mut self.touched);
+        for slot in &touched {
+            if let Some(session) = self.session_mut(*slot) {
+                session.is_touched = false;
+            }
+        }
+        touched
+    }
+
+    /// Gives the list of touched slots back for reuse.
+    pub(crate) fn recycle_touched(&mut self, mut touched: Vec<u32>) {
+        touched.clear();
+        if self.touched.is_empty() {
+            self.touched = touched;
+        }
+    }
+
+    /// The session of a slot.
+    pub(crate) fn session_mut(&mut self, slot: u32) -> Option<&mut Session> {
+        self.sessions.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// Whether the socket of a session should be read.
+    pub(crate) fn wants_bytes(&mut self, slot: u32) -> bool {
+        let store = Arc::clone(&self.store);
+        self.session_mut(slot).is_some_and(|session| {
+            // What is held already would only grow.
+            let is_held = session.parked.is_some() || session.is_blocked;
+            session.may_start(&store.settings.limits) && !is_held
+        })
+    }
+
+    /// Whether the log failed and the configuration says to exit then.
+    pub(crate) fn must_exit_poisoned(&self) -> bool {
+        self.store.settings.on_poison == OnPoison::Exit && self.store.is_poisoned()
+    }
+
+    /// The earliest time something may have to be ended.
+    pub(crate) fn next_deadline_us(&self) -> Option<u64> {
+        self.deadline_us
+    }
+
+    fn session_of(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.session_mut(id.slot).filter(|session| session.id == id)
+    }
+
+    fn now_plus_ms(&self, ms: u64) -> u64 {
+        self.monotonic_us().saturating_add(ms.saturating_mul(1_000))
+    }
+
+    fn lower_deadline(&mut self, deadline_us: u64) {
+        self.deadline_us = Some(
+            self.deadline_us
+                .map_or(deadline_us, |old| old.min(deadline_us)),
+        );
+    }
+}

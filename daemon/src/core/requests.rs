@@ -1,0 +1,174 @@
+//! Starting requests, and answering them: on the reactor, on a worker, or when a commit is done.
+
+use std::sync::Arc;
+
+use in_mem_engine::{CommitError, Completion, CompletionSink, Outcome};
+use in_mem_ipc::close::CloseReason;
+use in_mem_ipc::codec::access_request;
+use in_mem_ipc::frame::Frame;
+use in_mem_ipc::operation::OperationKind;
+use in_mem_model::{Error, Outcome as CommitOutcome, Retry, SubCode};
+
+use super::Core;
+use super::commits::PendingCommit;
+use super::frames::Flow;
+use crate::answer;
+use crate::dispatch::{self, Call, Out, Verdict};
+use crate::inbound::OwnedFrame;
+
+impl Core {
+    /// Starts a request, unless it has to wait or is too much for the reactor.
+    pub(super) fn on_request(&mut self, slot: u32, frame: &Frame<'_>) -> Flow {
+        let kind = match access_request(frame.body) {
+            Ok(request) => request.operation.kind(),
+            Err(error) => {
+                self.close_with(slot, CloseReason::Malformed, error.to_string());
+                return Flow::Done;
+            }
+        };
+        if self.is_draining() {
+            self.refuse(slot, frame.header.request_id, kind, draining());
+            return Flow::Done;
+        }
+        // Writes queue behind those that wait for room already.
+        if kind.is_write() && !self.waiting_for_room.is_empty() {
+            return Flow::Busy;
+        }
+        if dispatch::is_long(kind, frame.header.frame_len_bytes() as usize) {
+            return Flow::Offload;
+        }
+        self.handle_here(slot, frame)
+    }
+
+    /// Starts a request again that waited for room in the log; false if it has to wait on.
+    pub(super) fn restart(&mut self, slot: u32, frame: OwnedFrame) -> bool {
+        self.touch(slot);
+        let flow = match frame.frame() {
+            Some(whole) if dispatch::is_long_frame(&whole) => Flow::Offload,
+            Some(whole) => self.handle_here(slot, &whole),
+            None => Flow::Done,
+        };
+        match flow {
+            Flow::Done => true,
+            Flow::Offload => {
+                self.offload(slot, frame);
+                true
+            }
+            Flow::Busy => {
+                self.wait_for_room_again(slot, frame);
+                false
+            }
+        }
+    }
+
+    /// Handles a request on the reactor.
+    fn handle_here(&mut self, slot: u32, frame: &Frame<'_>) -> Flow {
+        let Ok(request) = access_request(frame.body) else {
+            return Flow::Done;
+        };
+        let kind = request.operation.kind();
+        let request_id = frame.header.request_id;
+        let frame_len_bytes = u64::from(frame.header.frame_len_bytes());
+        let store = Arc::clone(&self.store);
+        let now_us = self.monotonic_us();
+        let Some(id) = self.session_mut(slot).map(|session| session.id) else {
+            return Flow::Done;
+        };
+        let shape = dispatch::shape_of(&request.operation);
+        let token = kind.is_write().then(|| {
+            let shape = shape.clone();
+            self.pending.insert(PendingCommit {
+                session: id,
+                request_id,
+                frame_len_bytes,
+                shape,
+            })
+        });
+        let completion = token.map(|token| self.completion(token));
+        let Some(session) = self.session_mut(slot) else {
+            return Flow::Done;
+        };
+        let mut out = Out::new(session.outbound.buffer(), request_id, kind);
+        let mut call = Call {
+            store: &store,
+            caller: &mut session.caller,
+            header: request.header.to_native(),
+            completion,
+            shape,
+            view: None,
+            frame_len_bytes: frame.header.frame_len_bytes() as usize,
+            now_us,
+            is_worker: false,
+        };
+        let verdict = dispatch::handle(&mut call, &request.operation, &mut out);
+        if verdict == Verdict::Pending {
+            session.started(frame_len_bytes);
+        } else if let Some(token) = token {
+            self.pending.remove(token);
+        }
+        self.watch_transactions(slot);
+        match verdict {
+            Verdict::Replied | Verdict::Pending => Flow::Done,
+            Verdict::Busy => Flow::Busy,
+            Verdict::Offload => Flow::Offload,
+        }
+    }
+
+    /// Where the engine announces the end of a commit.
+    pub(super) fn completion(&self, token: u64) -> Completion {
+        let sink: Arc<dyn CompletionSink> = Arc::<super::commits::LogInbox>::clone(&self.log_inbox);
+        Completion { sink, token }
+    }
+
+    /// Tells a client what became of its commit.
+    pub(super) fn answer_commit(
+        &mut self,
+        pending: &PendingCommit,
+        result: Result<Outcome, CommitError>,
+    ) {
+        let store = Arc::clone(&self.store);
+        let Some(session) = self.session_of(pending.session) else {
+            return;
+        };
+        session.finished(pending.frame_len_bytes);
+        let mut out = Out::new(
+            session.outbound.buffer(),
+            pending.request_id,
+            OperationKind::KvPut,
+        );
+        match answer::of_commit(&store, &pending.shape, result) {
+            Ok(response) => out.reply(&response),
+            Err(error) => out.fail(error),
+        }
+        self.touch(pending.session.slot);
+    }
+
+    /// Answers a request with an error without starting it.
+    pub(super) fn refuse(&mut self, slot: u32, request_id: u64, kind: OperationKind, error: Error) {
+        if let Some(session) = self.session_mut(slot) {
+            Out::new(session.outbound.buffer(), request_id, kind).fail(error);
+        }
+        self.touch(slot);
+    }
+
+    /// Sees to it that open transactions are looked at when they run out of time.
+    pub(super) fn watch_transactions(&mut self, slot: u32) {
+        let limits = self.store.settings.limits;
+        let deadline_us = self
+            .session_mut(slot)
+            .and_then(|session| session.caller.transactions.next_deadline_us(&limits));
+        if let Some(deadline_us) = deadline_us {
+            self.lower_deadline(deadline_us);
+        }
+    }
+}
+
+/// The refusal of everything that comes after the stop began.
+fn draining() -> Error {
+    Error::new(
+        SubCode::Unavailable,
+        "the server is shutting down; nothing was done",
+    )
+    .with_outcome(CommitOutcome::NotCommitted)
+    .with_retry(Retry::Later)
+}

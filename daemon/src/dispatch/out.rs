@@ -1,0 +1,68 @@
+//! Where a handler writes its answer: straight into a frame buffer, while what it answers with is
+//! still borrowed from the store.
+
+use in_mem_ipc::FrameBuffer;
+use in_mem_ipc::codec::{EncodeError, encode_response};
+use in_mem_ipc::operation::OperationKind;
+use in_mem_ipc::response::Response;
+use in_mem_ipc::response::system::ErrorBody;
+use in_mem_model::{Error, SubCode};
+
+/// The one answer of one request.
+pub(crate) struct Out<'a> {
+    buffer: &'a mut FrameBuffer,
+    request_id: u64,
+    kind: OperationKind,
+}
+
+impl<'a> Out<'a> {
+    /// An answer to be appended to `buffer`.
+    pub(crate) fn new(buffer: &'a mut FrameBuffer, request_id: u64, kind: OperationKind) -> Self {
+        Self {
+            buffer,
+            request_id,
+            kind,
+        }
+    }
+
+    /// Where the answer begins, for [`Out::rewind`].
+    pub(crate) fn mark(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Takes back what was written since a mark.
+    pub(crate) fn rewind(&mut self, mark: usize) {
+        self.buffer.resize(mark, 0);
+    }
+
+    /// Answers. What does not fit a frame is refused, naming the operation that answers in parts.
+    pub(crate) fn reply(&mut self, response: &Response<'_>) {
+        match encode_response(response, self.request_id, self.buffer) {
+            Ok(()) => {}
+            Err(EncodeError::TooLarge { max }) => self.fail(too_large(self.kind, max)),
+        }
+    }
+
+    /// Answers with an error.
+    pub(crate) fn fail(&mut self, error: Error) {
+        // An error is far smaller than a frame, so this cannot fail; if it did, the peer would
+        // miss one answer rather than get half of one.
+        let body = ErrorBody::from(&error);
+        let _ = encode_response(&Response::Error(body), self.request_id, self.buffer);
+    }
+}
+
+/// The refusal of an answer larger than a frame.
+fn too_large(kind: OperationKind, max: u32) -> Error {
+    let (paged, how) = match kind {
+        OperationKind::KvList | OperationKind::KvScan => (kind.name(), "ask with a smaller limit"),
+        OperationKind::KvHistory => (kind.name(), "ask with a smaller limit and `before`"),
+        OperationKind::KvGetMany => ("kv.get", "ask for fewer keys at once, or use"),
+        OperationKind::RunList | OperationKind::RunOrphaned => ("run.list", "use pages of"),
+        _ => ("kv.scan", "use pages of"),
+    };
+    let message = format!("the answer exceeds the largest frame of {max} bytes: {how} {paged}");
+    Error::new(SubCode::BudgetExceeded, message)
+        .with_detail("paged", paged)
+        .with_detail("frame_len_bytes_max", u64::from(max))
+}

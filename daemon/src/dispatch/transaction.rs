@@ -1,0 +1,161 @@
+//! The `txn.*` operations, and every operation that joins an open transaction.
+//!
+//! Inside a transaction reads are recorded, writes are kept aside and answer without a version;
+//! everything is validated and committed by `txn.commit`.
+
+use in_mem_engine::{Submitted, TransactionOptions, TransactionStatus};
+use in_mem_ipc::Bytes;
+use in_mem_ipc::request::txn::ArchivedTxnBegin;
+use in_mem_ipc::request::{ArchivedOperation, RunChoice};
+use in_mem_ipc::response::run::{RunStatusReply, TxnBegun, TxnInfo, TxnState};
+use in_mem_ipc::response::{Receipt, Response};
+use in_mem_model::{Error, Outcome, RunId, SubCode};
+
+use super::{Call, Handled, LARGE_LEN_BYTES, Out, Verdict, transaction_kv};
+use crate::answer::encoded_run;
+use crate::errors;
+use crate::transactions::{OpenTransaction, not_active};
+
+/// Handles an operation on a transaction, or one that joins it.
+pub(super) fn route(
+    call: &mut Call<'_>,
+    operation: &ArchivedOperation<'_>,
+    out: &mut Out<'_>,
+) -> Handled {
+    use ArchivedOperation as Op;
+    let id = call.header.txn_id;
+    if let Op::TxnBegin(begin) = operation {
+        return self::begin(call, begin, out);
+    }
+    let limits = call.store.settings.limits;
+    let frame_len_bytes = call.frame_len_bytes;
+    let is_worker = call.is_worker;
+    let open = call.caller.transactions.use_one(id, call.now_us, &limits)?;
+    if let RunChoice::Id(run) = call.header.run {
+        open.context
+            .check_run(RunId(run))
+            .map_err(|error| errors::of_commit(&error))?;
+    }
+    match operation {
+        Op::TxnCommit if LARGE_LEN_BYTES < open.len_bytes && !is_worker => Ok(Verdict::Offload),
+        Op::TxnCommit => commit(call, out),
+        Op::TxnRollback => {
+            call.caller.transactions.remove(id);
+            out.reply(&Response::Done);
+            Ok(Verdict::Replied)
+        }
+        Op::TxnInfo => {
+            out.reply(&Response::Txn(info(id, open)));
+            Ok(Verdict::Replied)
+        }
+        _ if super::is_run(operation) => run(open, operation, out),
+        _ => {
+            open.len_bytes = open.len_bytes.saturating_add(frame_len_bytes);
+            transaction_kv::route(open, operation, out)
+        }
+    }
+}
+
+fn begin(call: &mut Call<'_>, begin: &ArchivedTxnBegin, out: &mut Out<'_>) -> Handled {
+    let limits = call.store.settings.limits;
+    let durability = begin
+        .durability
+        .durability()
+        .unwrap_or_else(|| call.durability());
+    let options = TransactionOptions {
+        read_only: begin.read_only,
+        // The server's own timer expires it, also when it is not used.
+        timeout_ms: 0,
+        durability: Some(durability),
+    };
+    let context = call.run()?.begin(options).map_err(|error| {
+        Error::new(SubCode::DatabaseClosed, error.to_string()).with_outcome(Outcome::NotCommitted)
+    })?;
+    let start_version = context.info().start_version;
+    let id = call.store.next_txn_id();
+    let open = OpenTransaction {
+        context,
+        durability,
+        is_read_only: begin.read_only,
+        len_bytes: 0,
+        timeout_ms: u64::from(begin.timeout_ms.to_native()),
+        begun_us: call.now_us,
+        used_us: call.now_us,
+    };
+    call.caller.transactions.insert(id, open, &limits)?;
+    out.reply(&Response::TxnBegun(TxnBegun {
+        txn_id: id,
+        start_version,
+    }));
+    Ok(Verdict::Replied)
+}
+
+/// Commits. Unless the log has no room, the transaction is over whatever comes of it.
+fn commit(call: &mut Call<'_>, out: &mut Out<'_>) -> Handled {
+    let id = call.header.txn_id;
+    let mut open = call
+        .caller
+        .transactions
+        .remove(id)
+        .ok_or_else(|| not_active(id))?;
+    let submitted = open.context.submit(call.completion()?);
+    if matches!(submitted, Submitted::Busy) {
+        call.caller
+            .transactions
+            .insert(id, open, &call.store.settings.limits)?;
+    }
+    call.settle(submitted, out)
+}
+
+fn info(id: u64, open: &OpenTransaction) -> TxnInfo {
+    let info = open.context.info();
+    TxnInfo {
+        txn_id: id,
+        start_version: info.start_version,
+        started_at_us: info.started_at_us,
+        operation_count: info.operation_count,
+        run: info.run.0,
+        state: match info.status {
+            TransactionStatus::Active => TxnState::Active,
+            TransactionStatus::Committed | TransactionStatus::Aborted => TxnState::Committing,
+        },
+        read_only: open.is_read_only,
+        durability: open.durability.into(),
+    }
+}
+
+/// Operations on the run of the transaction.
+fn run(
+    open: &mut OpenTransaction,
+    operation: &ArchivedOperation<'_>,
+    out: &mut Out<'_>,
+) -> Handled {
+    use ArchivedOperation as Op;
+    match operation {
+        Op::RunStatus | Op::RunGet | Op::RunExists => {
+            let info = open
+                .context
+                .run_info()
+                .map_err(|error| errors::of_read(&error))?;
+            match operation {
+                Op::RunStatus => {
+                    let status = Some(info.status).into();
+                    out.reply(&Response::RunStatus(RunStatusReply { status }));
+                }
+                Op::RunGet => {
+                    let encoded: Bytes<'_> = encoded_run(&info)?;
+                    out.reply(&Response::Run(encoded));
+                }
+                _ => out.reply(&Response::Flag(true)),
+            }
+        }
+        _ => {
+            let change = super::run::change_of(operation)?;
+            open.context
+                .change_run(change)
+                .map_err(|error| errors::of_commit(&error))?;
+            out.reply(&Response::Written(Receipt::NOTHING));
+        }
+    }
+    Ok(Verdict::Replied)
+}

@@ -1,0 +1,121 @@
+//! Errors of the engine as clients see them: class, sub-code, outcome, whether to retry.
+
+use in_mem_engine::{CommitError, ConflictKind, FlushError, ReadError};
+use in_mem_model::{Error, ErrorClass, Outcome, Retry, SubCode, Version};
+
+/// An error of a commit. Unless the engine says otherwise, nothing was committed.
+pub(crate) fn of_commit(error: &CommitError) -> Error {
+    let outcome = if error.is_outcome_unknown() {
+        Outcome::OutcomeUnknown
+    } else {
+        Outcome::NotCommitted
+    };
+    body_of_commit(error).with_outcome(outcome)
+}
+
+fn body_of_commit(error: &CommitError) -> Error {
+    let new = |sub: SubCode| Error::new(sub, error.to_string());
+    match error {
+        CommitError::InvalidKey(key) => (*key).into(),
+        CommitError::InvalidValue(value) => value.clone().into(),
+        CommitError::Conflict {
+            run,
+            key,
+            kind,
+            expected,
+            actual,
+        } => {
+            let sub = match kind {
+                ConflictKind::Read => SubCode::ReadConflict,
+                ConflictKind::Cas => SubCode::CasMismatch,
+            };
+            let mut body = new(sub)
+                .with_detail("run", run.to_string())
+                .with_detail("key", String::from_utf8_lossy(key).into_owned())
+                .with_detail("actual", Version::Txn(*actual));
+            if let Some(expected) = expected {
+                body = body.with_detail("expected", Version::Txn(*expected));
+            }
+            body
+        }
+        CommitError::WrongType { expected, actual } => {
+            Error::of_class(ErrorClass::WrongType, error.to_string())
+                .with_detail("expected", *expected)
+                .with_detail("actual", *actual)
+        }
+        CommitError::Overflow { operation, value } => {
+            Error::of_class(ErrorClass::Overflow, error.to_string())
+                .with_detail("operation", *operation)
+                .with_detail("value", value.to_string())
+        }
+        CommitError::RunNotFound { run } => {
+            new(SubCode::RunNotFound).with_detail("run", run.to_string())
+        }
+        CommitError::RunClosed { run, status } => new(SubCode::RunClosed)
+            .with_detail("run", run.to_string())
+            .with_detail("status", status.name()),
+        CommitError::InvalidTransition { run, from, to } => new(SubCode::InvalidTransition)
+            .with_detail("run", run.to_string())
+            .with_detail("from", from.name())
+            .with_detail("to", to.name()),
+        CommitError::AlreadyExists { run } => {
+            new(SubCode::AlreadyExists).with_detail("run", run.to_string())
+        }
+        CommitError::InvalidArgument { .. } => new(SubCode::InvalidArgument),
+        CommitError::VolatileDependency { .. } => new(SubCode::VolatileDependency),
+        CommitError::TransactionTooLarge { .. } => new(SubCode::TransactionTooLarge),
+        CommitError::CrossRunWrite { .. } => new(SubCode::CrossRunWrite),
+        CommitError::TransactionNotActive => new(SubCode::TransactionNotActive),
+        CommitError::ReadOnly => new(SubCode::ReadOnly),
+        CommitError::Timeout => new(SubCode::Timeout),
+        CommitError::Busy => new(SubCode::ResourceExhausted),
+        CommitError::NoSpace => new(SubCode::ResourceExhausted).with_detail("resource", "disk"),
+        CommitError::Closed(_) => new(SubCode::DatabaseClosed),
+        CommitError::Poisoned {
+            cause,
+            is_outcome_unknown,
+        } => poisoned(cause.as_ref().map(ToString::to_string), *is_outcome_unknown),
+        CommitError::Files(source) => {
+            new(SubCode::Unavailable).with_detail("cause", source.to_string())
+        }
+        CommitError::Internal => Error::of_class(ErrorClass::InternalError, error.to_string()),
+    }
+}
+
+/// A poisoned log: the commit it hit may have happened, later ones have not.
+fn poisoned(cause: Option<String>, is_outcome_unknown: bool) -> Error {
+    let cause = cause.unwrap_or_else(|| "an earlier failure".to_owned());
+    let message = format!("the log failed ({cause}); reads go on, restart to write again");
+    let sub = if is_outcome_unknown {
+        SubCode::WalPoisoned
+    } else {
+        SubCode::Unavailable
+    };
+    Error::new(sub, message)
+        .with_retry(Retry::AfterReopen)
+        .with_detail("cause", cause)
+}
+
+/// An error of a read.
+pub(crate) fn of_read(error: &ReadError) -> Error {
+    let new = |sub: SubCode| Error::new(sub, error.to_string());
+    match error {
+        ReadError::InvalidKey(key) => (*key).into(),
+        ReadError::WrongType { expected, actual } => {
+            Error::of_class(ErrorClass::WrongType, error.to_string())
+                .with_detail("expected", *expected)
+                .with_detail("actual", *actual)
+        }
+        ReadError::RunNotFound { run } => {
+            new(SubCode::RunNotFound).with_detail("run", run.to_string())
+        }
+        ReadError::InvalidArgument { .. } => new(SubCode::InvalidArgument),
+        ReadError::TransactionNotActive => new(SubCode::TransactionNotActive),
+    }
+}
+
+/// An error of a flush.
+pub(crate) fn of_flush(error: &FlushError) -> Error {
+    let FlushError::Poisoned(cause) = error;
+    poisoned(Some(cause.to_string()), false)
+}

@@ -1,0 +1,188 @@
+//! The reactor's loop: completions in, requests dispatched, replies out, once per turn.
+//!
+//! One thread owns everything here: the ring, the sessions and the core that serves them. Each
+//! turn reads the clock once, handles at most a bounded number of requests, takes what the log
+//! and the workers finished, and gives every touched connection one send with all its replies.
+//! Without anything to do and without a deadline the thread sleeps in the kernel.
+
+mod deadlines;
+mod flush;
+
+use std::io;
+
+use crate::acceptor::{Acceptor, Action};
+use crate::core::Core;
+use crate::reactor::{Event, ReceiveEnd, Ring};
+use crate::session::Credentials;
+use crate::signals::Signals;
+use crate::socket::Listener;
+
+/// Requests of one turn before its replies leave. At about 1 us each this keeps a turn well
+/// below the millisecond a reactor may be held.
+const TURN_REQUEST_COUNT_MAX: u64 = 256;
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// Everything in flight was finished and answered.
+    Drained,
+    /// A second signal or the deadline cut it short.
+    Forced,
+    /// The log is poisoned and the configuration says to exit then.
+    Poisoned,
+}
+
+/// One reactor and what it serves.
+pub(crate) struct Server {
+    ring: Ring,
+    listener: Listener,
+    signals: Signals,
+    acceptor: Acceptor,
+    core: Core,
+    is_forced: bool,
+}
+
+impl Server {
+    /// A server that accepts from its first turn on.
+    pub(crate) fn new(
+        ring: Ring,
+        listener: Listener,
+        signals: Signals,
+        acceptor: Acceptor,
+        core: Core,
+    ) -> Self {
+        Self {
+            ring,
+            listener,
+            signals,
+            acceptor,
+            core,
+            is_forced: false,
+        }
+    }
+
+    /// Serves until a signal, or a poisoned log if so configured, ends it.
+    ///
+    /// # Errors
+    /// Only those that make the ring useless.
+    pub(crate) fn run(&mut self) -> io::Result<Stopped> {
+        self.ring.watch(self.signals.descriptor());
+        loop {
+            self.steer_accepting();
+            self.ring.turn(self.timeout_us())?;
+            self.core.begin_turn(self.acceptor.open_count());
+            while self.core.turn_request_count() < TURN_REQUEST_COUNT_MAX {
+                let Some(event) = self.ring.next_event() else {
+                    break;
+                };
+                self.on_event(event);
+            }
+            self.core.finish_turn();
+            self.expire();
+            self.flush();
+            if let Some(stopped) = self.stopped() {
+                return Ok(stopped);
+            }
+        }
+    }
+
+    fn stopped(&self) -> Option<Stopped> {
+        if self.is_forced {
+            return Some(Stopped::Forced);
+        }
+        if self.core.must_exit_poisoned() {
+            return Some(Stopped::Poisoned);
+        }
+        (self.core.is_draining() && self.acceptor.open_count() == 0).then_some(Stopped::Drained)
+    }
+
+    fn steer_accepting(&mut self) {
+        match self.acceptor.next_action(self.core.monotonic_us()) {
+            Action::None => {}
+            Action::ArmMany => self.ring.accept(self.listener.descriptor(), true),
+            Action::ArmOne => self.ring.accept(self.listener.descriptor(), false),
+            Action::Cancel => self.ring.cancel_accept(),
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Accepted { slot } => self.on_accepted(slot),
+            Event::AcceptEnded { error } => {
+                if let Some(error) = &error {
+                    tracing::warn!(target: "ipc", %error, "accepting is paused");
+                }
+                self.acceptor
+                    .ended(error.is_some(), self.core.monotonic_us());
+            }
+            Event::Received { slot, received } => {
+                self.core.receive(slot, self.ring.bytes(&received));
+                self.ring.recycle(received);
+            }
+            Event::ReceiveEnded {
+                slot,
+                reason: ReceiveEnd::Disconnected,
+            } => {
+                self.core.disconnect(slot);
+                self.ring.close(slot);
+            }
+            Event::ReceiveEnded {
+                slot,
+                reason: ReceiveEnd::Paused | ReceiveEnd::Again,
+            } => {
+                self.core.touch(slot);
+            }
+            Event::Sent {
+                slot,
+                bytes,
+                result,
+            } => {
+                if result.is_ok() {
+                    self.core.sent(slot, bytes);
+                } else {
+                    self.core.disconnect(slot);
+                    self.ring.close(slot);
+                }
+            }
+            Event::Closed => self.acceptor.closed(),
+            Event::Woken => {}
+            Event::Readable => self.on_signal(),
+        }
+    }
+
+    fn on_accepted(&mut self, slot: u32) {
+        self.acceptor.accepted();
+        if self.acceptor.open_count() > self.acceptor.count_max() {
+            self.ring.close(slot);
+            return;
+        }
+        let peer = self
+            .ring
+            .descriptor(slot)
+            .map(rustix::net::sockopt::socket_peercred);
+        let Some(Ok(peer)) = peer else {
+            self.ring.close(slot);
+            return;
+        };
+        let credentials = Credentials {
+            process: peer.pid.as_raw_nonzero().get().unsigned_abs(),
+            user: peer.uid.as_raw(),
+            group: peer.gid.as_raw(),
+        };
+        self.core.connect(slot, credentials);
+    }
+
+    fn on_signal(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            if self.core.is_draining() {
+                tracing::warn!(target: "db", %signal, "stopping at once");
+                self.is_forced = true;
+            } else {
+                tracing::info!(target: "db", %signal, "stopping");
+                self.acceptor.stop();
+                self.core.drain();
+            }
+        }
+        self.ring.watch(self.signals.descriptor());
+    }
+}

@@ -1,0 +1,174 @@
+//! One session: a connection, who is behind it, its defaults, and everything it owns.
+//!
+//! A session is owned by the reactor thread and dies with its connection, taking its open
+//! transactions with it. It holds state and limits; what requests mean is decided elsewhere.
+
+use in_mem_ipc::close::{Close, CloseReason};
+use in_mem_ipc::frame::FrameError;
+
+use crate::caller::Caller;
+use crate::config::Limits;
+use crate::inbound::{Expects, Inbound, InboundError, OwnedFrame};
+use crate::outbound::Outbound;
+
+/// Jobs of one session on the workers at once. Their replies are not counted until they are made,
+/// so their number is bounded instead.
+const JOB_COUNT_MAX: u32 = 16;
+
+/// How long the last replies of a closing session may take to leave, microseconds.
+const CLOSING_US: u64 = 5_000_000;
+
+/// Who is behind a connection, as the kernel says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    /// Process id at the time of connecting.
+    pub(crate) process: u32,
+    /// User id.
+    pub(crate) user: u32,
+    /// Group id.
+    pub(crate) group: u32,
+}
+
+/// Names a session for as long as the daemon runs; slots are used again, ids are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionId {
+    /// The slot of its connection.
+    pub(crate) slot: u32,
+    /// Distinguishes the sessions of one slot.
+    pub(crate) number: u64,
+}
+
+/// What a session is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The hello has not come.
+    Greeting,
+    /// Requests are served.
+    Open,
+    /// The last replies leave; nothing more is read.
+    Closing,
+}
+
+/// One session.
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) credentials: Credentials,
+    pub(crate) phase: Phase,
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: Outbound,
+    pub(crate) caller: Caller,
+    /// Requests started and not answered.
+    pub(crate) in_flight_count: u64,
+    /// Their frames, bytes.
+    pub(crate) in_flight_len_bytes: u64,
+    /// Those of them that are on the workers.
+    pub(crate) job_count: u32,
+    /// A request must finish before the next may start.
+    pub(crate) is_blocked: bool,
+    /// The request that waits for room in the log.
+    pub(crate) parked: Option<OwnedFrame>,
+    /// The last word, said once everything in flight is answered.
+    pub(crate) farewell: Option<Close>,
+    /// When the hello, the frame being received or the closing must be done.
+    pub(crate) deadline_us: Option<u64>,
+    /// Already in the list of touched sessions of this turn.
+    pub(crate) is_touched: bool,
+}
+
+impl Session {
+    /// A session that waits for its hello.
+    pub(crate) fn new(
+        id: SessionId,
+        credentials: Credentials,
+        caller: Caller,
+        deadline_us: u64,
+    ) -> Self {
+        Self {
+            id,
+            credentials,
+            phase: Phase::Greeting,
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            caller,
+            in_flight_count: 0,
+            in_flight_len_bytes: 0,
+            job_count: 0,
+            is_blocked: false,
+            parked: None,
+            farewell: None,
+            deadline_us: Some(deadline_us),
+            is_touched: false,
+        }
+    }
+
+    /// Whether another request may start now.
+    pub(crate) fn may_start(&self, limits: &Limits) -> bool {
+        self.phase != Phase::Closing
+            && !self.is_blocked
+            && self.job_count < JOB_COUNT_MAX
+            && self.in_flight_count < limits.in_flight_count_max
+            && self.in_flight_len_bytes < limits.in_flight_len_bytes_max
+            && (self.outbound.queued_len_bytes() as u64) < limits.reply_len_bytes_max
+    }
+
+    /// Says the last word if everything in flight is answered.
+    pub(crate) fn say_farewell(&mut self) {
+        if self.phase == Phase::Closing
+            && self.in_flight_count == 0
+            && let Some(farewell) = self.farewell.take()
+        {
+            // A message of ours always fits; without it the close alone must do.
+            let _ = farewell.encode(self.outbound.buffer());
+        }
+    }
+
+    /// Whether everything was said and the connection can be closed.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.phase == Phase::Closing
+            && self.in_flight_count == 0
+            && self.farewell.is_none()
+            && self.outbound.is_empty()
+    }
+
+    /// What may come next on the wire.
+    pub(crate) fn expects(&self) -> Expects {
+        match self.phase {
+            Phase::Greeting => Expects::Hello,
+            Phase::Open | Phase::Closing => Expects::Requests,
+        }
+    }
+
+    /// Reads nothing more, rolls back what is open, and closes once the replies in flight have
+    /// left.
+    pub(crate) fn begin_closing(&mut self, farewell: Option<Close>, now_us: u64) {
+        self.phase = Phase::Closing;
+        self.farewell = farewell;
+        self.inbound = Inbound::default();
+        self.parked = None;
+        self.caller.transactions.roll_back_all();
+        self.deadline_us = Some(now_us.saturating_add(CLOSING_US));
+    }
+
+    /// A request was started that is answered later.
+    pub(crate) fn started(&mut self, frame_len_bytes: u64) {
+        self.in_flight_count += 1;
+        self.in_flight_len_bytes += frame_len_bytes;
+    }
+
+    /// A request that was started is answered now.
+    pub(crate) fn finished(&mut self, frame_len_bytes: u64) {
+        assert!(self.in_flight_count > 0);
+        self.in_flight_count -= 1;
+        self.in_flight_len_bytes -= frame_len_bytes;
+    }
+}
+
+/// What a peer whose bytes make no sense is told before its connection is closed.
+pub(crate) fn complaint(error: InboundError) -> (CloseReason, String) {
+    let reason = match error {
+        InboundError::Frame(FrameError::Version { .. }) => CloseReason::ProtocolMismatch,
+        InboundError::Frame(FrameError::TooLarge { .. }) => CloseReason::LimitExceeded,
+        InboundError::Frame(_) | InboundError::Unexpected { .. } => CloseReason::Malformed,
+    };
+    (reason, error.to_string())
+}

@@ -1,0 +1,264 @@
+//! The listening socket: taking the path, binding, giving it up.
+//!
+//! Called only while the lock of the data directory is held, so two daemons of one directory
+//! never race here. Removes nothing but a stale socket of its own user: a live socket, another
+//! user's or another kind of file is refused. The socket is bound under a strict umask and opened
+//! to the configured mode and group afterwards, so that nobody connects in between.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Stat};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::exit::{self, Exit};
+
+/// Connections the kernel holds while the daemon recovers or is at a limit.
+const BACKLOG_COUNT: i32 = 1024;
+
+/// Everything but the owner's bits.
+const UMASK_STRICT: Mode = Mode::from_raw_mode(0o177);
+
+/// The bound socket. Its file is removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    descriptor: OwnedFd,
+    path: PathBuf,
+    /// Device and inode of our file: another's is never removed.
+    identity: (u64, u64),
+}
+
+/// Why the socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SocketError {
+    /// Somebody answers there.
+    #[error("socket in use: another process listens at {}", path.display())]
+    InUse {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The path holds something that is not a socket.
+    #[error("{} is not a socket; it was left alone", path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A stale socket of another user.
+    #[error("{} belongs to user {owner}; it was left alone", path.display())]
+    NotOurs {
+        /// The path.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// The path is too long for a socket address.
+    #[error("{} is too long for a socket (107 bytes)", path.display())]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The kernel refused a step.
+    #[error("cannot {step} {}: {source}", path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What was being done.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl SocketError {
+    /// The exit code it ends the daemon with.
+    #[must_use]
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::InUse { .. } | Self::NotASocket { .. } => Exit::SocketInUse,
+            Self::NotOurs { .. } => Exit::Permission,
+            Self::PathTooLong { .. } => Exit::Usage,
+            Self::Io { source, .. } => exit::of_io(source),
+        }
+    }
+}
+
+impl Listener {
+    /// Takes the path and listens.
+    pub(crate) fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<Self, SocketError> {
+        let failed = |step, errno: Errno| SocketError::Io {
+            path: path.to_owned(),
+            step,
+            source: errno.into(),
+        };
+        let address = address_of(path)?;
+        create_parent(path).map_err(|errno| failed("create the directory of", errno))?;
+        remove_stale(path, &address)?;
+        let descriptor = new_socket().map_err(|errno| failed("make a socket for", errno))?;
+        let umask = rustix::process::umask(UMASK_STRICT);
+        let bound = rustix::net::bind(&descriptor, &address);
+        rustix::process::umask(umask);
+        match bound {
+            Ok(()) => {}
+            // Bound by another between our look and now: the lock is per directory, not per path.
+            Err(Errno::ADDRINUSE) => {
+                return Err(SocketError::InUse {
+                    path: path.to_owned(),
+                });
+            }
+            Err(errno) => return Err(failed("bind", errno)),
+        }
+        let found = status_of(path).map_err(|errno| failed("look at", errno))?;
+        let identity = found.map_or((0, 0), |found| (found.st_dev, found.st_ino));
+        let this = Self {
+            descriptor,
+            path: path.to_owned(),
+            identity,
+        };
+        if let Some(group) = group {
+            rustix::fs::chown(path, None, Some(Gid::from_raw(group)))
+                .map_err(|errno| failed("set the group of", errno))?;
+        }
+        rustix::fs::chmod(path, Mode::from_raw_mode(mode))
+            .map_err(|errno| failed("set the mode of", errno))?;
+        rustix::net::listen(&this.descriptor, BACKLOG_COUNT)
+            .map_err(|errno| failed("listen at", errno))?;
+        Ok(this)
+    }
+
+    /// The listening descriptor.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let found = status_of(&self.path).ok().flatten();
+        if found.is_some_and(|found| (found.st_dev, found.st_ino) == self.identity) {
+            // Gone already, or left for the next start to find stale.
+            let _ = rustix::fs::unlink(&self.path);
+        }
+    }
+}
+
+fn address_of(path: &Path) -> Result<SocketAddrUnix, SocketError> {
+    SocketAddrUnix::new(path).map_err(|_| SocketError::PathTooLong {
+        path: path.to_owned(),
+    })
+}
+
+fn new_socket() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+/// Makes the one directory the socket lies in, for the owner only.
+fn create_parent(path: &Path) -> Result<(), Errno> {
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    match rustix::fs::mkdir(parent, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn status_of(path: &Path) -> Result<Option<Stat>, Errno> {
+    match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Removes a socket of our own that nobody listens at; refuses everything else.
+fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), SocketError> {
+    let owned = || path.to_owned();
+    let failed = |step, errno: Errno| SocketError::Io {
+        path: path.to_owned(),
+        step,
+        source: errno.into(),
+    };
+    let Some(found) = status_of(path).map_err(|errno| failed("look at", errno))? else {
+        return Ok(());
+    };
+    if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
+        return Err(SocketError::NotASocket { path: owned() });
+    }
+    let probe = new_socket().map_err(|errno| failed("make a socket for", errno))?;
+    rustix::io::ioctl_fionbio(&probe, true).map_err(|errno| failed("probe", errno))?;
+    match rustix::net::connect(&probe, address) {
+        Err(Errno::CONNREFUSED) => {}
+        Err(Errno::NOENT) => return Ok(()),
+        // Connected, or the backlog is full, or we may not even ask: somebody lives there.
+        Ok(()) | Err(_) => return Err(SocketError::InUse { path: owned() }),
+    }
+    if found.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(SocketError::NotOurs {
+            path: owned(),
+            owner: found.st_uid,
+        });
+    }
+    tracing::info!(target: "ipc", path = %path.display(), "removing a stale socket");
+    rustix::fs::unlink(path).map_err(|errno| failed("remove the stale", errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_free_path_is_bound_with_the_mode_and_given_up_on_drop() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("below/s.sock");
+        let listener = Listener::bind(&path, 0o660, None).unwrap();
+        assert_eq!(status_of(&path).unwrap().unwrap().st_mode & 0o777, 0o660);
+        UnixStream::connect(&path).unwrap();
+        drop(listener);
+        assert!(status_of(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_live_socket_is_refused_and_a_stale_one_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.sock");
+        let live = Listener::bind(&path, 0o600, None).unwrap();
+        let refused = Listener::bind(&path, 0o600, None).unwrap_err();
+        assert_eq!(refused.exit(), Exit::SocketInUse);
+        UnixStream::connect(&path).unwrap();
+        let Listener { .. } = &live;
+        // The file of a daemon that was killed: nobody listens, nobody removed it.
+        rustix::net::shutdown(&live.descriptor, rustix::net::Shutdown::Both).unwrap();
+        let next = Listener::bind(&path, 0o600, None).unwrap();
+        drop(live);
+        UnixStream::connect(&path).unwrap();
+        drop(next);
+    }
+
+    #[test]
+    fn another_kind_of_file_is_refused_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.sock");
+        rustix::fs::mkdir(&path, Mode::RWXU).unwrap();
+        let refused = Listener::bind(&path, 0o600, None).unwrap_err();
+        assert!(
+            matches!(refused, SocketError::NotASocket { .. }),
+            "{refused}"
+        );
+        assert!(status_of(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_path_no_socket_can_have_is_refused() {
+        let path = PathBuf::from(format!("/tmp/{}", "x".repeat(120)));
+        let refused = Listener::bind(&path, 0o600, None).unwrap_err();
+        assert!(
+            matches!(refused, SocketError::PathTooLong { .. }),
+            "{refused}"
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! From settings to a serving daemon, step by step, and back.
+//!
+//! The order is a promise: the ring first (a kernel that refuses it changes nothing on disk), then
+//! the lock of the data directory, then the socket, which only the holder of the lock may take,
+//! then recovery, and only then does anybody hear "ready". Clients that come earlier wait in the
+//! socket's backlog.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use in_mem_engine::{
+    BufferedAck, Database, DatabaseConfig, DurabilityMode, OpenError, ShutdownError,
+};
+use in_mem_model::Durability;
+use in_mem_wal::LogConfig;
+use in_mem_wal::disk::{
+    DirectoryLock, DiskPreference, LockError, OpenDisk, RealDisk, RealRoot, RootError,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::acceptor::Acceptor;
+use crate::config::{Principals, Settings, group_id};
+use crate::core::Core;
+use crate::exit::{self, Exit};
+use crate::reactor::{Ring, SetupError};
+use crate::server::{Server, Stopped};
+use crate::signals::Signals;
+use crate::socket::{Listener, SocketError};
+use crate::store::{Place, Store};
+use crate::workers::Workers;
+
+/// Why the daemon did not come to serve, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    #[error(transparent)]
+    Ring(#[from] SetupError),
+    #[error("{}", chain(.0))]
+    Root(#[from] RootError),
+    #[error("{}", chain(.0))]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error("{}", chain(.0))]
+    Open(#[from] OpenError),
+    #[error("{}", chain(.0))]
+    Shutdown(#[from] ShutdownError),
+    #[error("cannot {step}: {source}")]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+}
+
+impl RunError {
+    /// The exit code it ends the process with.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) => Exit::Usage,
+            Self::Ring(_) | Self::Shutdown(_) => Exit::Other,
+            Self::Root(RootError::NotOurs { .. } | RootError::WritableByOthers { .. }) => {
+                Exit::Permission
+            }
+            Self::Root(RootError::Io { source, .. }) | Self::Lock(LockError::Io { source, .. }) => {
+                exit::of_io(source)
+            }
+            Self::Root(_) => Exit::Usage,
+            Self::Lock(LockError::Locked { .. }) => Exit::Locked,
+            Self::Socket(error) => error.exit(),
+            Self::Open(error) => of_open(error),
+            Self::Io { source, .. } => exit::of_io(source),
+        }
+    }
+}
+
+/// The exit code of a database that does not open.
+fn of_open(error: &OpenError) -> Exit {
+    match error {
+        OpenError::DatabaseLocked => Exit::Locked,
+        OpenError::CodecMismatch { .. } => Exit::Codec,
+        OpenError::MissingManifest
+        | OpenError::MissingWalDir
+        | OpenError::MissingSnapshotsDir
+        | OpenError::SnapshotUnrecoverable { .. }
+        | OpenError::Record { .. } => Exit::Damage,
+        OpenError::InvalidConfig { .. } | OpenError::LogConfig(_) => Exit::Usage,
+        other => of_source(other),
+    }
+}
+
+/// What lies below decides: an I/O error by its number, anything else is damage.
+fn of_source(error: &(dyn std::error::Error + 'static)) -> Exit {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return exit::of_io(error);
+        }
+        next = error.source();
+    }
+    Exit::Damage
+}
+
+/// An error with everything that caused it, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        next = error.source();
+    }
+    text
+}
+
+/// Serves until told to stop.
+pub(crate) fn run(settings: Settings, ready_fd: Option<i32>) -> Result<Exit, RunError> {
+    let failed = |step| move |source| RunError::Io { step, source };
+    let principals = Principals::resolve(&settings.access)?;
+    let group = settings.socket_group.as_deref();
+    let group = group
+        .map(|group| group_id("socket_group", group))
+        .transpose()?;
+    // Before any thread exists: threads inherit the mask.
+    let signals = Signals::block().map_err(failed("block signals"))?;
+    let descriptor_count_max = raise_descriptor_limit();
+    let ring = Ring::new()?;
+    let root = RealRoot::open_or_create(&settings.data_dir)?;
+    let lock = root.lock()?;
+    let listener = Listener::bind(&settings.socket, settings.socket_mode, group)?;
+    let (database, place) = open(&settings, &root)?;
+    warn_of_place(&settings, &place);
+    let acceptor = Acceptor::new(settings.limits.connection_count_max, descriptor_count_max);
+    let workers = Workers::start().map_err(failed("start the workers"))?;
+    let ready = ready_line(&settings, &database);
+    tracing::info!(
+        target: "ipc",
+        ring = ring.step().name(),
+        restricted = ring.is_restricted(),
+        connections = acceptor.count_max(),
+        "{ready}"
+    );
+    let store = Arc::new(Store::new(database, settings, principals, place));
+    let core = Core::new(Arc::clone(&store), &ring.waker(), workers);
+    let mut server = Server::new(ring, listener, signals, acceptor, core);
+    announce(&ready, ready_fd).map_err(failed("announce readiness"))?;
+    let stopped = server.run().map_err(failed("wait for the ring"))?;
+    finish(stopped, server, &store, lock)
+}
+
+/// Ends what runs, in the order that loses nothing.
+fn finish(
+    stopped: Stopped,
+    server: Server,
+    store: &Store,
+    lock: DirectoryLock,
+) -> Result<Exit, RunError> {
+    if stopped == Stopped::Forced {
+        // The log holds everything acknowledged; what is cut off is recovered at the next start.
+        return Ok(Exit::Other);
+    }
+    drop(server);
+    let result = store.database.shutdown();
+    drop(lock);
+    match (stopped, result) {
+        (Stopped::Poisoned, _) => Ok(Exit::Other),
+        (_, Ok(())) => Ok(Exit::Clean),
+        (_, Err(error)) => Err(error.into()),
+    }
+}
+
+fn open(settings: &Settings, root: &RealRoot) -> Result<(Database, Place), RunError> {
+    let disk = RealDisk::probe(root.clone(), DiskPreference::Auto);
+    let place = Place {
+        file_system: root.file_system(),
+        disk: disk.kind(),
+        refusal: disk.refusal().map(ToString::to_string),
+    };
+    let disk: Arc<dyn OpenDisk> = Arc::new(disk);
+    let database = Database::builder()
+        .config(config_of(settings))
+        .disk(disk)
+        .open()?;
+    Ok((database, place))
+}
+
+fn config_of(settings: &Settings) -> DatabaseConfig {
+    let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    let buffered = &settings.buffered;
+    let mut config = DatabaseConfig::default();
+    config.durability = match settings.durability {
+        Durability::InMemory => DurabilityMode::InMemory,
+        Durability::Buffered => DurabilityMode::Buffered {
+            flush_interval_ms: buffered.flush_interval_ms,
+            max_pending_writes: usize::try_from(buffered.max_pending_writes).unwrap_or(usize::MAX),
+        },
+        Durability::Strict => DurabilityMode::Strict,
+    };
+    config.wal_config = LogConfig {
+        segment_len_bytes: narrow(settings.wal.segment_len_bytes),
+        buffered_sync_len_bytes: narrow(settings.wal.buffered_sync_bytes),
+        buffered_sync_count: narrow(buffered.max_pending_writes),
+        buffered_sync_interval_us: buffered.flush_interval_ms.saturating_mul(1_000),
+        ..LogConfig::default()
+    };
+    config.buffered_ack = BufferedAck::Written;
+    config.time_source = in_mem_engine::TimeSource::External;
+    config.shutdown_deadline_ms = settings.limits.shutdown_timeout_ms;
+    config
+}
+
+/// Says aloud what weakens the promises made here.
+fn warn_of_place(settings: &Settings, place: &Place) {
+    if let Some(refusal) = &place.refusal {
+        tracing::warn!(target: "wal", disk = %place.disk, "io_uring is refused for the log: {refusal}");
+    } else {
+        tracing::info!(target: "wal", disk = %place.disk, filesystem = %place.file_system.name(), "disk");
+    }
+    if place.file_system.is_volatile() && settings.durability != Durability::InMemory {
+        tracing::warn!(
+            target: "db",
+            filesystem = %place.file_system.name(),
+            directory = %settings.data_dir.display(),
+            "THE DATA DIRECTORY LIES ON A FILESYSTEM THAT DOES NOT SURVIVE A RESTART OF THE \
+             MACHINE OR CONTAINER: acknowledged commits will be lost with it"
+        );
+    }
+}
+
+/// The line harnesses wait for.
+fn ready_line(settings: &Settings, database: &Database) -> String {
+    let recovery = database.last_recovery_result().cloned().unwrap_or_default();
+    format!(
+        "ready socket={} recovered={} truncated_bytes={} recovery_us={}",
+        settings.socket.display(),
+        recovery.records_applied,
+        recovery.truncated_bytes,
+        recovery.recovery_time_us,
+    )
+}
+
+fn announce(line: &str, ready_fd: Option<i32>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    // Nobody may be reading: a closed standard output does not keep the daemon from serving.
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    let Some(descriptor) = ready_fd else {
+        return Ok(());
+    };
+    crate::reactor::write_and_close(descriptor, format!("{line}\n").as_bytes())
+}
+
+/// Raises the soft limit of descriptors to the hard one; returns what holds.
+fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_ok() {
+        return limit.maximum.unwrap_or(u64::MAX);
+    }
+    limit.current.unwrap_or(u64::MAX)
+}

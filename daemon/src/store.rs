@@ -1,0 +1,139 @@
+//! The open database and everything about this daemon that requests may ask for.
+//!
+//! Shared by the reactor and the workers; what changes is atomic.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use in_mem_engine::{Database, Run};
+use in_mem_ipc::frame::FRAME_LEN_BYTES_MAX;
+use in_mem_model::{Limits, RunId};
+use in_mem_wal::clock::{Clock, SystemClock};
+use in_mem_wal::disk::{DiskKind, FileSystem};
+
+use crate::config::{Principals, Settings};
+
+/// Version of the server program.
+pub(crate) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A handle on the run of a session; resolved once.
+pub(crate) type SessionRun = Run;
+
+/// Where the data lies and how it is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// What the data directory lies on.
+    pub(crate) file_system: FileSystem,
+    /// How the log is written.
+    pub(crate) disk: DiskKind,
+    /// Why io_uring is not used for the log, if it is refused.
+    pub(crate) refusal: Option<String>,
+}
+
+/// See the module.
+pub(crate) struct Store {
+    pub(crate) database: Database,
+    pub(crate) settings: Settings,
+    pub(crate) principals: Principals,
+    pub(crate) place: Place,
+    started_us: u64,
+    is_draining: AtomicBool,
+    connection_count: AtomicU64,
+    last_txn_id: AtomicU64,
+}
+
+impl Store {
+    /// A store that is ready now.
+    pub(crate) fn new(
+        database: Database,
+        settings: Settings,
+        principals: Principals,
+        place: Place,
+    ) -> Self {
+        Self {
+            database,
+            settings,
+            principals,
+            place,
+            started_us: SystemClock.monotonic_us(),
+            is_draining: AtomicBool::new(false),
+            connection_count: AtomicU64::new(0),
+            last_txn_id: AtomicU64::new(0),
+        }
+    }
+
+    /// The default run of the database.
+    pub(crate) fn default_run(&self) -> SessionRun {
+        self.database.default_run()
+    }
+
+    /// A run that exists.
+    pub(crate) fn open_run(&self, id: RunId) -> Option<SessionRun> {
+        self.database.run(id).ok()
+    }
+
+    /// The run of a name.
+    pub(crate) fn resolve_run(&self, name: &str) -> Option<RunId> {
+        self.database.runs().resolve(name)
+    }
+
+    /// Stamps the time that commits take from now on, microseconds since the epoch.
+    pub(crate) fn set_now(&self, wall_us: u64) {
+        self.database.set_now(wall_us);
+    }
+
+    /// Whether the log has failed.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.database.is_poisoned()
+    }
+
+    /// The stop has begun.
+    pub(crate) fn set_draining(&self) {
+        // Relaxed: only reported, nothing is ordered by it.
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the stop has begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Connections open now.
+    pub(crate) fn set_connection_count(&self, count: u64) {
+        // Relaxed: only reported.
+        self.connection_count.store(count, Ordering::Relaxed);
+    }
+
+    /// Connections open at the last turn.
+    pub(crate) fn connection_count(&self) -> u64 {
+        self.connection_count.load(Ordering::Relaxed)
+    }
+
+    /// An id no transaction had before.
+    pub(crate) fn next_txn_id(&self) -> u64 {
+        // Relaxed: only uniqueness counts.
+        self.last_txn_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Time since the store was ready, microseconds.
+    pub(crate) fn uptime_us(&self) -> u64 {
+        SystemClock.monotonic_us().saturating_sub(self.started_us)
+    }
+
+    /// Every limit in force, by name.
+    pub(crate) fn limits(&self) -> Vec<(&'static str, u64)> {
+        let own = self.settings.limits;
+        let mut limits = Limits::DEFAULT.entries();
+        limits.extend([
+            ("frame_len_bytes_max", u64::from(FRAME_LEN_BYTES_MAX)),
+            ("connection_count_max", own.connection_count_max),
+            ("in_flight_count_max", own.in_flight_count_max),
+            ("in_flight_len_bytes_max", own.in_flight_len_bytes_max),
+            ("reply_len_bytes_max", own.reply_len_bytes_max),
+            ("open_transaction_count_max", own.open_transaction_count_max),
+            ("transaction_idle_ms", own.transaction_idle_ms),
+            ("transaction_total_ms", own.transaction_total_ms),
+            ("frame_timeout_ms", own.frame_timeout_ms),
+        ]);
+        limits
+    }
+}
