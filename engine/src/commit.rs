@@ -32,6 +32,7 @@ use parking_lot::MutexGuard;
 use crate::errors::CommitError;
 use crate::evaluate::{Evaluated, evaluate};
 use crate::faults::{self, Point};
+use crate::perf::{perf_count, perf_time};
 use crate::prepare::{Prepared, StepSource, step_key};
 use crate::program::{Completion, Outcome, StepOutcome, StepOutcomes, Submitted};
 use crate::publication::{Answer, Queued};
@@ -137,13 +138,17 @@ impl<S: StepSource> Commit<'_, S> {
         // Relaxed: a time a moment old is as good.
         let now_us = self.shared.now_us.load(Ordering::Relaxed);
         let timestamp_us = timestamp_after(state.last_timestamp_us, now_us);
-        let evaluated = evaluate(
-            self.shared,
-            shard,
-            &state,
-            self.source,
-            &mut self.prepared,
-            timestamp_us,
+        let prepared = &mut self.prepared;
+        let evaluated = perf_time!(
+            read_set_validate_ns,
+            evaluate(
+                self.shared,
+                shard,
+                &state,
+                self.source,
+                prepared,
+                timestamp_us
+            )
         )?;
         if !evaluated.writes {
             return Ok(self.answer_without_write(&evaluated));
@@ -177,14 +182,20 @@ impl<S: StepSource> Commit<'_, S> {
                     is_direct,
                     is_assigned,
                 };
-                self.assign_logged(log, reservation, &hand_off)?
+                perf_time!(
+                    wal_append_ns,
+                    self.assign_logged(log, reservation, &hand_off)
+                )?
             }
         };
         let stamp = Stamp {
             commit_version: version,
             timestamp_us,
         };
-        self.install(&mut state, stamp, evaluated, is_volatile);
+        perf_time!(
+            write_set_apply_ns,
+            self.install(&mut state, stamp, evaluated, is_volatile)
+        );
         let answer = Ok(Outcome {
             version,
             timestamp_us,
@@ -371,6 +382,7 @@ impl<S: StepSource> Commit<'_, S> {
             if !step.writes {
                 continue;
             }
+            perf_count!(keys_written, 1);
             let node = step.node.take().expect("a step that writes has a version");
             self.shard
                 .index

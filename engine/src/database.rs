@@ -19,6 +19,7 @@ use crate::durability::DurabilityMode;
 use crate::errors::{CommitError, DatabaseClosed, FlushError, OpenError, RunError};
 use crate::log_state::{Driver, Log};
 use crate::open::{Files, open_log, path_of};
+use crate::perf::perf_time;
 use crate::prepare::{Prepared, StepSource};
 use crate::program::{CommitOptions, Completion, CompletionSink, Outcome, Submitted};
 use crate::recovery::RecoveryResult;
@@ -88,11 +89,14 @@ impl DatabaseInner {
     ) -> Result<Outcome, CommitError> {
         let waiter = ThreadWaiter::current();
         let completion = waiter.completion();
-        match self.submit(shard, source, options, &completion, true) {
-            Submitted::Done(answer) => answer,
-            Submitted::Pending => waiter.wait(),
-            Submitted::Busy => Err(CommitError::Busy),
-        }
+        perf_time!(
+            commit_total_ns,
+            match self.submit(shard, source, options, &completion, true) {
+                Submitted::Done(answer) => answer,
+                Submitted::Pending => perf_time!(fsync_ns, waiter.wait()),
+                Submitted::Busy => Err(CommitError::Busy),
+            }
+        )
     }
 
     /// Commits without waiting for the promise; waits for room in the log only if `may_wait`.

@@ -34,6 +34,9 @@ pub enum CasOutcome {
     Mismatch(Actual),
 }
 
+/// A user key and its encoded value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// One page of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
@@ -306,10 +309,7 @@ impl<'a> Kv<'a> {
     ///
     /// # Errors
     /// When the prefix is not allowed.
-    pub fn list_with_values(
-        &self,
-        prefix: impl AsRef<[u8]>,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+    pub fn list_with_values(&self, prefix: impl AsRef<[u8]>) -> Result<Vec<KeyValue>, ReadError> {
         let items = list_all(&self.run.read_view(), prefix.as_ref(), true)?;
         Ok(items
             .into_iter()

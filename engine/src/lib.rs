@@ -41,6 +41,7 @@ mod names;
 mod open;
 mod ordered;
 mod padded;
+mod perf;
 mod pool;
 mod prepare;
 mod program;
@@ -81,8 +82,10 @@ pub use errors::{
     RunError, ShutdownError,
 };
 pub use index::KeyRef;
-pub use kv::{CasOutcome, Kv, Page};
+pub use kv::{CasOutcome, KeyValue, Kv, Page};
 pub use log_state::Driver;
+#[cfg(feature = "perf-trace")]
+pub use perf::PerfTrace;
 pub use pool::{RetryPolicy, clear_pool, pool_size};
 pub use program::{
     Actual, CommitOptions, Completion, CompletionSink, Expected, Outcome, Program, ReadCheck, Seen,

@@ -210,6 +210,7 @@ impl Publication {
         let dropped = {
             let mut queue = self.queue.lock();
             self.is_dead.store(true, Ordering::Release);
+            // The count stays: a commit that looks now must not take the queue for idle.
             std::mem::take(&mut *queue)
         };
         for waiting in dropped {

@@ -8,6 +8,7 @@ use crate::database::DatabaseInner;
 use crate::errors::CommitError;
 use crate::index::KeyRef;
 use crate::kv::Kv;
+use crate::perf::{perf_count, perf_time};
 use crate::program::{CommitOptions, Completion, Outcome, Program, Submitted};
 use crate::shard::RunShard;
 use crate::version_node::VersionedRef;
@@ -47,7 +48,10 @@ impl Run {
     /// A view of the run as it is published now.
     #[must_use]
     pub fn read_view(&self) -> ReadView {
-        ReadView::new(Arc::clone(&self.shard), self.shard.visible())
+        perf_time!(
+            read_view_acquire_ns,
+            ReadView::new(Arc::clone(&self.shard), self.shard.visible())
+        )
     }
 
     /// A view of the run at an earlier version.
@@ -63,6 +67,7 @@ impl Run {
         key: KeyRef<'_>,
         read: impl FnOnce(Option<VersionedRef<'_>>) -> R,
     ) -> R {
+        perf_count!(keys_read, 1);
         get_with(&self.shard, self.shard.visible(), key, read)
     }
 

@@ -7,7 +7,7 @@ use in_mem_model::{EncodedValue, RunId};
 use crate::database::Database;
 use crate::errors::CommitError;
 use crate::index::KeyRef;
-use crate::kv::Kv;
+use crate::kv::{KeyValue, Kv};
 use crate::program::{CommitOptions, Program, Step};
 use crate::view::Versioned;
 
@@ -49,7 +49,7 @@ pub trait Storage: Send + Sync {
     fn delete(&self, run: RunId, key: &[u8]) -> Result<Option<Vec<u8>>, CommitError>;
 
     /// Live keys that begin with `prefix`, with their values, sorted by key.
-    fn list(&self, run: RunId, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)>;
+    fn list(&self, run: RunId, prefix: &[u8]) -> Vec<KeyValue>;
 
     /// Applies a write set as one commit and returns its version; 0 when it changed nothing.
     ///
@@ -73,7 +73,7 @@ impl Storage for Database {
         Kv::new(&run).get_and_delete(key)
     }
 
-    fn list(&self, run: RunId, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn list(&self, run: RunId, prefix: &[u8]) -> Vec<KeyValue> {
         let Ok(run) = self.run(run) else {
             return Vec::new();
         };

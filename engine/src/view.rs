@@ -173,9 +173,9 @@ impl ReadView {
             is_complete: true,
             after: None,
         };
-        let mut looked_at_count = 0;
         let mut last_key = None;
-        for entry in keys.range((first_key(tag, request), Bound::Unbounded)) {
+        let from_first = keys.range((first_key(tag, request), Bound::Unbounded));
+        for (looked_at_count, entry) in from_first.enumerate() {
             let key = entry.value();
             if key.tag_byte() != tag.number() || !key.user_key().starts_with(request.prefix) {
                 break;
@@ -184,7 +184,6 @@ impl ReadView {
                 step.is_complete = false;
                 break;
             }
-            looked_at_count += 1;
             if !key.user_key().starts_with(SYSTEM_NAMESPACE.as_bytes()) {
                 self.push_item(key, request.with_values, &mut step.items);
             }

@@ -18,6 +18,19 @@ pub trait Clock: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
+impl SystemClock {
+    /// Nanoseconds since an arbitrary start, never decreasing: for measuring where time goes.
+    #[must_use]
+    pub fn monotonic_ns() -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+        seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(nanoseconds)
+    }
+}
+
 impl Clock for SystemClock {
     fn wall_us(&self) -> u64 {
         let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
