@@ -1,7 +1,7 @@
 //! Where the socket of the daemon is.
 //!
 //! The rule is the same in the daemon: `INMEM_SOCKET`, else `/run/inmem/inmem.sock` for root,
-//! else `inmem/inmem.sock` in the user's runtime directory.
+//! else `inmem/inmem.sock` in the user's runtime directory, else in a directory beneath `/tmp`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -26,10 +26,10 @@ fn socket_of(named: Option<PathBuf>, user_id: u32, runtime_dir: Option<PathBuf>)
     if user_id == 0 {
         return Path::new("/run/inmem/inmem.sock").to_path_buf();
     }
-    runtime_dir
-        .filter(|dir| dir.is_absolute())
-        .unwrap_or_else(|| Path::new("/run/user").join(user_id.to_string()))
-        .join("inmem/inmem.sock")
+    match runtime_dir.filter(|dir| dir.is_absolute()) {
+        Some(dir) => dir.join("inmem/inmem.sock"),
+        None => PathBuf::from(format!("/tmp/inmem-{user_id}/inmem.sock")),
+    }
 }
 
 #[cfg(test)]
@@ -48,13 +48,8 @@ mod tests {
                 named("/run/user/7"),
                 "/run/user/7/inmem/inmem.sock",
             ),
-            (
-                None,
-                1000,
-                named("relative"),
-                "/run/user/1000/inmem/inmem.sock",
-            ),
-            (None, 1000, None, "/run/user/1000/inmem/inmem.sock"),
+            (None, 1000, named("relative"), "/tmp/inmem-1000/inmem.sock"),
+            (None, 1000, None, "/tmp/inmem-1000/inmem.sock"),
         ];
         for (name, user_id, runtime_dir, expected) in cases {
             assert_eq!(socket_of(name, user_id, runtime_dir), Path::new(expected));

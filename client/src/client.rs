@@ -36,6 +36,7 @@ pub struct ClientBuilder {
     name: String,
     silence_max: Option<Duration>,
     reconnect: ReconnectPolicy,
+    waits: bool,
 }
 
 impl ClientBuilder {
@@ -47,6 +48,7 @@ impl ClientBuilder {
             name: String::new(),
             silence_max: Some(SILENCE_MAX),
             reconnect: ReconnectPolicy::default(),
+            waits: false,
         }
     }
 
@@ -97,7 +99,14 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects, in one attempt.
+    /// Waits for the first connection too, as the policy says, instead of giving up at once.
+    #[must_use]
+    pub const fn wait(mut self) -> Self {
+        self.waits = true;
+        self
+    }
+
+    /// Connects, in one attempt unless told to wait.
     ///
     /// # Errors
     ///
@@ -117,12 +126,13 @@ impl ClientBuilder {
             ..Hello::default()
         };
         let silence_max = self.silence_max;
-        let link = Link::connect(LinkOptions {
+        let options = LinkOptions {
             dial,
             hello,
             silence_max,
             reconnect: self.reconnect,
-        })?;
+        };
+        let link = Link::connect(options, self.waits)?;
         Ok(Client {
             scope: Scope::new(link),
         })

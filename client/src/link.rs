@@ -80,10 +80,14 @@ pub(crate) fn lock(link: &Mutex<Link>) -> MutexGuard<'_, Link> {
 }
 
 impl Link {
-    /// Connects, in one attempt.
-    pub(crate) fn connect(mut options: LinkOptions) -> Result<Self, ClientError> {
-        let (connection, greeting) =
-            dial_and_greet(&mut options).map_err(|failure| failure.into_error(&options.hello))?;
+    /// Connects, in one attempt or, if it `waits`, within the bounds of the policy.
+    pub(crate) fn connect(mut options: LinkOptions, waits: bool) -> Result<Self, ClientError> {
+        let policy = if waits {
+            options.reconnect
+        } else {
+            ReconnectPolicy::NONE
+        };
+        let (connection, greeting) = connect_within(&mut options, policy)?;
         Ok(Self {
             options,
             connection: Some(connection),
@@ -224,27 +228,34 @@ impl Link {
             return Ok(connection);
         }
         let policy = self.options.reconnect;
-        let mut waited = Duration::ZERO;
-        let mut attempt = 0;
-        loop {
-            let failure = match dial_and_greet(&mut self.options) {
-                Ok((connection, greeting)) => {
-                    self.greeting = greeting;
-                    self.connection_number += 1;
-                    return Ok(connection);
-                }
-                Err(failure) => failure,
-            };
-            let delay = policy
-                .delay(attempt, waited)
-                .filter(|_| failure.is_transient());
-            let Some(delay) = delay else {
-                return Err(failure.into_error(&self.options.hello));
-            };
-            thread::sleep(delay);
-            waited += delay;
-            attempt += 1;
-        }
+        let (connection, greeting) = connect_within(&mut self.options, policy)?;
+        self.greeting = greeting;
+        self.connection_number += 1;
+        Ok(connection)
+    }
+}
+
+/// Makes a connection, trying again as the policy says.
+fn connect_within(
+    options: &mut LinkOptions,
+    policy: ReconnectPolicy,
+) -> Result<(Connection, HelloReply), ClientError> {
+    let mut waited = Duration::ZERO;
+    let mut attempt = 0;
+    loop {
+        let failure = match dial_and_greet(options) {
+            Ok(greeted) => return Ok(greeted),
+            Err(failure) => failure,
+        };
+        let delay = policy
+            .delay(attempt, waited)
+            .filter(|_| failure.is_transient());
+        let Some(delay) = delay else {
+            return Err(failure.into_error(&options.hello));
+        };
+        thread::sleep(delay);
+        waited += delay;
+        attempt += 1;
     }
 }
 

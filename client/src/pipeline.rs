@@ -10,7 +10,7 @@ use std::ops::Range;
 use in_mem_ipc::FrameBuffer;
 use in_mem_ipc::codec::{access_response, encode_request};
 use in_mem_ipc::operation::OperationKind;
-use in_mem_ipc::request::kv::{Increment, Key, KeyValue};
+use in_mem_ipc::request::kv::{Increment, Key, KeyValue, KeyValues};
 use in_mem_ipc::request::{Operation, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -113,6 +113,27 @@ impl Pipeline {
             value: encode(value)?,
         };
         self.queue(Operation::KvPutIfAbsent(entry), answer::conditional)
+    }
+
+    /// Queues several puts that happen together, under one commit version.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::put`].
+    pub fn put_many<'k, T: Serialize + 'k>(
+        &mut self,
+        entries: impl IntoIterator<Item = (&'k str, &'k T)>,
+    ) -> Result<Ticket<Receipt>, ClientError> {
+        let entries = entries
+            .into_iter()
+            .map(|(key, value)| {
+                Ok(KeyValue {
+                    key: key.into(),
+                    value: encode(value)?,
+                })
+            })
+            .collect::<Result<_, ClientError>>()?;
+        self.queue(Operation::KvPutMany(KeyValues { entries }), answer::written)
     }
 
     /// Queues a get.

@@ -1,1 +1,7 @@
-//! Unit tests.
+//! The client against a server played in the same process.
+
+mod fake;
+mod greeting;
+mod loss;
+mod pipelines;
+mod transactions;

@@ -1,3 +1,8 @@
 //! The `inmem` command line.
 
-fn main() {}
+#[path = "inmem/cli.rs"]
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,330 @@
+//! The command line: what can be said, and the help that says it.
+//!
+//! Noun and verb, with short forms for the common ones. One grammar serves the shell and the
+//! lines of the pipe. Every command shows examples that work as they stand.
+
+pub(crate) mod kv;
+pub(crate) mod run;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use in_mem_model::Durability;
+
+use kv::{
+    DeleteArgs, GetArgs, HistoryArgs, IncrementArgs, KeysArgs, KvCommand, PairsArgs, PutArgs,
+};
+use run::{RunCommand, RunListArgs};
+
+/// The command line of in-mem: a durable, shared, in-memory store for the workers of one machine.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "inmem", version, max_term_width = 100, after_help = TOP_EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What may stand before or after any command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options")]
+pub(crate) struct Options {
+    /// The socket of the daemon.
+    #[arg(long, global = true, env = "INMEM_SOCKET", value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// The run to act in, by name or id; else the default run.
+    #[arg(long, global = true, value_name = "NAME|ID")]
+    pub(crate) run: Option<String>,
+
+    /// Answer with one JSON object a line. Without a command: read one command a line from
+    /// standard input and answer each.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Print a string or bytes as they are, with nothing added.
+    #[arg(long, global = true, conflicts_with = "json")]
+    pub(crate) raw: bool,
+
+    /// Print versions and durability too.
+    #[arg(long, global = true)]
+    pub(crate) with_version: bool,
+
+    /// What a write has to survive before it is answered; else what the database was opened with.
+    #[arg(long, global = true, value_enum, value_name = "MODE")]
+    pub(crate) durability: Option<DurabilityArgument>,
+}
+
+/// A durability, as it is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityArgument {
+    /// Never logged: gone with the daemon.
+    #[value(alias = "in-memory", alias = "in_memory")]
+    Memory,
+    /// The kernel has it: survives the daemon, not a power loss.
+    Buffered,
+    /// On disk: survives a power loss.
+    Strict,
+}
+
+impl From<DurabilityArgument> for Durability {
+    fn from(argument: DurabilityArgument) -> Self {
+        match argument {
+            DurabilityArgument::Memory => Self::InMemory,
+            DurabilityArgument::Buffered => Self::Buffered,
+            DurabilityArgument::Strict => Self::Strict,
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    /// Ask whether the daemon answers.
+    #[command(after_help = "Examples:\n  inmem ping\n  inmem ping --json")]
+    Ping,
+    /// The state of the daemon: version, uptime, runs, keys, health, counters.
+    #[command(after_help = "Examples:\n  inmem info\n  inmem info --json")]
+    Info,
+    /// What the daemon can do: operations, limits, modes.
+    #[command(after_help = "Examples:\n  inmem capabilities\n  inmem capabilities --json")]
+    Capabilities,
+    /// Wait until everything acknowledged so far is on disk.
+    #[command(after_help = "Examples:\n  inmem flush")]
+    Flush,
+    /// Keys and values.
+    #[command(subcommand)]
+    Kv(KvCommand),
+    /// Runs: begin, end, list, look at.
+    #[command(subcommand)]
+    Run(RunCommand),
+    /// Transactions held open between commands; in the pipe only.
+    #[command(subcommand)]
+    Txn(TxnCommand),
+    /// Several changes in one commit: all of them, or none.
+    #[command(after_help = BATCH_EXAMPLES)]
+    Batch(BatchArgs),
+    /// Load a file of `{"key": ..., "value": ...}` lines.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArgs),
+    /// Run a daemon; exactly `inmemd`.
+    #[command(disable_help_flag = true)]
+    Daemon(DaemonArgs),
+    /// Show that nothing acknowledged is lost: eight workers, one daemon, `kill -9`, a proof.
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(DemoArgs),
+    /// One worker of the demo.
+    #[command(hide = true)]
+    DemoWorker(DemoWorkerArgs),
+
+    /// `kv put`
+    #[command(after_help = "Examples:\n  inmem set greeting hello")]
+    Set(PutArgs),
+    /// `kv get`
+    #[command(after_help = "Examples:\n  inmem set greeting hello\n  inmem get greeting")]
+    Get(GetArgs),
+    /// `kv mget`
+    #[command(after_help = "Examples:\n  inmem mset a 1 b 2\n  inmem mget a b missing")]
+    Mget(KeysArgs),
+    /// `kv mset`
+    #[command(after_help = "Examples:\n  inmem mset a 1 b 2.5 c true")]
+    Mset(PairsArgs),
+    /// `kv del`
+    #[command(visible_alias = "delete")]
+    #[command(after_help = "Examples:\n  inmem set old 1\n  inmem del old\n  inmem delete a b")]
+    Del(DeleteArgs),
+    /// `kv exists`
+    #[command(after_help = "Examples:\n  inmem set greeting hello\n  inmem exists greeting")]
+    Exists(KeysArgs),
+    /// `kv incr`
+    #[command(after_help = "Examples:\n  inmem incr visits\n  inmem incr visits 10")]
+    Incr(IncrementArgs),
+    /// `kv decr`
+    #[command(after_help = "Examples:\n  inmem decr visits\n  inmem decr visits 10")]
+    Decr(IncrementArgs),
+    /// `kv history`
+    #[command(after_help = "Examples:\n  inmem set greeting hello\n  inmem history greeting")]
+    History(HistoryArgs),
+    /// `run list`
+    #[command(after_help = "Examples:\n  inmem runs\n  inmem runs --status active")]
+    Runs(RunListArgs),
+}
+
+impl Command {
+    /// The long form of a short one.
+    pub(crate) fn canonical(self) -> Self {
+        match self {
+            Self::Set(args) => Self::Kv(KvCommand::Put(args)),
+            Self::Get(args) => Self::Kv(KvCommand::Get(args)),
+            Self::Mget(args) => Self::Kv(KvCommand::Mget(args)),
+            Self::Mset(args) => Self::Kv(KvCommand::Mset(args)),
+            Self::Del(args) => Self::Kv(KvCommand::Del(args)),
+            Self::Exists(args) => Self::Kv(KvCommand::Exists(args)),
+            Self::Incr(args) => Self::Kv(KvCommand::Incr(args)),
+            Self::Decr(args) => Self::Kv(KvCommand::Decr(args)),
+            Self::History(args) => Self::Kv(KvCommand::History(args)),
+            Self::Runs(args) => Self::Run(RunCommand::List(args)),
+            other => other,
+        }
+    }
+}
+
+/// What to do with a transaction.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum TxnCommand {
+    /// Begin: the commands that follow are part of it until it is committed or rolled back.
+    #[command(after_help = TXN_EXAMPLES)]
+    Begin(TxnBeginArgs),
+    /// Commit: all of it happens, or none.
+    #[command(after_help = TXN_EXAMPLES)]
+    Commit,
+    /// Roll back: nothing of it happens.
+    #[command(after_help = TXN_EXAMPLES)]
+    Rollback,
+    /// What the daemon knows about the open transaction.
+    #[command(after_help = TXN_EXAMPLES)]
+    Info,
+}
+
+/// How a transaction begins.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TxnBeginArgs {
+    /// Refuse writes.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Longest life of the transaction.
+    #[arg(long, value_name = "MS")]
+    pub(crate) timeout_ms: Option<u32>,
+}
+
+/// Where the changes of a batch are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BatchArgs {
+    /// A file with one change a line; `-` for standard input.
+    #[arg(long, default_value = "-", value_name = "PATH")]
+    pub(crate) file: PathBuf,
+}
+
+/// What to import, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImportArgs {
+    /// The file; `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) jsonl: PathBuf,
+    /// Begin the run if there is none of this name.
+    #[arg(long)]
+    pub(crate) if_missing: bool,
+    /// Entries in one commit.
+    #[arg(long, default_value_t = 256, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) batch: u32,
+}
+
+/// Everything for the daemon.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DaemonArgs {
+    /// The arguments of `inmemd`; see `inmem daemon --help`.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGUMENTS"
+    )]
+    pub(crate) arguments: Vec<std::ffi::OsString>,
+}
+
+/// How to run the demo.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DemoArgs {
+    /// How long the workers work, the interruption included.
+    #[arg(long, default_value_t = 12, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+    /// The number the workers draw their work from; drawn and printed if not given.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// Where to make the temporary directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Leave the temporary directory, with the database and the records of the workers.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Take one acknowledged commit out of what was recovered, to see the proof fail.
+    #[arg(long, hide = true)]
+    pub(crate) plant_loss: bool,
+}
+
+/// What a worker of the demo is told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DemoWorkerArgs {
+    /// Its number, from 0.
+    #[arg(long)]
+    pub(crate) worker: u32,
+    /// The id of the run all share.
+    #[arg(long)]
+    pub(crate) shared_run: String,
+    /// The id of its own run, if it has one.
+    #[arg(long)]
+    pub(crate) own_run: Option<String>,
+    /// The number its work is drawn from.
+    #[arg(long)]
+    pub(crate) seed: u64,
+    /// Where its record goes.
+    #[arg(long)]
+    pub(crate) record: PathBuf,
+    /// It works until there is a file of this name.
+    #[arg(long)]
+    pub(crate) stop_file: PathBuf,
+}
+
+const TOP_EXAMPLES: &str = "\
+Values: integer, float, true, false, null, \"quoted string\", {\"json\": [..]}, b64:<base64>;
+any other word is a string.
+
+Examples:
+  inmem set greeting hello
+  inmem get greeting
+  inmem run begin agent-7 --if-missing
+  inmem --run agent-7 set step 1
+  printf 'kv put a 1\\nkv get a\\n' | inmem --json
+
+Exit codes: 0 done; 1 negative answer (a condition that did not hold); 2 usage; 10 + number of
+the error class; 30 no daemon; 31 outcome unknown; 32 other protocol; 130 interrupted.";
+
+const TXN_EXAMPLES: &str = "\
+Examples:
+  printf 'txn begin\\nkv put a 1\\nkv put b 2\\ntxn commit\\n' | inmem --json
+  printf 'txn begin --read-only\\nkv get a\\ntxn info\\ntxn rollback\\n' | inmem --json";
+
+const BATCH_EXAMPLES: &str = "\
+One change a line, as JSON: {\"put\": KEY, \"value\": V}, {\"delete\": KEY},
+{\"incr\": KEY, \"delta\": N}, {\"put_if_absent\": KEY, \"value\": V},
+{\"cas\": KEY, \"value\": V, \"version\": N} or with \"expected\": V, and for what was read
+{\"read\": KEY, \"version\": N}.
+
+Examples:
+  printf '{\"put\":\"a\",\"value\":1}\\n{\"incr\":\"n\",\"delta\":5}\\n' | inmem batch
+  printf '{\"put\":\"a\",\"value\":1}\\n{\"delete\":\"b\"}\\n' | inmem batch --durability strict --json";
+
+const IMPORT_EXAMPLES: &str = "\
+Entries are put in the order of the file, so the last one of a key wins. Without --durability the
+batches are Buffered and one flush at the end makes all of them durable. A failed import says how
+far it came and may simply be repeated.
+
+Examples:
+  printf '{\"key\":\"a\",\"value\":1}\\n{\"key\":\"b\",\"value\":[true]}\\n' > load.jsonl
+  inmem import --jsonl load.jsonl --run loaded --if-missing
+  inmem --run loaded get b";
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  inmem demo
+  inmem demo --seconds 5 --keep";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_contradicts_itself_nowhere() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,125 @@
+//! The command line: from the words of a shell to an exit code.
+//!
+//! Reads arguments, connects when a command asks the daemon, prints the outcome on standard
+//! output and errors as JSON on standard error. `inmem daemon` is the daemon itself.
+
+mod arguments;
+mod commands;
+mod demo;
+mod failure;
+mod import;
+mod json;
+mod literal;
+mod outcome;
+mod parent;
+mod pipe;
+mod session;
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use in_mem_client::{Client, ClientBuilder, ReconnectPolicy};
+
+use arguments::{Cli, Command, Options};
+use commands::Source;
+use failure::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
+use session::Session;
+
+/// How long the pipe waits for a lost server to come back, before it says that there is none.
+const PIPE_RECONNECT: ReconnectPolicy = ReconnectPolicy {
+    delay_base: Duration::from_millis(5),
+    delay_max: Duration::from_millis(100),
+    delay_total_max: Duration::from_secs(5),
+    resends: false,
+};
+
+/// Runs the command line of this process.
+pub(crate) fn run() -> ExitCode {
+    let mut words: Vec<OsString> = env::args_os().collect();
+    if let Err(failure) = parent::take_option(&mut words) {
+        return fail(&failure);
+    }
+    if words.get(1).is_some_and(|word| word == "daemon") {
+        let arguments = std::iter::once("inmemd".into()).chain(words.into_iter().skip(2));
+        return in_mem_daemon::main_with_args(arguments);
+    }
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody to tell that the text could not be printed.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
+        }
+    };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    let Cli { options, command } = cli;
+    match command {
+        None if options.json => {
+            let mut session =
+                Session::new(client_builder(&options).reconnect(PIPE_RECONNECT).wait());
+            let (input, output) = (io::stdin().lock(), io::stdout().lock());
+            pipe::run(
+                &mut session,
+                &options,
+                &mut io::BufReader::new(input),
+                &mut { output },
+            )?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => {
+            let help = Cli::command().render_help();
+            let _ = write!(io::stderr(), "{help}");
+            Ok(ExitCode::from(EXIT_USAGE))
+        }
+        Some(Command::Daemon(_)) => Err(Failure::usage(
+            "the options of the daemon stand behind its name: inmem daemon --socket PATH",
+        )),
+        Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::DemoWorker(args)) => {
+            demo::worker::run(&client_builder(&options), &args).map(|()| ExitCode::SUCCESS)
+        }
+        Some(command) => once(&options, command),
+    }
+}
+
+/// Carries out one command.
+fn once(options: &Options, command: Command) -> Result<ExitCode, Failure> {
+    let mut session = Session::new(client_builder(options).reconnect(ReconnectPolicy::NONE));
+    let outcome = match command {
+        Command::Import(args) => import::run(&mut session, options, &args)?,
+        command => commands::execute(&mut session, options, command, Source::Shell)?,
+    };
+    let mut out = io::stdout().lock();
+    let printed = outcome.print(options, &mut out).and_then(|()| out.flush());
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::file("standard output", error))
+        }
+        _ if outcome.is_negative() => Ok(ExitCode::from(EXIT_NEGATIVE)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn client_builder(options: &Options) -> ClientBuilder {
+    let builder = Client::builder().name("inmem");
+    match &options.socket {
+        Some(socket) => builder.socket(socket),
+        None => builder,
+    }
+}
+
+/// Says what went wrong, and ends with the code for it.
+fn fail(failure: &Failure) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{}", failure.to_json());
+    ExitCode::from(failure.exit_code())
+}

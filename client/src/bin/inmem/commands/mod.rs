@@ -1,0 +1,53 @@
+//! Carrying out commands: one function for each noun, from arguments to an outcome.
+
+mod batch;
+mod kv;
+mod run;
+mod server;
+mod txn;
+
+use crate::cli::arguments::{Command, Options};
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::session::Session;
+
+/// Who types the command: it decides what standard input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A shell.
+    Shell,
+    /// A line of the pipe.
+    Pipe,
+}
+
+/// Carries out one command that asks the daemon.
+pub(crate) fn execute(
+    session: &mut Session,
+    options: &Options,
+    command: Command,
+    source: Source,
+) -> Result<Outcome, Failure> {
+    match command.canonical() {
+        Command::Ping => server::ping(session),
+        Command::Info => server::info(session),
+        Command::Capabilities => server::capabilities(session),
+        Command::Flush => server::flush(session),
+        Command::Kv(command) => kv::execute(session, options, command, source),
+        Command::Run(command) => run::execute(session, options, command),
+        Command::Txn(command) => txn::execute(session, options, &command, source),
+        Command::Batch(args) => batch::execute(session, options, &args, source),
+        Command::Import(_) | Command::Daemon(_) | Command::Demo(_) | Command::DemoWorker(_) => Err(
+            Failure::usage("this command is for the shell, not for the pipe"),
+        ),
+        Command::Set(_)
+        | Command::Get(_)
+        | Command::Mget(_)
+        | Command::Mset(_)
+        | Command::Del(_)
+        | Command::Exists(_)
+        | Command::Incr(_)
+        | Command::Decr(_)
+        | Command::History(_)
+        | Command::Runs(_) => unreachable!("a canonical command is no short form"),
+    }
+}

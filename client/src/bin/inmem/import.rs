@@ -1,0 +1,288 @@
+//! Loading a file of JSON lines into a run.
+//!
+//! Each line is `{"key": ..., "value": ...}`. Lines are checked here before they are sent, so a
+//! bad one is named by its number. Good ones go in batches, each one commit, several on their way
+//! at once; the batches of one run commit in the order they were sent, so the last line of a key
+//! wins. A failed import leaves every acknowledged batch in place and says how far it came;
+//! repeating it puts the same values again.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use in_mem_client::model::keys::validate_user_key;
+use in_mem_client::model::{Durability, Error, Value};
+use in_mem_client::{Client, Receipt, Run, RunOptions, Ticket};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::arguments::{ImportArgs, Options};
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::session::Session;
+use crate::cli::{json, literal};
+
+/// Batches on their way at once: enough to keep the log busy while the next ones are read.
+const BATCH_COUNT: usize = 16;
+
+/// Bytes of lines in one batch, at most, unless one line is larger. Keeps a reactor's step short.
+const BATCH_LEN_BYTES_MAX: usize = 1 << 20;
+
+/// Longest line, bytes: a value of the largest size, escaped.
+const LINE_LEN_BYTES_MAX: usize = 256 << 20;
+
+/// One line, understood.
+struct Entry {
+    key: String,
+    value: Value,
+}
+
+/// Entries of one commit, and where they stand in the file.
+#[derive(Default)]
+struct Batch {
+    entries: Vec<Entry>,
+    line_first: u64,
+    line_last: u64,
+}
+
+/// Imports, and says what was imported.
+pub(crate) fn run(
+    session: &mut Session,
+    options: &Options,
+    args: &ImportArgs,
+) -> Result<Outcome, Failure> {
+    let client = session.client()?;
+    let run = target(session, &client, options, args)?;
+    let progress = progress_bar(&args.jsonl)?;
+    let mut import = Import {
+        run,
+        args,
+        progress,
+        imported_count: 0,
+        acked_line: 0,
+    };
+    let imported = match open(&args.jsonl)? {
+        Some(file) => import.read(&mut BufReader::with_capacity(1 << 20, file)),
+        None => import.read(&mut io::stdin().lock()),
+    };
+    import.progress.finish_and_clear();
+    imported?;
+    if options.durability != Some(crate::cli::arguments::DurabilityArgument::Memory) {
+        client.flush()?;
+    }
+    let line = format!(
+        "imported {} entries into run {}",
+        import.imported_count,
+        import.run.id()
+    );
+    let result = json::object([
+        ("imported", import.imported_count.to_string()),
+        ("run", json::string(&import.run.id().to_string())),
+    ]);
+    Ok(Outcome::line(result, line))
+}
+
+/// The run to load into, begun if there is none and that is wanted. Buffered unless told
+/// otherwise: one flush at the end makes all of it durable at once.
+fn target(
+    session: &mut Session,
+    client: &Client,
+    options: &Options,
+    args: &ImportArgs,
+) -> Result<Run, Failure> {
+    let run = match (&options.run, args.if_missing) {
+        (Some(name), true) if client.run(name).is_err() => {
+            let begin = RunOptions {
+                name: Some(name),
+                if_missing: true,
+                ..RunOptions::default()
+            };
+            client.runs().begin(&begin)?.run
+        }
+        _ => session.run(options)?,
+    };
+    let durability = options
+        .durability
+        .map_or(Durability::Buffered, Durability::from);
+    Ok(run.with_durability(durability))
+}
+
+/// The file; none is standard input.
+fn open(path: &Path) -> Result<Option<File>, Failure> {
+    if path == Path::new("-") {
+        return Ok(None);
+    }
+    File::open(path)
+        .map(Some)
+        .map_err(|error| Failure::file(path, error))
+}
+
+/// A bar over the bytes of the file; nothing where there is no terminal to show it.
+fn progress_bar(path: &Path) -> Result<ProgressBar, Failure> {
+    if path == Path::new("-") {
+        return Ok(ProgressBar::new_spinner());
+    }
+    let len = std::fs::metadata(path)
+        .map_err(|error| Failure::file(path, error))?
+        .len();
+    let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    let bar = ProgressBar::new(len);
+    Ok(match ProgressStyle::with_template(style) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    })
+}
+
+struct Import<'a> {
+    run: Run,
+    args: &'a ImportArgs,
+    progress: ProgressBar,
+    imported_count: u64,
+    acked_line: u64,
+}
+
+impl Import<'_> {
+    /// Reads all lines and sends them in batches.
+    fn read(&mut self, input: &mut impl BufRead) -> Result<(), Failure> {
+        let mut line = Vec::new();
+        let mut batches = vec![Batch::default()];
+        let mut keys = HashSet::new();
+        let mut batch_len_bytes = 0;
+        let mut line_number = 0;
+        let read = loop {
+            line_number += 1;
+            let entry = match self.read_entry(input, &mut line, line_number) {
+                Ok(Some(Some(entry))) => entry,
+                Ok(Some(None)) => continue,
+                Ok(None) => break Ok(()),
+                Err(failure) => break Err(failure.at_line(line_number)),
+            };
+            let is_full = batches.last().is_some_and(|batch| {
+                // One commit gives a key one value, so a repeated key begins the next batch.
+                self.args.batch as usize <= batch.entries.len()
+                    || keys.contains(&entry.key)
+                    || BATCH_LEN_BYTES_MAX < batch_len_bytes + line.len()
+            });
+            if is_full {
+                keys.clear();
+                batch_len_bytes = 0;
+                if BATCH_COUNT <= batches.len() {
+                    self.send(&std::mem::take(&mut batches))?;
+                }
+                batches.push(Batch::default());
+            }
+            batch_len_bytes += line.len();
+            keys.insert(entry.key.clone());
+            if let Some(batch) = batches.last_mut() {
+                if batch.entries.is_empty() {
+                    batch.line_first = line_number;
+                }
+                batch.line_last = line_number;
+                batch.entries.push(entry);
+            }
+        };
+        // What stands before a bad line is imported all the same, and the message says so.
+        self.send(&batches)?;
+        read.map_err(|failure| self.explain(failure))
+    }
+
+    /// The next entry; the inner none is a blank line, the outer one the end.
+    fn read_entry(
+        &self,
+        input: &mut impl BufRead,
+        line: &mut Vec<u8>,
+        line_number: u64,
+    ) -> Result<Option<Option<Entry>>, Failure> {
+        line.clear();
+        let limit = LINE_LEN_BYTES_MAX as u64 + 1;
+        let len = io::Read::take(&mut *input, limit)
+            .read_until(b'\n', line)
+            .map_err(|error| Failure::file(&self.args.jsonl, error))?;
+        if len == 0 {
+            return Ok(None);
+        }
+        self.progress.inc(len as u64);
+        if LINE_LEN_BYTES_MAX < len {
+            return Err(Failure::usage(format!(
+                "longer than {LINE_LEN_BYTES_MAX} bytes"
+            )));
+        }
+        let text = std::str::from_utf8(line).map_err(|_| Failure::usage("not UTF-8"))?;
+        let text = if line_number == 1 {
+            text.trim_start_matches('\u{feff}')
+        } else {
+            text
+        };
+        if text.trim().is_empty() {
+            return Ok(Some(None));
+        }
+        parse_entry(text.trim()).map(|entry| Some(Some(entry)))
+    }
+
+    /// Sends batches together and waits for all answers.
+    fn send(&mut self, batches: &[Batch]) -> Result<(), Failure> {
+        let mut pipeline = self.run.pipeline();
+        let mut tickets: Vec<(Ticket<Receipt>, &Batch)> = Vec::new();
+        for batch in batches.iter().filter(|batch| !batch.entries.is_empty()) {
+            let entries = batch
+                .entries
+                .iter()
+                .map(|entry| (entry.key.as_str(), &entry.value));
+            let ticket = match pipeline.put_many(entries) {
+                Ok(ticket) => ticket,
+                Err(error) => return Err(self.explain(at_lines(error.into(), batch))),
+            };
+            tickets.push((ticket, batch));
+        }
+        let mut answers = pipeline.send()?;
+        for (ticket, batch) in tickets {
+            if let Err(error) = answers.take(ticket) {
+                return Err(self.explain(at_lines(error.into(), batch)));
+            }
+            self.imported_count += batch.entries.len() as u64;
+            self.acked_line = batch.line_last;
+        }
+        Ok(())
+    }
+
+    /// Says how far the import came.
+    fn explain(&self, failure: Failure) -> Failure {
+        Failure::Import {
+            acked_line: self.acked_line,
+            cause: Box::new(failure),
+        }
+    }
+}
+
+fn at_lines(failure: Failure, batch: &Batch) -> Failure {
+    match batch.entries.len() {
+        1 => failure.at_line(batch.line_last),
+        _ => Failure::Lines {
+            line_first: batch.line_first,
+            line_last: batch.line_last,
+            cause: Box::new(failure),
+        },
+    }
+}
+
+/// The entry of one line.
+fn parse_entry(text: &str) -> Result<Entry, Failure> {
+    let parsed = literal::parse_json(text, || "not a valid entry".to_owned())?;
+    let Value::Object(fields) = parsed else {
+        return Err(Failure::usage("not a JSON object"));
+    };
+    let (mut key, mut value) = (None, None);
+    for (name, content) in fields {
+        match (name.as_str(), content) {
+            ("key", Value::String(text)) => key = Some(text),
+            ("key", _) => return Err(Failure::usage("the key is no string")),
+            ("value", content) => value = Some(content),
+            _ => return Err(Failure::usage(format!("unknown field {name:?}"))),
+        }
+    }
+    let key = key.ok_or_else(|| Failure::usage("the key is missing"))?;
+    validate_user_key(key.as_bytes())
+        .map_err(|error| Failure::Refused(Box::new(Error::from(error))))?;
+    let value = value.ok_or_else(|| Failure::usage("the value is missing"))?;
+    Ok(Entry { key, value })
+}

@@ -1,0 +1,14 @@
+//! The command line from outside: what is typed, what is printed, what code it ends with.
+
+#[path = "cli/commands.rs"]
+mod commands;
+#[path = "cli/demo.rs"]
+mod demo;
+#[path = "cli/help.rs"]
+mod help;
+#[path = "cli/import.rs"]
+mod import;
+#[path = "cli/pipe.rs"]
+mod pipe;
+#[path = "cli/store.rs"]
+mod store;
