@@ -192,6 +192,7 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), SocketError
     match rustix::net::connect(&probe, address) {
         Err(Errno::CONNREFUSED) => {}
         Err(Errno::NOENT) => return Ok(()),
+        Ok(()) if is_left_by_the_dead(&probe) => {}
         // Connected, or the backlog is full, or we may not even ask: somebody lives there.
         Ok(()) | Err(_) => return Err(SocketError::InUse { path: owned() }),
     }
@@ -203,6 +204,14 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), SocketError
     }
     tracing::info!(target: "ipc", path = %path.display(), "removing a stale socket");
     rustix::fs::unlink(path).map_err(|errno| failed("remove the stale", errno))
+}
+
+/// Whether the process that listened at the other end is gone. Its ring keeps the socket open
+/// until the kernel has taken the ring apart, which happens after a SIGKILL was waited for: a
+/// second start within milliseconds found its own dead predecessor "in use" (Linux 6.18).
+fn is_left_by_the_dead(probe: &OwnedFd) -> bool {
+    rustix::net::sockopt::socket_peercred(probe)
+        .is_ok_and(|peer| rustix::process::test_kill_process(peer.pid) == Err(Errno::SRCH))
 }
 
 #[cfg(test)]
