@@ -178,13 +178,15 @@ struct Place {
 impl<E, V: FnMut(RecoveredRecord<'_>) -> Result<(), E>> Scanner<'_, V> {
     fn run(&mut self, disk: &mut dyn Disk, first: u64, newest: u64) -> Result<(), ScanError<E>> {
         let newest_bytes = self.read(disk, newest, Vec::new())?;
-        let holds_mark = self.holds_mark(newest, &newest_bytes);
+        let holds_mark = self.holds_mark(newest, &newest_bytes)?;
         let last = if holds_mark || newest == first {
             newest
         } else {
             newest - 1
         };
+        let mut newest_is_ours = Ok(());
         if last != newest {
+            newest_is_ours = self.check_unused_header(newest, &newest_bytes);
             self.found.empty_newest_segment = Some(newest);
             let junk_len = walk::nonzero_len_bytes(&newest_bytes, SEGMENT_DATA_OFFSET);
             let start = SEGMENT_DATA_OFFSET as usize;
@@ -209,10 +211,10 @@ impl<E, V: FnMut(RecoveredRecord<'_>) -> Result<(), E>> Scanner<'_, V> {
             previous_end = Some(self.found.end_lsn);
             if let Some(walked) = walked {
                 self.found.last = LastSegment { bytes, ..walked };
-                return Ok(());
+                break;
             }
         }
-        Ok(())
+        newest_is_ours
     }
 
     fn read(
@@ -240,10 +242,26 @@ impl<E, V: FnMut(RecoveredRecord<'_>) -> Result<(), E>> Scanner<'_, V> {
         }
     }
 
-    fn holds_mark(&self, number: u64, bytes: &[u8]) -> bool {
-        walk::later_marks(bytes, self.walk_options(number), 0)
-            .next()
-            .is_some()
+    /// Whether a segment was in use. A mark of a version this build does not know says that it
+    /// was, and that this build must not touch it.
+    fn holds_mark(&self, number: u64, bytes: &[u8]) -> Result<bool, ScanError<E>> {
+        match walk::later_marks(bytes, self.walk_options(number), 0).next() {
+            None => Ok(false),
+            Some(Ok(_)) => Ok(true),
+            Some(Err(unknown)) => Err(unknown_format(number, unknown)),
+        }
+    }
+
+    /// A newest segment without a mark is removed, unless its header says that it is not of this
+    /// log: no crash leaves another database's header, another number or another version.
+    fn check_unused_header(&self, number: u64, bytes: &[u8]) -> Result<(), ScanError<E>> {
+        match self.check_header(number, bytes, true) {
+            Err(ScanError::Damage(Damage {
+                kind: DamageKind::Header,
+                ..
+            })) => Ok(()),
+            other => other,
+        }
     }
 
     /// Reads one segment. The last one yields what settling needs.
@@ -341,7 +359,7 @@ impl<E, V: FnMut(RecoveredRecord<'_>) -> Result<(), E>> Scanner<'_, V> {
         let mut marks = walk::later_marks(bytes, options, SEGMENT_DATA_OFFSET - 1);
         // When the first batch is torn, a later one may still state it: nothing of this segment
         // was durable then.
-        let stated = marks.next().map(|mark| mark.durable_lsn);
+        let stated = marks.find_map(Result::ok).map(|mark| mark.durable_lsn);
         match stated.filter(|stated| stated.segment() < number) {
             Some(stated) if stated != previous_end => {
                 let kind = DamageKind::StatedEnd { stated };
@@ -396,7 +414,7 @@ impl<E, V: FnMut(RecoveredRecord<'_>) -> Result<(), E>> Scanner<'_, V> {
 
     fn last_end(&mut self, number: u64, bytes: &[u8], stop: Stop) -> Result<(), ScanError<E>> {
         let later_durable_lsn = walk::later_marks(bytes, self.walk_options(number), stop.at)
-            .map(|mark| mark.durable_lsn)
+            .filter_map(|mark| mark.ok().map(|mark| mark.durable_lsn))
             .max();
         let facts = TailFacts {
             at: Lsn::new(number, stop.at),

@@ -70,7 +70,8 @@ pub struct Settled {
 /// Why a log was not settled. It can be scanned again; nothing readable was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum SettleError {
-    /// The disk is full and there is no reserve file. Nothing was changed: open read-only.
+    /// The disk is full, and giving up the reserve file, if there was one, did not help. The log is
+    /// as it was: open read-only.
     #[error("no space to rewrite the last log segment")]
     NoSpace(#[source] io::Error),
     /// The scan stopped at damage: such a log is only read.
@@ -144,6 +145,9 @@ pub fn settle(
         }
         other => other,
     };
+    if let Err(SettleError::NoSpace(_)) = &result {
+        plan.undo_quarantine(disk);
+    }
     result?;
     faults::pass(Point::RecoveryAfterSettle);
     Ok(settled)
@@ -177,6 +181,7 @@ struct Plan {
     image: Vec<u8>,
     settled: Settled,
     skips_rewrite: bool,
+    has_removed_newest: bool,
 }
 
 impl Plan {
@@ -235,6 +240,7 @@ impl Plan {
             image,
             settled,
             skips_rewrite,
+            has_removed_newest: false,
         }
     }
 
@@ -281,6 +287,17 @@ impl Plan {
         files::sync_dir(disk, names::QUARANTINE_DIR)
     }
 
+    /// Without room nothing was dropped, so no copy of it is kept: or every further open of a full
+    /// disk would add one. After the removal of a segment its copy stays.
+    fn undo_quarantine(&self, disk: &mut dyn Disk) {
+        if self.has_removed_newest {
+            return;
+        }
+        for (path, _) in &self.quarantine {
+            files::remove_leftover(disk, path);
+        }
+    }
+
     fn remove_newest(
         &mut self,
         disk: &mut dyn Disk,
@@ -292,6 +309,7 @@ impl Plan {
         let segment = self.settled.active_segment;
         lower_hint(disk, segment).map_err(|source| SettleError::Hint { segment, source })?;
         faults::pass(Point::RecoveryBeforeRemove);
+        self.has_removed_newest = true;
         files::unlink_if_there(disk, &names::segment_path(newest)).map_err(at("remove segment"))?;
         faults::pass(Point::RecoveryAfterRemove);
         files::sync_dir(disk, names::WAL_DIR).map_err(at("sync log directory"))?;

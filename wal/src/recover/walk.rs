@@ -154,21 +154,23 @@ fn unknown_version(at: u32, error: ParseError) -> UnknownVersion {
     }
 }
 
-/// The valid marks at block boundaries behind `after`, wherever batches may lie.
+/// The valid marks at block boundaries behind `after`, wherever batches may lie, those of unknown
+/// versions as errors.
 pub(super) fn later_marks(
     bytes: &[u8],
     options: WalkOptions,
     after: u32,
-) -> impl Iterator<Item = Mark> + use<'_> {
+) -> impl Iterator<Item = Result<Mark, UnknownVersion>> + use<'_> {
     let block = LOG_BLOCK_LEN_BYTES_MIN as usize;
     let first = (after as usize + 1)
         .next_multiple_of(block)
         .max(SEGMENT_DATA_OFFSET as usize);
     (first..bytes.len()).step_by(block).filter_map(move |at| {
-        let lsn = Lsn::new(options.segment, offset_u32(at));
+        let offset = offset_u32(at);
+        let lsn = Lsn::new(options.segment, offset);
         Mark::read(bytes.get(at..)?, lsn, options.database_uuid)
-            .ok()
-            .flatten()
+            .map_err(|error| unknown_version(offset, error))
+            .transpose()
     })
 }
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::disk::{SimOptions, SimWorld};
 use crate::faults::Point;
 use crate::harness::{Harness, recover, sound};
+use crate::names::segment_path;
 use crate::sink::Need;
 
 const SETTING: &str = "INMEM_FAULT_POINT";
@@ -21,6 +22,9 @@ fn run_as_child() {
         harness.settle_down();
         println!("ack");
     }
+    // An empty newest segment and a left-over: every step of recovery has something to do.
+    let newest = harness.handle.metrics().rotation_count + 2;
+    harness.world.write_file(&segment_path(newest), &[]);
     harness.world.write_file("WAL/wal-000099.tmp", &[1]);
     recover(&harness.world, &sound()).unwrap();
     println!("end");
@@ -60,6 +64,8 @@ fn a_point_stops_the_process_at_its_nth_pass() {
         (Point::RecoveryAfterScan, 2, 20),
         (Point::RecoveryAfterTemps, 2, 20),
         (Point::RecoveryAfterQuarantine, 2, 20),
+        (Point::RecoveryBeforeRemove, 1, 20),
+        (Point::RecoveryAfterRemove, 1, 20),
         (Point::RecoveryBeforeRewriteSync, 2, 20),
         (Point::RecoveryBeforeRewriteRename, 2, 20),
         (Point::RecoveryAfterRewriteRename, 2, 20),

@@ -2,6 +2,8 @@
 
 mod codec;
 mod fault_points;
+mod foreign;
+mod golden;
 mod group_commit;
 mod mutants;
 mod poison;
