@@ -27,7 +27,6 @@ use std::sync::atomic::Ordering;
 
 use in_mem_model::{Level, version::timestamp_after};
 use in_mem_wal::{Append, AppendError, LogHandle, Need, Reservation};
-use parking_lot::MutexGuard;
 
 use crate::errors::CommitError;
 use crate::evaluate::{Evaluated, evaluate};
@@ -54,6 +53,24 @@ pub(crate) enum Destination<'a> {
     },
 }
 
+impl Destination<'_> {
+    /// What an answer may say was reached.
+    fn level(&self) -> Level {
+        match self {
+            Self::Memory => Level::Volatile,
+            Self::Log { level, .. } => *level,
+        }
+    }
+
+    /// True when the promise is met by the hand-off alone.
+    fn promises_at_once(&self) -> bool {
+        match self {
+            Self::Memory => true,
+            Self::Log { need, .. } => *need == Need::Queued,
+        }
+    }
+}
+
 /// One prepared commit on its way through the section.
 pub(crate) struct Commit<'a, S> {
     pub(crate) shared: &'a Shared,
@@ -75,7 +92,7 @@ enum Section {
     Waits,
 }
 
-impl<S: StepSource> Commit<'_, S> {
+impl<'a, S: StepSource> Commit<'a, S> {
     /// Runs the sequence. The completion is called iff the result is [`Submitted::Pending`].
     pub(crate) fn run(mut self, destination: Destination<'_>) -> Submitted {
         let is_assigned = Cell::new(false);
@@ -129,64 +146,35 @@ impl<S: StepSource> Commit<'_, S> {
     ) -> Result<Section, CommitError> {
         let shard = self.shard;
         let mut state = shard.commit.lock();
-        self.shared.admit()?;
-        if shard.publication.is_dead() {
-            return Err(self.shared.poisoned_error(false));
-        }
         let is_volatile = matches!(destination, Destination::Memory);
-        self.check_run(&state, is_volatile)?;
-        // Relaxed: a time a moment old is as good.
-        let now_us = self.shared.now_us.load(Ordering::Relaxed);
-        let timestamp_us = timestamp_after(state.last_timestamp_us, now_us);
-        let prepared = &mut self.prepared;
-        let evaluated = perf_time!(
-            read_set_validate_ns,
-            evaluate(
-                self.shared,
-                shard,
-                &state,
-                self.source,
-                prepared,
-                timestamp_us
-            )
-        )?;
+        let (evaluated, timestamp_us) = self.validate(&state, is_volatile)?;
         if !evaluated.writes {
             return Ok(self.answer_without_write(&evaluated));
         }
         self.insert_keys();
-        let is_direct = shard.publication.is_idle()
-            && match &destination {
-                Destination::Memory => true,
-                Destination::Log { need, .. } => *need == Need::Queued,
-            };
+        let is_direct = shard.publication.is_idle() && destination.promises_at_once();
         if !is_direct && !shard.publication.reserve() {
             return Err(CommitError::Busy);
         }
-        let level = match &destination {
-            Destination::Memory => Level::Volatile,
-            Destination::Log { level, .. } => *level,
-        };
+        let level = destination.level();
         let outcomes = self.take_outcomes();
         faults::pass(Point::CommitValidated);
+        let hand_off = HandOff {
+            timestamp_us,
+            is_direct,
+            is_assigned,
+        };
         let version = match destination {
-            Destination::Memory => self.assign_volatile(is_direct, is_assigned)?,
+            Destination::Memory => self.assign_volatile(&hand_off)?,
             Destination::Log {
                 log,
                 reservation,
                 need,
                 ..
-            } => {
-                let hand_off = HandOff {
-                    timestamp_us,
-                    need,
-                    is_direct,
-                    is_assigned,
-                };
-                perf_time!(
-                    wal_append_ns,
-                    self.assign_logged(log, reservation, &hand_off)
-                )?
-            }
+            } => perf_time!(
+                wal_append_ns,
+                self.assign_logged(log, reservation, need, &hand_off)
+            )?,
         };
         let stamp = Stamp {
             commit_version: version,
@@ -210,12 +198,31 @@ impl<S: StepSource> Commit<'_, S> {
         Ok(Section::Installed(version, answer))
     }
 
-    /// Step 2, as far as it concerns the run.
-    fn check_run(
-        &self,
-        state: &MutexGuard<'_, CommitState>,
+    /// Steps 2 and 4, and the commit's time.
+    fn validate(
+        &mut self,
+        state: &CommitState,
         is_volatile: bool,
-    ) -> Result<(), CommitError> {
+    ) -> Result<(Evaluated<'a>, u64), CommitError> {
+        self.shared.admit()?;
+        if self.shard.publication.is_dead() {
+            return Err(self.shared.poisoned_error(false));
+        }
+        self.check_run(state, is_volatile)?;
+        // Relaxed: a time a moment old is as good.
+        let now_us = self.shared.now_us.load(Ordering::Relaxed);
+        let timestamp_us = timestamp_after(state.last_timestamp_us, now_us);
+        let (shared, shard) = (self.shared, self.shard);
+        let prepared = &mut self.prepared;
+        let evaluated = perf_time!(
+            read_set_validate_ns,
+            evaluate(shared, shard, state, self.source, prepared, timestamp_us)
+        )?;
+        Ok((evaluated, timestamp_us))
+    }
+
+    /// Step 2, as far as it concerns the run.
+    fn check_run(&self, state: &CommitState, is_volatile: bool) -> Result<(), CommitError> {
         let run = self.shard.run_id;
         let changes_run = self.prepared.run_step.is_some();
         let status = state.status;
@@ -276,15 +283,11 @@ impl<S: StepSource> Commit<'_, S> {
     }
 
     /// Steps 5 and 7 of a volatile commit: the checked increment alone.
-    fn assign_volatile(
-        &self,
-        is_direct: bool,
-        is_assigned: &Cell<bool>,
-    ) -> Result<u64, CommitError> {
+    fn assign_volatile(&self, hand_off: &HandOff<'_>) -> Result<u64, CommitError> {
         let version = self.next_version()?;
-        is_assigned.set(true);
-        if !is_direct && self.shard.publication.push(version, true).is_err() {
-            is_assigned.set(false);
+        hand_off.is_assigned.set(true);
+        if !hand_off.is_direct && self.shard.publication.push(version, true).is_err() {
+            hand_off.is_assigned.set(false);
             return Err(self.shared.poisoned_error(false));
         }
         Ok(version)
@@ -295,6 +298,7 @@ impl<S: StepSource> Commit<'_, S> {
         &mut self,
         log: &LogHandle<InFlight>,
         reservation: Reservation<'_, InFlight>,
+        need: Need,
         hand_off: &HandOff<'_>,
     ) -> Result<u64, CommitError> {
         let writeset = self
@@ -316,11 +320,7 @@ impl<S: StepSource> Commit<'_, S> {
             }
         };
         hand_off.is_assigned.set(true);
-        if !hand_off.is_direct
-            && publication
-                .push(version, hand_off.need == Need::Queued)
-                .is_err()
-        {
+        if !hand_off.is_direct && publication.push(version, need == Need::Queued).is_err() {
             drop(appender);
             hand_off.is_assigned.set(false);
             return Err(self.shared.poisoned_error(false));
@@ -334,7 +334,7 @@ impl<S: StepSource> Commit<'_, S> {
                 run_id: *self.shard.run_id.as_bytes(),
                 timestamp_us: hand_off.timestamp_us,
                 writeset,
-                need: hand_off.need,
+                need,
                 token: InFlight {
                     shard: (!hand_off.is_direct).then(|| Arc::clone(self.shard)),
                     version,
@@ -403,7 +403,6 @@ impl<S: StepSource> Commit<'_, S> {
 /// What the hand-off of one record needs to know.
 struct HandOff<'a> {
     timestamp_us: u64,
-    need: Need,
     is_direct: bool,
     is_assigned: &'a Cell<bool>,
 }

@@ -48,8 +48,9 @@ pub(crate) struct DatabaseInner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) config: DatabaseConfig,
     registry: PrimitiveRegistry,
-    pub(crate) files: Option<Files>,
+    /// Before the files, so that its threads have ended when the lock goes.
     pub(crate) log: OnceLock<Log>,
+    pub(crate) files: Option<Files>,
     /// Held while the files of a database that had none are made.
     log_creation: Mutex<()>,
     recovery: Option<RecoveryResult>,

@@ -161,9 +161,8 @@ impl Publication {
             waiting.answer = Some((completion.clone(), answer));
             self.publish_ready(&mut queue, &mut ready);
         }
-        // What this install made ready begins with its own commit: had an older one been ready,
-        // it would have been published before.
-        let own = ready.take_first();
+        // Older commits may stand before it: whoever made them ready may be between two batches.
+        let own = ready.take(version);
         self.finish(ready);
         own.map_or(Queued::Waits, Queued::Ready)
     }
@@ -234,7 +233,7 @@ impl Publication {
             if waiting.version != 0 {
                 self.publish_now(waiting.version);
             }
-            ready.push(waiting.answer);
+            ready.push(waiting.version, waiting.answer);
         }
         self.waiting_count.store(queue.len(), Ordering::Release);
     }
@@ -243,7 +242,7 @@ impl Publication {
     fn finish(&self, mut ready: Ready) {
         loop {
             let was_full = !ready.has_room();
-            for (completion, answer) in ready.answers.iter_mut().filter_map(Option::take) {
+            for (_, completion, answer) in ready.answers.iter_mut().filter_map(Option::take) {
                 completion.sink.complete(completion.token, answer);
             }
             if !was_full {
@@ -262,7 +261,7 @@ impl Publication {
 /// Answers taken from the queue and not yet given.
 #[derive(Default)]
 struct Ready {
-    answers: [Option<(Completion, Answer)>; PUBLISH_BATCH_COUNT],
+    answers: [Option<(u64, Completion, Answer)>; PUBLISH_BATCH_COUNT],
     count: usize,
 }
 
@@ -271,18 +270,99 @@ impl Ready {
         self.count < PUBLISH_BATCH_COUNT
     }
 
-    fn push(&mut self, answer: Option<(Completion, Answer)>) {
+    fn push(&mut self, version: u64, answer: Option<(Completion, Answer)>) {
         if let Some(place) = self.answers.get_mut(self.count) {
-            *place = answer;
+            *place = answer.map(|(completion, answer)| (version, completion, answer));
             self.count += 1;
         }
     }
 
-    /// The answer of the oldest commit published.
-    fn take_first(&mut self) -> Option<Answer> {
-        self.answers
-            .first_mut()
-            .and_then(Option::take)
-            .map(|(_, answer)| answer)
+    /// The answer of the commit of `version`, if it is among them.
+    fn take(&mut self, version: u64) -> Option<Answer> {
+        let is_own = |place: &&mut Option<(u64, Completion, Answer)>| {
+            place
+                .as_ref()
+                .is_some_and(|(found, _, _)| *found == version)
+        };
+        let own = self.answers.iter_mut().find(is_own).and_then(Option::take);
+        own.map(|(_, _, answer)| answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::CompletionSink;
+    use std::sync::Arc;
+
+    /// Collects answers, and when the first comes commits one more, as another thread may.
+    #[derive(Default)]
+    struct Sink {
+        publication: Mutex<Option<Arc<Publication>>>,
+        given: Mutex<Vec<(u64, u64)>>,
+    }
+
+    const LATE: u64 = 100;
+
+    fn outcome(version: u64) -> Answer {
+        Ok(Outcome {
+            version,
+            ..Outcome::nothing()
+        })
+    }
+
+    impl CompletionSink for Sink {
+        fn complete(&self, token: u64, result: Answer) {
+            self.given.lock().push((token, result.unwrap().version));
+            let publication = self.publication.lock().take();
+            let Some(publication) = publication else {
+                return;
+            };
+            publication.push(LATE, true).unwrap();
+            let completion = Completion {
+                sink: Arc::new(Self::default()),
+                token: LATE,
+            };
+            match publication.installed(LATE, &completion, outcome(LATE)) {
+                Queued::Ready(answer) => self.given.lock().push((LATE, answer.unwrap().version)),
+                // Its completion is called by whoever publishes it.
+                Queued::Waits => {}
+                Queued::Dead => panic!("nothing failed"),
+            }
+        }
+    }
+
+    /// Lost before: a commit that was installed between two batches of answers was told the answer
+    /// of an older one, whose committer then waited for ever.
+    #[test]
+    fn a_commit_installed_between_two_batches_of_answers_gets_its_own() {
+        let publication = Arc::new(Publication::new());
+        let sink = Arc::new(Sink::default());
+        let count = 2 * PUBLISH_BATCH_COUNT as u64 + 1;
+        for version in 1..=count {
+            publication.push(version, version != 1).unwrap();
+            let completion = Completion {
+                sink: sink.clone(),
+                token: version,
+            };
+            let queued = publication.installed(version, &completion, outcome(version));
+            assert!(matches!(queued, Queued::Waits));
+        }
+        *sink.publication.lock() = Some(Arc::clone(&publication));
+        publication.promise_met(1);
+
+        assert_eq!(publication.visible(), LATE);
+        let mut given = sink.given.lock().clone();
+        assert!(
+            given.iter().all(|(token, version)| token == version),
+            "{given:?}"
+        );
+        given.sort_unstable();
+        let told: Vec<u64> = given
+            .iter()
+            .map(|(token, _)| *token)
+            .filter(|token| *token != LATE)
+            .collect();
+        assert_eq!(told, (1..=count).collect::<Vec<u64>>());
     }
 }
