@@ -3,6 +3,8 @@
 //! It owns the bytes of MANIFEST and their crash-safe publication. It refuses to know what a
 //! record or a value is, and keeps physical facts only: no policy and no user setting.
 
+#[cfg(test)]
+mod fault_points;
 mod manifest;
 mod publish;
 

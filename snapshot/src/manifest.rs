@@ -235,6 +235,24 @@ mod tests {
         assert_eq!(Manifest::decode(&bytes), Ok(manifest()));
     }
 
+    /// Made by hand (Python's struct and zlib), not by this code.
+    #[test]
+    fn the_whole_file_has_these_bytes() {
+        let uuid = b"\xa0\xa1\xa2\xa3\xa4\xa5\xa6\xa7\xa8\xa9\xaa\xab\xac\xad\xae\xaf";
+        let manifest = Manifest {
+            database_uuid: *uuid,
+            ..manifest()
+        };
+        let hex: String = manifest
+            .encode()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let expected = "494d4d4601000000a0a1a2a3a4a5a6a7a8a9aaabacadaeaf080000006964656e74697479\
+            020100000000000007000000000000000300000000000000c35783fa";
+        assert_eq!(hex, expected);
+    }
+
     #[test]
     fn a_new_database_has_segment_one_and_no_snapshot() {
         let new = Manifest::new([1; 16], "identity");
