@@ -126,6 +126,53 @@ fn print_growth() {
     }
 }
 
+/// Calls of a proof, count.
+const PROOF_CALL_COUNT: u64 = 3;
+
+/// In a child that is to prove the trace: does what must be caught. False for any other child.
+fn prove_here(wanted: &str) -> bool {
+    match wanted {
+        "proof_system_call" => marked(|| {
+            (0..PROOF_CALL_COUNT).for_each(|_| drop(std::hint::black_box(std::env::current_dir())));
+        }),
+        "proof_clock_reading" => marked(|| {
+            std::hint::black_box(std::time::Instant::now());
+        }),
+        _ => return false,
+    }
+    true
+}
+
+/// Proves that a system call and a reading of the clock are seen, or says what is not.
+fn prove_the_trace(directory: &std::path::Path) {
+    match trace("proof_system_call", directory) {
+        Traced::Calls(calls) => {
+            assert_eq!(
+                calls.get("getcwd"),
+                Some(&PROOF_CALL_COUNT),
+                "calls are counted: {calls:?}"
+            );
+        }
+        Traced::ClockRead => panic!("no clock was read"),
+        Traced::Skipped(why) => println!("SKIPPED: system calls not counted: {why}"),
+    }
+    if !CATCHES_CLOCK_READINGS {
+        println!("SKIPPED: clock readings that never enter the kernel are caught on x86-64 only");
+        return;
+    }
+    match trace("proof_clock_reading", directory) {
+        Traced::ClockRead => {}
+        Traced::Skipped(why) => println!("SKIPPED: clock readings not caught: {why}"),
+        Traced::Calls(calls) => {
+            // Where the kernel gives no clock without a call, the call itself is seen.
+            assert!(
+                calls.contains_key("clock_gettime"),
+                "a clock reading is caught: {calls:?}"
+            );
+        }
+    }
+}
+
 /// Traces one layer in a child; true unless something was counted.
 fn count_traced(name: &str, directory: &std::path::Path) -> bool {
     match trace(name, directory) {
@@ -154,6 +201,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Ok(wanted) = std::env::var(CHILD_VARIABLE) {
+        if prove_here(&wanted) {
+            return ExitCode::SUCCESS;
+        }
         let Some(name) = LAYER_NAMES.into_iter().find(|name| *name == wanted) else {
             return ExitCode::FAILURE;
         };
@@ -172,9 +222,7 @@ fn main() -> ExitCode {
     ten.is_hot = false;
     count_here(&mut ten);
     print_growth();
-    if !CATCHES_CLOCK_READINGS {
-        println!("SKIPPED: clock readings that never enter the kernel are caught on x86-64 only");
-    }
+    prove_the_trace(place.path());
     for name in LAYER_NAMES {
         is_clean &= count_traced(name, place.path());
     }
