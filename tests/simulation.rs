@@ -4,6 +4,8 @@
 //! Two layers: the log alone, whose images are cheap, and the engine with its log, held against
 //! the history checker. A failure prints the line that replays it.
 
+#[path = "simulation/engine_images.rs"]
+mod engine_images;
 #[path = "simulation/log_faults.rs"]
 mod log_faults;
 #[path = "simulation/log_images.rs"]
@@ -13,6 +15,9 @@ mod log_mutants;
 #[path = "simulation/log_scenario.rs"]
 mod log_scenario;
 
+#[path = "support/engine.rs"]
+#[allow(dead_code, reason = "each test target uses another part of the harness")]
+mod engine;
 #[path = "support/images.rs"]
 mod images;
 #[path = "support/scale.rs"]

@@ -14,14 +14,14 @@ const SHARD_COUNT: usize = 32;
 
 /// Fingerprints of all images of a test, and how many of each kind counted.
 #[derive(Default)]
-pub struct Images {
+pub(crate) struct Images {
     seen: [Mutex<HashSet<u64>>; SHARD_COUNT],
     table: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
 impl Images {
     /// Notes an image made at `moment` in `mode`; true when it counts.
-    pub fn note(&self, moment: &'static str, mode: &'static str, fingerprint: u64) -> bool {
+    pub(crate) fn note(&self, moment: &'static str, mode: &'static str, fingerprint: u64) -> bool {
         let shard = usize::try_from(fingerprint % SHARD_COUNT as u64).expect("small");
         let is_new = self.seen[shard]
             .lock()
@@ -36,7 +36,7 @@ impl Images {
 
     /// Images that counted.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.table
             .lock()
             .expect("no test panics here")
@@ -46,7 +46,7 @@ impl Images {
 
     /// The table, one row for each moment, one column for each mode.
     #[must_use]
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let table = self.table.lock().expect("no test panics here");
         let modes: Vec<&str> = {
             let mut modes: Vec<_> = table.keys().map(|(_, mode)| *mode).collect();
@@ -73,7 +73,7 @@ impl Images {
 
 /// The moment an operation belongs to, in the words of the fault matrix.
 #[must_use]
-pub fn moment_name(moment: &Moment) -> &'static str {
+pub(crate) fn moment_name(moment: &Moment) -> &'static str {
     let path: &str = &moment.path;
     let is_segment = path.starts_with("WAL/wal-");
     let is_spare = path.starts_with("WAL/") && path.ends_with(".tmp");

@@ -10,7 +10,7 @@ use std::thread;
 
 /// The number for this run.
 #[must_use]
-pub fn scaled(quick: u64, ordinary: u64, soak: u64) -> u64 {
+pub(crate) fn scaled(quick: u64, ordinary: u64, soak: u64) -> u64 {
     match std::env::var("IN_MEM_TEST").as_deref() {
         Err(_) | Ok("ordinary") => ordinary,
         Ok("quick") => quick,
@@ -21,7 +21,7 @@ pub fn scaled(quick: u64, ordinary: u64, soak: u64) -> u64 {
 
 /// The start value of all chance in this run. Printed by the test that uses it.
 #[must_use]
-pub fn start_seed() -> u64 {
+pub(crate) fn start_seed() -> u64 {
     let seed = std::env::var("IN_MEM_SEED").ok().map(|seed| seed.parse());
     seed.unwrap_or(Ok(42)).expect("IN_MEM_SEED is a number")
 }
@@ -29,7 +29,7 @@ pub fn start_seed() -> u64 {
 /// Calls `job` for the start value and the seeds behind it while `is_wanted` says so of the number
 /// of the seed, on as many threads as there are CPUs; gives the results in the order of the seeds.
 /// The first failure stops the rest and prints the line that replays it.
-pub fn for_each_seed<R: Send>(
+pub(crate) fn for_each_seed<R: Send>(
     test: &str,
     is_wanted: impl Fn(u64) -> bool + Sync,
     job: impl Fn(u64) -> R + Sync,

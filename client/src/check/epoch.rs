@@ -83,27 +83,24 @@ impl Checker {
             &mut violations,
         );
         let commits = replay::commits(operations, &loose);
-        let unknown_found_count = loose.versions.len();
 
-        let chains = Chains::of_base(&self.base);
-        let (loose_ref, version_max) = (&mut loose, self.version_max);
         let mut replay = Replay {
             operations,
-            chains,
-            loose: loose_ref,
-            version_max,
+            chains: Chains::of_base(&self.base),
+            loose: &mut loose,
+            version_max: self.version_max,
             violations: Vec::new(),
         };
         commits.iter().for_each(|commit| replay.apply(*commit));
-        let chains = replay.chains;
         violations.append(&mut replay.violations);
+        let chains = replay.chains;
 
         let mut reads = Reads {
             operations,
             chains: &chains,
             floors: &floors,
             loose: &mut loose,
-            version_max,
+            version_max: self.version_max,
             violations: Vec::new(),
         };
         reads.check();
@@ -114,7 +111,7 @@ impl Checker {
             commits: &commits,
             chains: &chains,
             loose: &mut loose,
-            version_max,
+            version_max: self.version_max,
             end,
             violations: Vec::new(),
             flushed_before_ns: recovered::flushed_before_ns(operations),
@@ -122,29 +119,7 @@ impl Checker {
         };
         recovered.check();
         violations.append(&mut recovered.violations);
-        let required = commits
-            .iter()
-            .filter(|commit| recovered.is_required(commit.place))
-            .count();
-        let summary = Summary {
-            operation_count: operations.len(),
-            acked_count: operations
-                .iter()
-                .filter(|known| known.version().is_some())
-                .count(),
-            required_count: required,
-            unknown_count: operations
-                .iter()
-                .filter(|known| known.is_unknown_write())
-                .count(),
-            unknown_found_count,
-            entry_count: end
-                .dump
-                .entries()
-                .filter(|(_, _, entry)| entry.datum.is_some())
-                .count(),
-            reached_version: recovered.reached,
-        };
+        let summary = recovered.summary();
         self.finish(operations, end, summary, violations)
     }
 

@@ -147,7 +147,7 @@ pub struct Entry {
     pub datum: Option<Datum>,
 }
 
-/// Everything a store shows. Tombstones may be left out.
+/// Everything a store shows. Tombstones may be left out if no client records their versions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dump {
     /// By run and user key.
@@ -161,6 +161,14 @@ impl Write {
         match self {
             Self::Put(key, _) | Self::Delete(key) | Self::Add(key, _) => key,
         }
+    }
+}
+
+impl Datum {
+    /// The datum of an encoded value.
+    #[must_use]
+    pub fn from_encoded(encoded: &[u8]) -> Self {
+        in_mem_model::as_int(encoded).map_or_else(|| Self::Bytes(encoded.to_vec()), Self::Int)
     }
 }
 

@@ -404,6 +404,18 @@ fn parse_key(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn sent(id: u64, call: Call) -> Record {
+        Record::Sent { id, at_ns: 3, call }
+    }
+
+    fn done(id: u64, outcome: Outcome) -> Record {
+        Record::Done {
+            id,
+            at_ns: u64::MAX,
+            outcome,
+        }
+    }
+
     fn samples() -> Vec<Record> {
         let run = [7; 16];
         let sight = Sight::value("a b%,@=\u{e4}", 9, Datum::Bytes(vec![0, 255]));
@@ -431,51 +443,22 @@ mod tests {
         };
         let mode = Mode::Strict;
         vec![
-            Record::Sent {
-                id: 1,
-                at_ns: 2,
-                call: Call::Write {
+            sent(
+                1,
+                Call::Write {
                     run,
                     mode,
                     expects,
                     writes,
                 },
-            },
-            Record::Sent {
-                id: 2,
-                at_ns: 3,
-                call: Call::Read { run },
-            },
-            Record::Sent {
-                id: 3,
-                at_ns: 3,
-                call: Call::Flush,
-            },
-            Record::Done {
-                id: 1,
-                at_ns: 4,
-                outcome: committed,
-            },
-            Record::Done {
-                id: 2,
-                at_ns: 5,
-                outcome: saw,
-            },
-            Record::Done {
-                id: 3,
-                at_ns: 5,
-                outcome: nothing,
-            },
-            Record::Done {
-                id: 4,
-                at_ns: 5,
-                outcome: Outcome::Refused,
-            },
-            Record::Done {
-                id: 5,
-                at_ns: u64::MAX,
-                outcome: Outcome::Unknown,
-            },
+            ),
+            sent(2, Call::Read { run }),
+            sent(3, Call::Flush),
+            done(1, committed),
+            done(2, saw),
+            done(3, nothing),
+            done(4, Outcome::Refused),
+            done(5, Outcome::Unknown),
         ]
     }
 

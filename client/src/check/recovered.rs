@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::chain::{Chains, Link};
-use super::epoch::{End, Survival};
+use super::epoch::{End, Summary, Survival};
 use super::history::{Call, Dump, Entry, Found, Mode, Operation, Outcome, Run, Sight, Write};
 use super::replay::Commit;
 use super::unknown::Loose;
@@ -52,6 +52,31 @@ impl<'a, 'l> Recovered<'a, 'l> {
             if !is_equal(expected, shown) {
                 self.report(run, &key, expected, shown);
             }
+        }
+    }
+
+    /// The numbers of the epoch.
+    pub(super) fn summary(&self) -> Summary {
+        let is_required = |commit: &&Commit| self.is_required(commit.place);
+        let entries = self.end.dump.entries();
+        Summary {
+            operation_count: self.operations.len(),
+            acked_count: self
+                .operations
+                .iter()
+                .filter(|known| known.version().is_some())
+                .count(),
+            required_count: self.commits.iter().filter(is_required).count(),
+            unknown_count: self
+                .operations
+                .iter()
+                .filter(|known| known.is_unknown_write())
+                .count(),
+            unknown_found_count: self.loose.versions.len(),
+            entry_count: entries
+                .filter(|(_, _, entry)| entry.datum.is_some())
+                .count(),
+            reached_version: self.reached,
         }
     }
 

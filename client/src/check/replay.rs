@@ -106,8 +106,14 @@ impl<'a> Replay<'a, '_> {
                 Some(Cow::Owned(Datum::Int(sum)))
             }
         };
-        self.chains
-            .push(run, write.key(), commit.version, datum, Some(commit.place));
+        let newest = self.chains.newest(&run, write.key());
+        let is_live = newest.is_some_and(|newest| newest.datum.is_some());
+        // Deleting nothing changes nothing: an older tombstone stays the newest entry.
+        if datum.is_some() || is_live {
+            let place = Some(commit.place);
+            self.chains
+                .push(run, write.key(), commit.version, datum, place);
+        }
     }
 
     /// The counter after an increment: what was answered, if increments can explain it.

@@ -1,0 +1,21 @@
+//! Recovery from files that were damaged, cut, mixed up or left half made, and the invariants of
+//! storage and recovery that need no disk image.
+//!
+//! The files lie on a simulated disk, which makes two hundred thousand openings affordable; what
+//! depends on a real file system is repeated on one. A damaged file may be refused, by name, or
+//! read up to a point: never with data that was not committed, never with a panic.
+
+#[path = "crash_recovery/damage.rs"]
+mod damage;
+#[path = "crash_recovery/data_set.rs"]
+mod data_set;
+#[path = "crash_recovery/invariants.rs"]
+mod invariants;
+#[path = "crash_recovery/real_files.rs"]
+mod real_files;
+
+#[path = "support/engine.rs"]
+#[allow(dead_code, reason = "each test target uses another part of the harness")]
+mod engine;
+#[path = "support/scale.rs"]
+mod scale;

@@ -1,0 +1,228 @@
+//! The engine with its log under power loss, kills and faults, held against the history checker.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use in_mem_client::check::{Checker, Survival};
+use in_mem_engine::DurabilityMode;
+use in_mem_wal::LogConfig;
+use in_mem_wal::disk::{Fault, FaultRule, SimOptions, SimRng, SimWorld};
+
+use super::engine::{Engine, EngineOptions, check_image, history_at};
+use super::images::{Images, moment_name};
+use super::log_scenario::crash_mode;
+use super::scale::{for_each_seed, scaled, start_seed};
+
+/// Actions of one life between two crashes.
+const ACTION_COUNT: usize = 60;
+
+/// Images made of each moment.
+const IMAGES_PER_MOMENT: u64 = 4;
+
+/// A power loss may take every Buffered commit that no flush and no later Strict commit covers.
+const POWER_LOSS: Survival = Survival::Restart {
+    buffered_acked_before_ns: 0,
+};
+
+/// A kill takes none: the daemon acknowledges once the kernel has the bytes.
+const KILL: Survival = Survival::Restart {
+    buffered_acked_before_ns: u64::MAX,
+};
+
+fn options(seed: u64) -> EngineOptions {
+    let mode = match seed % 4 {
+        0 => DurabilityMode::InMemory,
+        1 => DurabilityMode::buffered_default(),
+        _ => DurabilityMode::Strict,
+    };
+    let override_per_ten = if seed % 4 == 2 { 0 } else { 3 };
+    EngineOptions {
+        mode,
+        log: LogConfig::tiny(),
+        override_per_ten,
+    }
+}
+
+#[test]
+fn power_loss_at_every_moment_of_the_engine_leaves_what_its_clients_were_promised() {
+    let target = scaled(5_000, 120_000, 20_000_000);
+    let images = Images::default();
+    let is_wanted = |_| images.count() < target;
+    let lives = for_each_seed(
+        "power_loss_at_every_moment_of_the_engine",
+        is_wanted,
+        |seed| {
+            live_and_crash(seed, &images);
+        },
+    );
+    println!(
+        "start seed {}: {} distinct images with something unsynced, of {} lives\n{}",
+        start_seed(),
+        images.count(),
+        lives.len(),
+        images.table()
+    );
+    assert!(target <= images.count());
+}
+
+/// Three epochs in one directory; every moment of each is crashed, and one image lives on.
+fn live_and_crash(seed: u64, images: &Images) {
+    let options = options(seed);
+    let mut rng = SimRng::new(seed);
+    let mut world = SimWorld::new(SimOptions::new(seed));
+    let mut checker = Checker::new();
+    let mut value_count = 0;
+    for epoch in 0..3 {
+        world.record_moments();
+        let mut engine = Engine::open(&world, options, value_count).expect("no fault");
+        engine.act(&mut rng, ACTION_COUNT);
+        if rng.below(4) == 0 {
+            engine.shut_down();
+        }
+        let moments = world.take_moments();
+        for moment in &moments {
+            if moment.world.unsynced_is_empty() {
+                continue;
+            }
+            let history = history_at(&engine.notes, moment.op_index);
+            for image in 0..IMAGES_PER_MOMENT {
+                let after = moment.world.crash(rng.next_u64(), crash_mode(image));
+                let mode = options.mode.mode_name();
+                if images.note(moment_name(moment), mode, after.fingerprint()) {
+                    let line = || format!("seed {seed}, epoch {epoch}, op {}", moment.op_index);
+                    check_image(&after, &options, &checker, &history, POWER_LOSS, &line);
+                }
+            }
+        }
+        let history = history_at(&engine.notes, u64::MAX);
+        let (after, survival) = if rng.coin() {
+            (world.crash(rng.next_u64(), crash_mode(epoch)), POWER_LOSS)
+        } else {
+            (world.kill(rng.next_u64()), KILL)
+        };
+        let line = || format!("seed {seed}, end of epoch {epoch}");
+        value_count = engine.value_count();
+        drop(engine);
+        (checker, _) = check_image(&after, &options, &checker, &history, survival, &line);
+        world = after;
+    }
+}
+
+#[test]
+fn a_crash_inside_recovery_of_the_engine_changes_nothing() {
+    let target = scaled(500, 10_000, 2_000_000);
+    let images = Images::default();
+    let is_wanted = |_| images.count() < target;
+    for_each_seed("a_crash_inside_recovery_of_the_engine", is_wanted, |seed| {
+        let options = options(seed);
+        let mut rng = SimRng::new(seed);
+        let world = SimWorld::new(SimOptions::new(seed));
+        let mut engine = Engine::open(&world, options, 0).expect("no fault");
+        engine.act(&mut rng, ACTION_COUNT);
+        let history = history_at(&engine.notes, u64::MAX);
+        let crashed = world.crash(rng.next_u64(), crash_mode(seed));
+        drop(engine);
+        let checker = Checker::new();
+        let line = || format!("seed {seed}");
+        let whole = crashed.crash(0, crash_mode(0));
+        let (recovered, _) = check_image(&whole, &options, &checker, &history, POWER_LOSS, &line);
+        for step in 0.. {
+            let crashing = crashed.crash(0, crash_mode(0));
+            crashing.record_moments();
+            crashing.crash_at(step);
+            drop(super::engine::open_to_look(&crashing, &options));
+            if !crashing.has_crashed() {
+                break;
+            }
+            let name = crashing.take_moments().last().map_or("other", moment_name);
+            for image in 0..3 {
+                let after = crashing.crash(rng.next_u64(), crash_mode(image));
+                if crashing.unsynced_is_empty()
+                    || images.note(name, options.mode.mode_name(), after.fingerprint())
+                {
+                    let line = || format!("seed {seed}, step {step}");
+                    let (_, dump) =
+                        check_image(&after, &options, &checker, &history, POWER_LOSS, &line);
+                    recovered
+                        .check_again(&dump)
+                        .unwrap_or_else(|why| panic!("{}: {why}", line()));
+                }
+            }
+        }
+    });
+    println!(
+        "start seed {}: {} images\n{}",
+        start_seed(),
+        images.count(),
+        images.table()
+    );
+}
+
+#[test]
+fn every_fault_under_the_engine_poisons_or_passes_and_loses_nothing_acknowledged() {
+    let count = scaled(60, 3_000, 1_000_000);
+    let (fired, poisoned) = (AtomicU64::new(0), AtomicU64::new(0));
+    let faults = [
+        Fault::Io,
+        Fault::NoSpace,
+        Fault::ShortWrite,
+        Fault::Interrupted,
+        Fault::BrokenLink,
+        Fault::WritebackError,
+    ];
+    for_each_seed(
+        "every_fault_under_the_engine",
+        |index| index < count,
+        |seed| {
+            let options = options(seed);
+            let mut rng = SimRng::new(seed);
+            let world = SimWorld::new(SimOptions::new(seed));
+            let mut engine = Engine::open(&world, options, 0).expect("no fault yet");
+            let fault = faults[rng.index(faults.len())];
+            world.add_rule(FaultRule::new(fault).after(rng.below(40)).times(1));
+            engine.act(&mut rng, ACTION_COUNT);
+            world.clear_faults();
+            fired.fetch_add(world.fired().len() as u64, Ordering::Relaxed);
+            if engine.database.is_poisoned() {
+                poisoned.fetch_add(1, Ordering::Relaxed);
+                let acked = |engine: &Engine| {
+                    let strict =
+                        |noted: &&super::engine::Noted| noted.operation.version().is_some();
+                    engine.notes.iter().filter(strict).count()
+                };
+                // Reads go on; no write is acknowledged any more but volatile ones never were.
+                let before = acked(&engine);
+                if options.override_per_ten == 0 {
+                    engine.act(&mut rng, 20);
+                    assert_eq!(
+                        before,
+                        acked(&engine),
+                        "seed {seed}: acknowledged after the failure"
+                    );
+                }
+            }
+            let history = history_at(&engine.notes, u64::MAX);
+            drop(engine);
+            let restarted = world.kill(rng.next_u64());
+            let line = || format!("seed {seed}, {fault:?}");
+            let checker = Checker::new();
+            let (checker, _) =
+                check_image(&restarted, &options, &checker, &history, POWER_LOSS, &line);
+            // The same machine goes on, then loses its power: what the cache showed may be gone.
+            let mut engine =
+                Engine::open(&restarted, options, 1_000).expect("the disk is well again");
+            engine.act(&mut rng, 20);
+            let history = history_at(&engine.notes, u64::MAX);
+            drop(engine);
+            for image in 0..3 {
+                let after = restarted.crash(rng.next_u64(), crash_mode(image));
+                check_image(&after, &options, &checker, &history, POWER_LOSS, &line);
+            }
+        },
+    );
+    println!(
+        "start seed {}: {} faults fired, {} engines poisoned",
+        start_seed(),
+        fired.into_inner(),
+        poisoned.into_inner()
+    );
+}
