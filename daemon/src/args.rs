@@ -15,7 +15,7 @@ pub(crate) const VERSION_TEXT: &str = concat!(
 
 /// Serves one database directory to the processes of this machine over a Unix socket.
 #[derive(Debug, Parser)]
-#[command(name = "inmemd", version = VERSION_TEXT, max_term_width = 100)]
+#[command(name = "inmemd", version = VERSION_TEXT, max_term_width = 100, args_override_self = true)]
 pub(crate) struct Args {
     /// Directory of the database; created if it does not exist [env: INMEM_DATA_DIR]
     #[arg(long, value_name = "DIRECTORY")]
