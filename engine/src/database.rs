@@ -135,7 +135,9 @@ impl DatabaseInner {
         let Some((need, level)) = promise else {
             let prepared = Prepared::new(shard, source, None)?;
             let commit = self.commit_of(shard, source, prepared, completion);
-            return Ok(commit.run(Destination::Memory));
+            let submitted = commit.run(Destination::Memory);
+            self.raise_version_floor();
+            return Ok(submitted);
         };
         let log = self.log_for_commit()?;
         let mut prepared = Prepared::new(shard, source, Some(log.handle.take_buffer()))?;
@@ -163,6 +165,17 @@ impl DatabaseInner {
         Ok(self
             .commit_of(shard, source, prepared, completion)
             .run(destination))
+    }
+
+    /// Volatile commits use up versions as well: without this the floor would only rise with the
+    /// next logged one, which is refused itself once the floor is reached.
+    fn raise_version_floor(&self) {
+        let sequencer = &self.shared.store.sequencer;
+        if let Some(log) = self.log.get()
+            && let Some(floor) = sequencer.floor_to_ask(sequencer.last_issued())
+        {
+            log.handle.set_version_floor(floor);
+        }
     }
 
     fn commit_of<'a, S: StepSource>(

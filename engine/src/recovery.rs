@@ -161,7 +161,10 @@ pub(crate) fn recover(
     let scanned = apply_log(disk, context, &manifest, &mut result)?;
     let sequencer = &context.shared.store.sequencer;
     sequencer.recover(scanned.last_txn_id.max(scanned.version_floor));
-    for primitive in context.registry.all() {
+    // Nothing recovered, nothing to derive. The first durable commit of an InMemory database comes
+    // here too, and its live runs are not recovered ones.
+    let recovered = context.registry.all().filter(|_| result.records_applied != 0);
+    for primitive in recovered {
         primitive
             .rebuild_indexes(&context.shared.store)
             .map_err(|source| OpenError::Record {

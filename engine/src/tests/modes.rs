@@ -165,3 +165,39 @@ fn a_buffered_commit_does_not_sync_and_a_strict_one_covers_those_before_it() {
     database.flush().unwrap();
     assert_eq!(database.log_metrics().unwrap().pending_count, 0);
 }
+
+#[test]
+fn the_first_durable_commit_of_an_in_memory_database_orphans_no_live_run() {
+    let world = world();
+    let database = over(&world, DurabilityMode::InMemory)
+        .orphan_on_recovery(true)
+        .open()
+        .unwrap();
+    let runs = database.runs();
+    let (info, _) = runs.begin_run(BeginRun::default()).unwrap();
+    let first = database.default_run();
+    let strict = first.kv().with_durability(Durability::Strict);
+    strict.put("k", &int(1)).unwrap();
+
+    assert!(runs.orphaned_runs().is_empty());
+    assert_eq!(runs.run_status(info.id), Some(crate::model::RunStatus::Active));
+    let run = database.run(info.id).unwrap();
+    run.kv().put("k", &int(2)).unwrap();
+}
+
+#[test]
+fn volatile_commits_raise_the_version_floor_before_they_reach_it() {
+    let world = world();
+    let database = over(&world, DurabilityMode::Strict).open().unwrap();
+    let run = database.default_run();
+    let volatile = run.kv().with_durability(Durability::InMemory);
+    let floor = crate::limits::VERSION_FLOOR_STEP;
+    database.store().sequencer.recover(floor - 1);
+    assert_eq!(volatile.put("k", &int(1)).unwrap(), floor);
+    // Refused only until the log has made the next floor durable.
+    let raised = (0..100_000).find_map(|_| {
+        std::thread::yield_now();
+        volatile.put("k", &int(2)).ok()
+    });
+    assert_eq!(raised, Some(floor + 1));
+}
