@@ -163,7 +163,10 @@ pub(crate) fn recover(
     sequencer.recover(scanned.last_txn_id.max(scanned.version_floor));
     // Nothing recovered, nothing to derive. The first durable commit of an InMemory database comes
     // here too, and its live runs are not recovered ones.
-    let recovered = context.registry.all().filter(|_| result.records_applied != 0);
+    let recovered = context
+        .registry
+        .all()
+        .filter(|_| result.records_applied != 0);
     for primitive in recovered {
         primitive
             .rebuild_indexes(&context.shared.store)

@@ -180,7 +180,10 @@ fn the_first_durable_commit_of_an_in_memory_database_orphans_no_live_run() {
     strict.put("k", &int(1)).unwrap();
 
     assert!(runs.orphaned_runs().is_empty());
-    assert_eq!(runs.run_status(info.id), Some(crate::model::RunStatus::Active));
+    assert_eq!(
+        runs.run_status(info.id),
+        Some(crate::model::RunStatus::Active)
+    );
     let run = database.run(info.id).unwrap();
     run.kv().put("k", &int(2)).unwrap();
 }
