@@ -1,0 +1,113 @@
+//! Real processes, really killed: a daemon under the load of eight client processes ends by
+//! SIGKILL or abort at every kind of moment, again and again in the same directory, and after each
+//! end the history checker holds what was recovered against what the clients were told.
+//!
+//! `IN_MEM_TEST` scales the number of kills, `IN_MEM_SEED` replaces the start value 42. The program
+//! is its own client process, so it has its own `main`; the words of a command line name the tests
+//! to run, as with any other test program. Its figures are printed as they come.
+#![expect(
+    unreachable_pub,
+    reason = "the lint spares only test programs with libtest's own main"
+)]
+
+#[path = "crash_harness/fault_points.rs"]
+mod fault_points;
+#[path = "crash_harness/full_disk.rs"]
+mod full_disk;
+#[path = "crash_harness/kills.rs"]
+mod kills;
+#[path = "crash_harness/lies.rs"]
+mod lies;
+#[path = "crash_harness/life.rs"]
+mod life;
+#[path = "crash_harness/restart.rs"]
+mod restart;
+
+#[path = "support/kill/mod.rs"]
+mod kill;
+#[path = "support/scale.rs"]
+mod scale;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Every test, by its claim.
+const TESTS: [(&str, fn()); 9] = [
+    (
+        "lies_about_what_was_kept_are_caught",
+        lies::lies_about_what_was_kept_are_caught,
+    ),
+    (
+        "a_daemon_that_keeps_less_than_it_says_is_caught",
+        lies::a_daemon_that_keeps_less_is_caught,
+    ),
+    (
+        "a_crash_at_every_fault_point_loses_nothing",
+        fault_points::every_point_loses_nothing,
+    ),
+    (
+        "what_one_client_had_in_flight_is_as_the_matrix_says",
+        fault_points::one_client_by_the_matrix,
+    ),
+    (
+        "a_crash_during_create_leaves_no_database",
+        fault_points::creation_can_be_repeated,
+    ),
+    (
+        "kills_at_every_moment_lose_nothing_acknowledged",
+        kills::kills_lose_nothing,
+    ),
+    (
+        "kills_on_the_thread_disk_lose_nothing_acknowledged",
+        kills::kills_on_the_thread_disk,
+    ),
+    (
+        "a_log_of_64_mib_is_recovered_within_a_second",
+        restart::recovery_takes_less_than_a_second,
+    ),
+    (
+        "a_full_disk_refuses_and_goes_on_when_there_is_room",
+        full_disk::full_disk_refuses_and_goes_on,
+    ),
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words
+        .first()
+        .is_some_and(|word| word == kill::client_process::WORD)
+    {
+        return kill::client_process::main(&words);
+    }
+    let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let is_wanted =
+        |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(*word));
+    let chosen = TESTS.iter().filter(|(name, _)| is_wanted(name));
+    if words.iter().any(|word| word == "--list") {
+        chosen.for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let mut failed = Vec::new();
+    for (name, test) in chosen {
+        let started = Instant::now();
+        let is_passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
+        let seconds = started.elapsed().as_secs_f64();
+        println!(
+            "test {name} ... {} ({seconds:.1} s)",
+            if is_passed { "ok" } else { "FAILED" }
+        );
+        if !is_passed {
+            failed.push(*name);
+        }
+    }
+    println!(
+        "\ntest result: {}. {failed:?}",
+        if failed.is_empty() { "ok" } else { "FAILED" }
+    );
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,216 @@
+//! A file system that is really full: 100 MB of ext4 on a loop device.
+//!
+//! It is mounted in a mount namespace of its own, by a thread that unmounts it however the test
+//! ends. If the whole process is killed, the namespace goes with it and the daemons, and the
+//! kernel unmounts the file system and frees the loop device.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use in_mem_client::check::Mode;
+use in_mem_wal::disk::SimRng;
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use crate::kill::daemon::{DEADLINE, Daemon, Place};
+use crate::life::{Life, Manner};
+use crate::scale::{scaled, start_seed};
+
+/// Size of the file system, bytes.
+const DISK_LEN_BYTES: u64 = 100 << 20;
+
+/// Size of a segment, bytes.
+const SEGMENT_LEN_BYTES: u64 = 1 << 20;
+
+/// Most room left for the log of a round, bytes: all rounds together fit the file system.
+const ROOM_LEN_BYTES_MAX: u64 = 5 << 20;
+
+/// What `inmemd` ends with when there is no room to recover in.
+const EXIT_NO_SPACE: i32 = 6;
+
+/// Fills it, makes room, goes on; with a kill while it is full in every other round.
+pub fn full_disk_refuses_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let on_it = std::thread::spawn(move || match mount(&path) {
+        Ok(mounted) => fill_again_and_again(&mounted.disk),
+        Err(why) => println!("SKIPPED: needs {why}"),
+    });
+    let result = on_it.join();
+    let image = dir.path().join("image");
+    let devices = Command::new("losetup").arg("-j").arg(&image).output();
+    let left = devices.map(|devices| devices.stdout).unwrap_or_default();
+    assert!(
+        left.is_empty(),
+        "loop device left: {}",
+        String::from_utf8_lossy(&left)
+    );
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A mounted file system. Unmounted when dropped; the loop device goes with the mount.
+struct Mounted {
+    disk: PathBuf,
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg(&self.disk).status();
+        if !status.is_ok_and(|status| status.success()) {
+            eprintln!("{} goes with its namespace", self.disk.display());
+        }
+    }
+}
+
+/// Makes the file system and mounts it where only this thread and its children see it.
+fn mount(dir: &Path) -> Result<Mounted, &'static str> {
+    let image = dir.join("image");
+    let file = File::create_new(&image).expect("an image file");
+    file.set_len(DISK_LEN_BYTES).expect("a sparse file");
+    std::fs::create_dir(dir.join("disk")).expect("a mount point");
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|_| "the right to make a mount namespace")?;
+    let run = |program: &str, words: &[&str], why| {
+        let mut command = Command::new(program);
+        command.args(words);
+        let is_done = command.output().is_ok_and(|output| output.status.success());
+        if is_done { Ok(()) } else { Err(why) }
+    };
+    let (image, disk) = (image.to_str().unwrap(), dir.join("disk"));
+    run("mount", &["--make-rprivate", "/"], "the right to mount")?;
+    run("mkfs.ext4", &["-q", "-m", "0", image], "mkfs.ext4")?;
+    run(
+        "mount",
+        &["-o", "loop", image, disk.to_str().unwrap()],
+        "the right to mount a loop device",
+    )?;
+    Ok(Mounted { disk })
+}
+
+/// What the rounds came to.
+#[derive(Default)]
+struct Figures {
+    acked_count: usize,
+    full_start_count: u32,
+    refused_start_count: u32,
+}
+
+fn fill_again_and_again(disk: &Path) {
+    let mut rng = SimRng::new(start_seed());
+    let place = Place::new(disk, Mode::Strict, SEGMENT_LEN_BYTES);
+    let manner = Manner {
+        value_len_bytes: 2_048,
+        ..Manner::new(Mode::Strict, 0)
+    };
+    let (mut life, daemon) = Life::begin_at(place, None, manner, start_seed());
+    let mut daemon = Some(daemon);
+    let mut figures = Figures::default();
+    let round_count = scaled(4, 12, 500);
+    for round in 0..round_count {
+        let ballast = fill_but(disk, rng.below(ROOM_LEN_BYTES_MAX));
+        until_refused(&mut life, &mut figures);
+        let running = daemon.take().expect("left running by the round before");
+        daemon = Some(if round % 2 == 0 {
+            std::fs::remove_file(&ballast).expect("the ballast goes");
+            running
+        } else {
+            restart_full(&mut life, running, &ballast, &mut figures)
+        });
+        until_acked(&mut life, 100);
+        let running = daemon.take().expect("still running");
+        running.kill();
+        let history = life.take_history();
+        daemon = Some(Daemon::start(&life.place));
+        figures.acked_count += life.verify(&history).summary.acked_count;
+    }
+    println!(
+        "{round_count} rounds, {} commits acknowledged, none lost; killed while full: {} started on \
+         the full disk, {} said that there is no room and started when there was",
+        figures.acked_count, figures.full_start_count, figures.refused_start_count
+    );
+    drop(daemon);
+}
+
+/// Lets the clients work until each was refused, and looks at what the daemon shows then.
+fn until_refused(life: &mut Life, figures: &mut Figures) {
+    life.crew.go(&life.place.socket());
+    life.crew.wait_lost();
+    let refusals = life.crew.lock().refusals();
+    assert_eq!(
+        refusals.len(),
+        8,
+        "every client was refused, none lost its daemon: {refusals:?}"
+    );
+    for refusal in refusals {
+        let text = refusal.to_lowercase();
+        let has_advice = ["space", "room", "full"]
+            .iter()
+            .any(|word| text.contains(word));
+        assert!(has_advice, "{refusal:?} says what to do");
+    }
+    let history = life.take_history();
+    figures.acked_count += life.verify_running(&history).summary.acked_count;
+}
+
+/// Kills a daemon on a full disk. The next one starts, or says that there is no room and starts
+/// when the ballast is gone.
+fn restart_full(life: &mut Life, daemon: Daemon, ballast: &Path, figures: &mut Figures) -> Daemon {
+    daemon.kill();
+    let mut next = Daemon::spawn(&life.place, None);
+    if next.wait_ready(DEADLINE) {
+        figures.full_start_count += 1;
+        verify_restarted(life);
+        std::fs::remove_file(ballast).expect("the ballast goes");
+        return next;
+    }
+    let status = next.wait_end(DEADLINE).expect("it ends");
+    assert_eq!(
+        status.code(),
+        Some(EXIT_NO_SPACE),
+        "{}",
+        life.place.log_tail()
+    );
+    figures.refused_start_count += 1;
+    std::fs::remove_file(ballast).expect("the ballast goes");
+    let next = Daemon::start(&life.place);
+    verify_restarted(life);
+    next
+}
+
+/// Everything is as it was.
+fn verify_restarted(life: &mut Life) {
+    let history = life.take_history();
+    life.verify(&history);
+}
+
+/// Lets the clients work until so many commits were acknowledged, however often they are refused
+/// before the daemon has seen the room.
+fn until_acked(life: &mut Life, count: u64) {
+    let end = std::time::Instant::now() + DEADLINE;
+    loop {
+        life.crew.go(&life.place.socket());
+        life.crew.wait("acknowledged commits", |told| {
+            count <= told.acked_count || told.ended_count() == 8
+        });
+        if count <= life.crew.lock().acked_count {
+            return;
+        }
+        assert!(std::time::Instant::now() < end, "room does not help");
+        life.crew.wait_lost();
+    }
+}
+
+/// Leaves about so many bytes free.
+fn fill_but(disk: &Path, left_len_bytes: u64) -> PathBuf {
+    let path = disk.join("ballast");
+    let free = statvfs(disk).expect("a file system");
+    let len = (free.f_bavail * free.f_frsize)
+        .saturating_sub(left_len_bytes)
+        .max(1);
+    let file = File::create_new(&path).expect("there is no ballast");
+    fallocate(file.as_fd(), FallocateFlags::empty(), 0, len).expect("there is as much");
+    path
+}

@@ -1,0 +1,84 @@
+//! How long clients wait for a daemon that was killed with a full segment of log.
+
+use std::time::{Duration, Instant};
+
+use in_mem_client::model::Durability;
+use rustix::process::Signal;
+
+use crate::kill::daemon::{Daemon, Place};
+use crate::kill::dump::connect;
+use crate::life::ended_by;
+use in_mem_client::check::Mode;
+
+/// Length of the log, bytes.
+const LOG_LEN_BYTES: u64 = 64 << 20;
+
+/// Length of a value, bytes.
+const VALUE_LEN_BYTES: usize = 200;
+
+/// Puts on their way at once.
+const PIPELINE_COUNT: u64 = 500;
+
+/// Different keys.
+const KEY_COUNT: u64 = 20_000;
+
+/// Longest time from the start of the process until it is ready.
+const RESTART_MAX: Duration = Duration::from_secs(1);
+
+/// Restarts measured at least, and at most: the fastest counts, since others may use the machine.
+const ROUND_COUNTS: (usize, usize) = (3, 12);
+
+/// The log fills one segment of 64 MiB with small commits and has begun the next.
+pub fn recovery_takes_less_than_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::new(dir.path(), Mode::Buffered, LOG_LEN_BYTES);
+    let daemon = Daemon::start(&place);
+    let count = fill(&place);
+    assert!(ended_by(daemon.kill(), Signal::KILL));
+    let mut fastest = Duration::MAX;
+    for round in 0..ROUND_COUNTS.1 {
+        if ROUND_COUNTS.0 <= round && fastest < RESTART_MAX {
+            break;
+        }
+        let started = Instant::now();
+        let daemon = Daemon::start(&place);
+        let taken = started.elapsed();
+        let recovered = daemon.ready_number("recovered");
+        println!(
+            "{recovered} commits in {} ms, {} of them recovery",
+            taken.as_millis(),
+            daemon.ready_number("recovery_us") / 1_000
+        );
+        assert_eq!(recovered, count, "every commit is recovered");
+        fastest = fastest.min(taken);
+        daemon.kill();
+    }
+    assert!(
+        fastest < RESTART_MAX,
+        "the fastest restart took {fastest:?}"
+    );
+}
+
+/// Puts until the log begins its second segment; how many commits it holds.
+fn fill(place: &Place) -> u64 {
+    let client = connect(&place.socket());
+    let run = client.default_run().with_durability(Durability::Buffered);
+    let segment = place.data_dir().join("WAL/wal-000002.seg");
+    let value = ".".repeat(VALUE_LEN_BYTES);
+    let mut count = 0;
+    while !segment.exists() {
+        let mut pipeline = run.pipeline();
+        let tickets: Vec<_> = (0..PIPELINE_COUNT)
+            .map(|index| {
+                let key = format!("key/{}", (count + index) % KEY_COUNT);
+                pipeline.put(&key, &value).expect("there is room")
+            })
+            .collect();
+        let mut answers = pipeline.send().expect("the daemon answers");
+        for ticket in tickets {
+            answers.take(ticket).expect("the put commits");
+        }
+        count += PIPELINE_COUNT;
+    }
+    count
+}
