@@ -5,6 +5,11 @@
 //! depends on a real file system is repeated on one. A damaged file may be refused, by name, or
 //! read up to a point: never with data that was not committed, never with a panic.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "an index out of bounds fails the test, as it should"
+)]
+
 #[path = "crash_recovery/damage.rs"]
 mod damage;
 #[path = "crash_recovery/data_set.rs"]
@@ -15,7 +20,11 @@ mod invariants;
 mod real_files;
 
 #[path = "support/engine.rs"]
-#[allow(dead_code, reason = "each test target uses another part of the harness")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each test target uses another part of the harness"
+)]
 mod engine;
 #[path = "support/scale.rs"]
 mod scale;

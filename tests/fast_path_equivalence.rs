@@ -9,6 +9,10 @@ use in_mem_engine::model::{EncodedValue, Value, encode};
 use in_mem_engine::{CommitError, Database, KeyRef};
 
 #[path = "support/scale.rs"]
+#[allow(
+    dead_code,
+    reason = "each test target uses another part of the harness"
+)]
 mod scale;
 
 use scale::scaled;
@@ -42,7 +46,7 @@ fn fast_reads_equal_transactional_ones_for_present_deleted_and_missing_keys() {
         assert_eq!(kv.contains(key).expect("readable"), slow.is_some(), "{key}");
         assert_eq!(
             kv.get_many(&[key.as_bytes()]).expect("readable"),
-            [slow.clone()],
+            std::slice::from_ref(&slow),
             "{key}"
         );
         assert_eq!(

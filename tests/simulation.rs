@@ -4,6 +4,11 @@
 //! Two layers: the log alone, whose images are cheap, and the engine with its log, held against
 //! the history checker. A failure prints the line that replays it.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "an index out of bounds fails the test, as it should"
+)]
+
 #[path = "simulation/engine_images.rs"]
 mod engine_images;
 #[path = "simulation/log_faults.rs"]
@@ -16,7 +21,11 @@ mod log_mutants;
 mod log_scenario;
 
 #[path = "support/engine.rs"]
-#[allow(dead_code, reason = "each test target uses another part of the harness")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each test target uses another part of the harness"
+)]
 mod engine;
 #[path = "support/images.rs"]
 mod images;
