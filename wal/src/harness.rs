@@ -152,7 +152,7 @@ pub struct Harness {
     pub history: Arc<Mutex<History>>,
     /// The harness's own time, microseconds.
     pub now_us: u64,
-    next_txn_id: u64,
+    txn_id_to_issue: u64,
     /// Reservations answered with an error, by kind: busy, no space.
     pub refused: (u64, u64),
 }
@@ -244,7 +244,7 @@ impl Harness {
         history.failed.clear();
         history.floors = vec![(settled.version_floor, world.op_count())];
         history.poisoned = None;
-        let next_txn_id = settled.last_txn_id.max(recovered.version_floor) + 1;
+        let txn_id_to_issue = settled.last_txn_id.max(recovered.version_floor) + 1;
         let history = Arc::new(Mutex::new(history));
         let recorder = Recorder {
             world: world.clone(),
@@ -261,7 +261,7 @@ impl Harness {
             writer,
             history,
             now_us: 0,
-            next_txn_id,
+            txn_id_to_issue,
             refused: (0, 0),
         };
         Ok((harness, recovered))
@@ -280,7 +280,7 @@ impl Harness {
                 return Err(error);
             }
         };
-        let txn_id = self.next_txn_id;
+        let txn_id = self.txn_id_to_issue;
         let mut writeset = self.handle.take_buffer();
         fill_writeset(&mut writeset, txn_id, len_bytes);
         let issued = Issued {
@@ -303,7 +303,7 @@ impl Harness {
         appender.append(reservation, append);
         drop(appender);
         self.history.lock().issued.push_back(issued);
-        self.next_txn_id += 1;
+        self.txn_id_to_issue += 1;
         Ok(txn_id)
     }
 
@@ -326,7 +326,7 @@ impl Harness {
 
     /// Closes the log in order.
     pub fn close(&mut self) -> Turn {
-        self.handle.close(self.next_txn_id - 1);
+        self.handle.close(self.txn_id_to_issue - 1);
         self.settle_down()
     }
 
