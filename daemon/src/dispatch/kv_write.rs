@@ -7,6 +7,7 @@ use in_mem_model::{Error, ErrorClass, ValueRef};
 
 use super::{Call, Handled, Out};
 /// Handles a write outside a transaction.
+// Longer than a screen: one arm for each operation of the wire.
 pub(super) fn route(
     call: &mut Call<'_>,
     operation: &ArchivedOperation<'_>,

@@ -91,6 +91,7 @@ fn read(
     })
 }
 
+// Longer than a screen: one arm for each operation of the wire.
 fn write(
     open: &mut OpenTransaction,
     operation: &ArchivedOperation<'_>,

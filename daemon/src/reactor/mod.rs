@@ -7,6 +7,8 @@
 //! sessions or requests. One ring belongs to one thread; [`Waker`] is its only other door.
 //!
 //! This folder is the only place in the daemon with `unsafe`.
+//!
+//! Longer than the bound: the ring and every buffer the kernel may touch have one owner.
 
 #![expect(
     unsafe_code,
