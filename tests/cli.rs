@@ -1,5 +1,11 @@
 //! The command line from outside: what is typed, what is printed, what code it ends with.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected is to fail where it does"
+)]
+
 #[path = "cli/commands.rs"]
 mod commands;
 #[path = "cli/demo.rs"]

@@ -108,7 +108,7 @@ impl Batch {
         self.with(BatchOperation::Delete(Key { key: owned(key) }))
     }
 
-    /// Puts a value if the key does not exist; the batch goes on if it does.
+    /// Puts a value; the whole batch is a conflict if the key exists.
     ///
     /// # Errors
     ///

@@ -249,8 +249,8 @@ pub(crate) fn lost(
     let message = format!("{} got no answer: {fault}", kind.name());
     let mut body = Error::new(sub, message).with_detail("operation", kind.name());
     body.outcome = outcome;
-    if outcome == Some(Outcome::OutcomeUnknown) {
-        body.retry = Retry::AfterReread;
+    if outcome != Some(Outcome::OutcomeUnknown) {
+        body.retry = Retry::Yes;
     }
     let source = match fault {
         Fault::NotSent(error) | Fault::Broken(error) => Some(error),

@@ -307,11 +307,11 @@ fn a_batch_happens_whole_or_not_at_all() {
     let store = Store::start();
     store.ask(&["set", "a", "1"]);
     let changes = b"{\"put\":\"b\",\"value\":{\"x\":1}}\n\n{\"incr\":\"a\",\"delta\":4}\n\
-        {\"delete\":\"none\"}\n{\"put_if_absent\":\"a\",\"value\":0}\n";
+        {\"delete\":\"none\"}\n{\"put_if_absent\":\"new\",\"value\":0}\n";
     let answer = store.ask_with(&["batch", "--json"], changes);
     assert_eq!(answer.code, 0, "{answer:?}");
     let answer: Value = serde_json::from_str(&answer.out).unwrap();
-    assert_eq!(answer["result"], json!([null, 5, false, false]));
+    assert_eq!(answer["result"], json!([null, 5, false, true]));
     assert!(answer["commit_version"].is_u64());
     let conflicting = b"{\"put\":\"c\",\"value\":1}\n{\"cas\":\"a\",\"value\":9,\"expected\":1}\n";
     let refused = store.ask_with(&["batch"], conflicting);

@@ -51,12 +51,12 @@ pub(crate) enum KvCommand {
     /// List keys, sorted.
     #[command(visible_alias = "keys")]
     #[command(
-        after_help = "Examples:\n  inmem kv put user/1 ann\n  inmem kv list\n  inmem kv list user/ --values"
+        after_help = LIST_EXAMPLES
     )]
     List(ListArgs),
     /// One page of keys and values from a start key on, sorted.
     #[command(
-        after_help = "Examples:\n  inmem kv put user/1 ann\n  inmem kv scan user/ --limit 100\n  inmem kv scan --start user/1 --limit 2"
+        after_help = SCAN_EXAMPLES
     )]
     Scan(ScanArgs),
     /// Count keys.
@@ -64,7 +64,7 @@ pub(crate) enum KvCommand {
     Count(CountArgs),
     /// Versions of a key, newest first.
     #[command(
-        after_help = "Examples:\n  inmem kv put color red\n  inmem kv put color blue\n  inmem kv history color --limit 10"
+        after_help = HISTORY_EXAMPLES
     )]
     History(HistoryArgs),
     /// The newest version of a key.
@@ -129,7 +129,8 @@ pub(crate) enum FileContent {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PairsArgs {
     /// Key and value, in turn.
-    #[arg(required = true, num_args = 2.., allow_negative_numbers = true, value_names = ["KEY", "VALUE"])]
+    #[arg(required = true, num_args = 2.., allow_negative_numbers = true)]
+    #[arg(value_names = ["KEY", "VALUE"])]
     pub(crate) pairs: Vec<String>,
 }
 
@@ -159,7 +160,8 @@ pub(crate) struct CasArgs {
     /// The key.
     pub(crate) key: String,
     /// The value to put; before it the value expected, if no option says what is expected.
-    #[arg(required = true, num_args = 1..=2, allow_negative_numbers = true, value_names = ["EXPECTED", "VALUE"])]
+    #[arg(required = true, num_args = 1..=2, allow_negative_numbers = true)]
+    #[arg(value_names = ["EXPECTED", "VALUE"])]
     pub(crate) values: Vec<String>,
     /// Expect this version; 0: the key never existed.
     #[arg(long, value_name = "VERSION", conflicts_with_all = ["absent", "expect"])]
@@ -261,3 +263,21 @@ Examples:
   inmem kv cas color red blue
   inmem kv cas color green --expect blue
   inmem kv cas unborn 1 --version 0";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  inmem kv put user/1 ann
+  inmem kv list
+  inmem kv list user/ --values";
+
+const SCAN_EXAMPLES: &str = "\
+Examples:
+  inmem kv put user/1 ann
+  inmem kv scan user/ --limit 100
+  inmem kv scan --start user/1 --limit 2";
+
+const HISTORY_EXAMPLES: &str = "\
+Examples:
+  inmem kv put color red
+  inmem kv put color blue
+  inmem kv history color --limit 10";

@@ -216,7 +216,8 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     pub(crate) if_missing: bool,
     /// Entries in one commit.
-    #[arg(long, default_value_t = 256, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 256, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) batch: u32,
 }
 
@@ -236,7 +237,8 @@ pub(crate) struct DaemonArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DemoArgs {
     /// How long the workers work, the interruption included.
-    #[arg(long, default_value_t = 12, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, default_value_t = 12, value_name = "S")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) seconds: u64,
     /// The number the workers draw their work from; drawn and printed if not given.
     #[arg(long, value_name = "NUMBER")]
@@ -298,11 +300,11 @@ const BATCH_EXAMPLES: &str = "\
 One change a line, as JSON: {\"put\": KEY, \"value\": V}, {\"delete\": KEY},
 {\"incr\": KEY, \"delta\": N}, {\"put_if_absent\": KEY, \"value\": V},
 {\"cas\": KEY, \"value\": V, \"version\": N} or with \"expected\": V, and for what was read
-{\"read\": KEY, \"version\": N}.
+{\"read\": KEY, \"version\": N}. A condition that does not hold is a conflict of the whole batch.
 
 Examples:
   printf '{\"put\":\"a\",\"value\":1}\\n{\"incr\":\"n\",\"delta\":5}\\n' | inmem batch
-  printf '{\"put\":\"a\",\"value\":1}\\n{\"delete\":\"b\"}\\n' | inmem batch --durability strict --json";
+  printf '{\"put\":\"a\",\"value\":1}\\n{\"delete\":\"b\"}\\n' | inmem --durability strict batch";
 
 const IMPORT_EXAMPLES: &str = "\
 Entries are put in the order of the file, so the last one of a key wins. Without --durability the

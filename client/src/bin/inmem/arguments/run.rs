@@ -20,7 +20,7 @@ pub(crate) enum RunCommand {
     Fail(RunReasonArgs),
     /// Abort a run: Failed, with the reason.
     #[command(
-        after_help = "Examples:\n  inmem run begin aborting\n  inmem run abort aborting 'not needed'"
+        after_help = ABORT_EXAMPLES
     )]
     Abort(RunReasonArgs),
     /// Cancel a run.
@@ -33,7 +33,7 @@ pub(crate) enum RunCommand {
     Pause(RunArgs),
     /// Resume a paused or orphaned run.
     #[command(
-        after_help = "Examples:\n  inmem run begin resuming\n  inmem run pause resuming\n  inmem run resume resuming"
+        after_help = RESUME_EXAMPLES
     )]
     Resume(RunArgs),
     /// Archive a run: it is left out of listings.
@@ -41,7 +41,7 @@ pub(crate) enum RunCommand {
     Archive(RunArgs),
     /// List runs.
     #[command(
-        after_help = "Examples:\n  inmem run list\n  inmem run list --status active --limit 20\n  inmem run list --all --json"
+        after_help = LIST_EXAMPLES
     )]
     List(RunListArgs),
     /// The status of a run.
@@ -52,7 +52,7 @@ pub(crate) enum RunCommand {
     /// Everything known about a run.
     #[command(visible_alias = "get")]
     #[command(
-        after_help = "Examples:\n  inmem run begin looking --if-missing\n  inmem run show looking\n  inmem run show default"
+        after_help = SHOW_EXAMPLES
     )]
     Show(RunArgs),
     /// Runs that were active when their owner died.
@@ -65,12 +65,12 @@ pub(crate) enum RunCommand {
     Tag(RunTagsArgs),
     /// Remove tags.
     #[command(
-        after_help = "Examples:\n  inmem run begin untagging --tag blue\n  inmem run untag untagging blue"
+        after_help = UNTAG_EXAMPLES
     )]
     Untag(RunTagsArgs),
     /// Replace the metadata, an Object or null.
     #[command(
-        after_help = "Examples:\n  inmem run begin describing\n  inmem run metadata describing '{\"model\": \"m1\"}'"
+        after_help = METADATA_EXAMPLES
     )]
     Metadata(RunMetadataArgs),
 }
@@ -183,7 +183,40 @@ impl From<StatusArgument> for RunStatus {
 
 const BEGIN_EXAMPLES: &str = "\
 Examples:
-  inmem run begin agent-7
-  inmem run begin agent-7 --if-missing
-  inmem run begin agent-8 --parent agent-7 --tag nightly --metadata '{\"model\": \"m1\"}'
+  inmem run begin agent-1
+  inmem run begin agent-1 --if-missing
+  inmem run begin agent-2 --parent agent-1 --tag nightly --metadata '{\"model\": \"m1\"}'
   inmem run begin";
+
+const ABORT_EXAMPLES: &str = "\
+Examples:
+  inmem run begin aborting
+  inmem run abort aborting 'not needed'";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  inmem run begin resuming
+  inmem run pause resuming
+  inmem run resume resuming";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  inmem run list
+  inmem run list --status active --limit 20
+  inmem run list --all --json";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  inmem run begin looking --if-missing
+  inmem run show looking
+  inmem run show default";
+
+const UNTAG_EXAMPLES: &str = "\
+Examples:
+  inmem run begin untagging --tag blue
+  inmem run untag untagging blue";
+
+const METADATA_EXAMPLES: &str = "\
+Examples:
+  inmem run begin describing
+  inmem run metadata describing '{\"model\": \"m1\"}'";

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use in_mem_client::check::{
-    Call, Checker, Datum, Dump, End, History, Mode, Outcome, Record, Run, Summary, Survival, Write,
+    Call, Checker, Datum, Dump, End, History, Mode, Outcome, Record, Run, Summary, Survival,
 };
 
 use crate::cli::demo::worker::{ACCOUNT_PREFIX, COUNTER_PREFIX};
@@ -80,9 +80,7 @@ pub(super) fn plant_loss(history: &History, dump: &mut Dump) -> Option<String> {
 pub(super) fn check(mut history: History, ends: &Ends) -> Result<Vec<String>, Failure> {
     let disproved = |report: in_mem_client::check::Report| Failure::Disproved(report.to_string());
     let mut lines = measure(&history, ends.worked);
-    let counters = check_counters(&history, &ends.last)?;
-    let transfers = check_transfers(&history, &[&ends.first, &ends.last])?;
-
+    let whole_history = history.clone();
     let first_history = history.take_before(ends.first_at_ns);
     let survival = Survival::Restart {
         buffered_acked_before_ns: u64::MAX,
@@ -105,8 +103,8 @@ pub(super) fn check(mut history: History, ends: &Ends) -> Result<Vec<String>, Fa
     lines.push(recovered_line("first kill", &first));
     lines.push("recovery     killed and recovered again: the same state, digest for digest".into());
     lines.push(recovered_line("second kill", &last));
-    lines.push(counters);
-    lines.push(transfers);
+    lines.push(check_counters(&whole_history, &ends.last)?);
+    lines.push(check_transfers(&whole_history, &[&ends.first, &ends.last])?);
     Ok(lines)
 }
 
@@ -235,12 +233,11 @@ fn check_transfers(history: &History, dumps: &[&Dump]) -> Result<String, Failure
             }
         }
     }
-    let is_transfer = |writes: &[Write]| 1 < writes.len();
+    let is_transfer = |call: &Call| matches!(call, Call::Write { writes, .. } if 1 < writes.len());
     let acked_count = history
         .operations
         .iter()
-        .filter(|operation| matches!(&operation.call, Call::Write { writes, .. } if is_transfer(writes)))
-        .filter(|operation| operation.version().is_some())
+        .filter(|operation| is_transfer(&operation.call) && operation.version().is_some())
         .count();
     Ok(format!(
         "transfers    {acked_count} acknowledged transactions, each whole: every sum is 0"
