@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use in_mem_engine::{
-    BufferedAck, Database, DatabaseConfig, DurabilityMode, OpenError, ShutdownError,
+    BufferedAck, Database, DatabaseConfig, DurabilityMode, OpenError, ShutdownError, TimeSource,
 };
 use in_mem_model::Durability;
 use in_mem_wal::LogConfig;
@@ -192,8 +192,7 @@ fn open(settings: &Settings, root: &RealRoot) -> Result<(Database, Place), RunEr
 fn config_of(settings: &Settings) -> DatabaseConfig {
     let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     let buffered = &settings.buffered;
-    let mut config = DatabaseConfig::default();
-    config.durability = match settings.durability {
+    let durability = match settings.durability {
         Durability::InMemory => DurabilityMode::InMemory,
         Durability::Buffered => DurabilityMode::Buffered {
             flush_interval_ms: buffered.flush_interval_ms,
@@ -201,17 +200,20 @@ fn config_of(settings: &Settings) -> DatabaseConfig {
         },
         Durability::Strict => DurabilityMode::Strict,
     };
-    config.wal_config = LogConfig {
-        segment_len_bytes: narrow(settings.wal.segment_len_bytes),
-        buffered_sync_len_bytes: narrow(settings.wal.buffered_sync_bytes),
-        buffered_sync_count: narrow(buffered.max_pending_writes),
-        buffered_sync_interval_us: buffered.flush_interval_ms.saturating_mul(1_000),
-        ..LogConfig::default()
-    };
-    config.buffered_ack = BufferedAck::Written;
-    config.time_source = in_mem_engine::TimeSource::External;
-    config.shutdown_deadline_ms = settings.limits.shutdown_timeout_ms;
-    config
+    DatabaseConfig {
+        durability,
+        wal_config: LogConfig {
+            segment_len_bytes: narrow(settings.wal.segment_len_bytes),
+            buffered_sync_len_bytes: narrow(settings.wal.buffered_sync_bytes),
+            buffered_sync_count: narrow(buffered.max_pending_writes),
+            buffered_sync_interval_us: buffered.flush_interval_ms.saturating_mul(1_000),
+            ..LogConfig::default()
+        },
+        buffered_ack: BufferedAck::Written,
+        time_source: TimeSource::External,
+        shutdown_deadline_ms: settings.limits.shutdown_timeout_ms,
+        ..DatabaseConfig::default()
+    }
 }
 
 /// Says aloud what weakens the promises made here.

@@ -126,6 +126,11 @@ impl Core {
         session.is_blocked = true;
         let id = session.id;
         self.waiting_for_room.push_back(id);
+        // Room that came before anybody waited was announced to nobody: look again at once.
+        // Acquire; pairs with the store in `space_available`.
+        if self.log_inbox.has_room.load(Ordering::Acquire) {
+            self.log_inbox.finished.wake();
+        }
     }
 
     /// The same for a request whose turn had come: it stays the first.
@@ -138,8 +143,12 @@ impl Core {
 
     /// Starts what waited for room again, in order, until there is none.
     pub(super) fn retry_waiting(&mut self) {
-        // Acquire; pairs with the store in `space_available`.
-        if !self.log_inbox.has_room.swap(false, Ordering::AcqRel) {
+        // With nobody waiting the announcement is kept, for a request that was refused before it
+        // and is still on its way back from a worker. Acquire; pairs with the store in
+        // `space_available`.
+        if self.waiting_for_room.is_empty()
+            || !self.log_inbox.has_room.swap(false, Ordering::AcqRel)
+        {
             return;
         }
         for _ in 0..self.waiting_for_room.len() {

@@ -1,6 +1,8 @@
 //! The `kv.*` operations inside an open transaction.
 
-use in_mem_engine::{Actual, CommitError, HistoryEntry, ReadError, Versioned as Found};
+use in_mem_engine::{
+    Actual, CommitError, HistoryEntry, ReadError, TransactionContext, Versioned as Found,
+};
 use in_mem_ipc::Bytes;
 use in_mem_ipc::request::ArchivedOperation;
 use in_mem_ipc::request::version::TaggedVersion;
@@ -91,7 +93,6 @@ fn read(
     })
 }
 
-// Longer than a screen: one arm for each operation of the wire.
 fn write(
     open: &mut OpenTransaction,
     operation: &ArchivedOperation<'_>,
@@ -142,6 +143,30 @@ fn write(
                 receipt: Receipt::NOTHING,
             })
         }
+        Op::KvCasVersion(_) | Op::KvCasValue(_) | Op::KvPutIfAbsent(_) => {
+            write_conditional(context, operation)?
+        }
+        Op::KvGetAndSet(put) => {
+            let value = ValueRef::new(&put.value)?;
+            replaced(context.get_and_set(&put.key, value).map_err(failed)?)
+        }
+        Op::KvGetAndDelete(delete) => {
+            replaced(context.get_and_delete(&delete.key).map_err(failed)?)
+        }
+        _ => {
+            let message = format!("{} does not join a transaction", operation.kind().name());
+            return Err(Error::of_class(ErrorClass::InternalError, message));
+        }
+    })
+}
+
+fn write_conditional(
+    context: &mut TransactionContext,
+    operation: &ArchivedOperation<'_>,
+) -> Result<Response<'static>, Error> {
+    use ArchivedOperation as Op;
+    let failed = |error: CommitError| errors::of_commit(&error);
+    Ok(match operation {
         Op::KvCasVersion(cas) => {
             let value = ValueRef::new(&cas.value)?;
             let expected = expected(cas.expected.to_native());
@@ -166,15 +191,8 @@ fn write(
             let value = ValueRef::new(&put.value)?;
             conditional(context.cas_value(&put.key, None, value).map_err(failed)?)
         }
-        Op::KvGetAndSet(put) => {
-            let value = ValueRef::new(&put.value)?;
-            replaced(context.get_and_set(&put.key, value).map_err(failed)?)
-        }
-        Op::KvGetAndDelete(delete) => {
-            replaced(context.get_and_delete(&delete.key).map_err(failed)?)
-        }
         _ => {
-            let message = format!("{} does not join a transaction", operation.kind().name());
+            let message = format!("{} has no condition", operation.kind().name());
             return Err(Error::of_class(ErrorClass::InternalError, message));
         }
     })

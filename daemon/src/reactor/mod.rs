@@ -7,8 +7,6 @@
 //! sessions or requests. One ring belongs to one thread; [`Waker`] is its only other door.
 //!
 //! This folder is the only place in the daemon with `unsafe`.
-//!
-//! Longer than the bound: the ring and every buffer the kernel may touch have one owner.
 
 #![expect(
     unsafe_code,
@@ -26,6 +24,8 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::net::Shutdown;
 
 mod endpoint;
+mod event;
+mod inherited;
 mod mapping;
 mod receive_buffers;
 mod setup;
@@ -34,6 +34,8 @@ mod wake;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use event::{Event, ReceiveEnd};
+pub(crate) use inherited::write_and_close;
 pub(crate) use receive_buffers::Received;
 pub(crate) use setup::{RingStep, SetupError};
 pub(crate) use wake::Waker;
@@ -46,61 +48,6 @@ const SEND_LEN_BYTES_MAX: usize = 16 << 20;
 
 /// How long dropping the ring waits for cancelled operations before it leaks their buffers.
 const CANCEL_WAIT: Duration = Duration::from_secs(1);
-
-/// Something that happened since the last turn.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A connection was accepted and got this slot.
-    Accepted {
-        /// Names the connection until [`Event::Closed`].
-        slot: u32,
-    },
-    /// No accept is armed any longer; an error says why, none means it was cancelled or done.
-    AcceptEnded {
-        /// For example `EMFILE`.
-        error: Option<io::Error>,
-    },
-    /// Bytes arrived. Must be given back with [`Ring::recycle`].
-    Received {
-        /// The connection.
-        slot: u32,
-        /// The bytes, read through [`Ring::bytes`].
-        received: Received,
-    },
-    /// No receive is armed any longer.
-    ReceiveEnded {
-        /// The connection.
-        slot: u32,
-        /// Why.
-        reason: ReceiveEnd,
-    },
-    /// All bytes of a send were taken by the peer's socket, or it failed.
-    Sent {
-        /// The connection.
-        slot: u32,
-        /// The buffer, for reuse.
-        bytes: FrameBuffer,
-        /// An error means the connection is lost.
-        result: io::Result<()>,
-    },
-    /// A slot is free: no operation names it any longer and its descriptor is closed.
-    Closed,
-    /// Another thread called [`Waker::wake`].
-    Woken,
-    /// The watched descriptor became readable.
-    Readable,
-}
-
-/// Why a receive ended.
-#[derive(Debug)]
-pub(crate) enum ReceiveEnd {
-    /// The peer closed its side, or the connection is lost.
-    Disconnected,
-    /// It was paused.
-    Paused,
-    /// The kernel ended it for a reason that asks for arming it again (no buffer was free).
-    Again,
-}
 
 /// What an operation was, carried in its user data above the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -592,29 +539,4 @@ fn descriptor_of(result: RawFd) -> Option<OwnedFd> {
     // SAFETY: a non-negative result of an accept is a descriptor the kernel just made for us; each
     // completion is looked at once.
     (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) })
-}
-
-/// Writes to a descriptor this process was started with, and closes it.
-///
-/// # Errors
-/// When it is not open, is one of the standard streams, or cannot be written.
-pub(crate) fn write_and_close(descriptor: RawFd, bytes: &[u8]) -> io::Result<()> {
-    if descriptor <= libc::STDERR_FILENO {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    // SAFETY: only looked at: fcntl(2) on a number that is no descriptor fails with EBADF.
-    let flags = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(descriptor) })?;
-    if flags.contains(rustix::io::FdFlags::CLOEXEC) {
-        // Opened by this process itself: somebody else owns it.
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    // SAFETY: it is open, was inherited (every descriptor made here is close-on-exec), and the
-    // command line gave it to us alone.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let count = rustix::io::write(&descriptor, rest)?;
-        rest = rest.get(count..).unwrap_or_default();
-    }
-    Ok(())
 }
