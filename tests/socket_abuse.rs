@@ -501,6 +501,37 @@ fn clients_that_never_read_are_not_read_from_and_their_replies_are_capped() {
 }
 
 #[test]
+fn many_large_frames_at_once_wait_for_each_other_within_the_memory_they_may_take() {
+    let (_directory, daemon) = daemon_with_config("[limits]\ngather_len_bytes_max = 67108864\n");
+    let mut witness = Witness::new(&daemon);
+    // A real frame of 40 MiB, refused only once it is there: its value is above the limit.
+    let mut value = vec![0xc6];
+    value.extend_from_slice(&(40u32 << 20).to_be_bytes());
+    value.resize(value.len() + (40 << 20), 7);
+    let frame = request_frame(1, RequestHeader::default(), put("large", &value));
+    let count = scaled(20);
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| {
+                let mut client = RawClient::connect(daemon.socket());
+                client.send(&frame);
+                let reply = client.read().unwrap().expect("an answer").response();
+                assert!(matches!(reply, Response::Error(_)), "{reply:?}");
+            });
+        }
+        for _ in 0..50 {
+            witness.check();
+        }
+    });
+    let peak_kib = daemon.status_number("VmHWM:");
+    assert!(
+        peak_kib < 400 << 10,
+        "{count} frames of 40 MiB took {peak_kib} KiB at their peak"
+    );
+    witness.check();
+}
+
+#[test]
 fn when_descriptors_run_out_accepting_pauses_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("s.sock");

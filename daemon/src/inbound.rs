@@ -85,6 +85,15 @@ impl Inbound {
         self.held.len() - self.consumed_len_bytes
     }
 
+    /// The length of the frame that what is held begins with, bytes; 0 before its header has come.
+    pub(crate) fn claimed_len_bytes(&self) -> usize {
+        let bytes = self.held.get(self.consumed_len_bytes..).unwrap_or_default();
+        match parse_header(bytes) {
+            Ok(Some(header)) => header.frame_len_bytes() as usize,
+            Ok(None) | Err(_) => 0,
+        }
+    }
+
     /// The next whole frame, from what is held, then from `fresh`, which is cut by what was used.
     /// `None` when `fresh` is used up; a rest of it is held.
     pub(crate) fn next_frame<'s, 'f: 's>(

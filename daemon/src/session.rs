@@ -65,6 +65,10 @@ pub(crate) struct Session {
     pub(crate) job_count: u32,
     /// A request must finish before the next may start.
     pub(crate) is_blocked: bool,
+    /// Memory reserved, or asked for, for a large frame on its way in, bytes; 0 for none.
+    pub(crate) gather_len_bytes: u64,
+    /// The large frame waits for memory: nothing more is read.
+    pub(crate) waits_to_gather: bool,
     /// The request that waits for room in the log.
     pub(crate) parked: Option<OwnedFrame>,
     /// The last word, said once everything in flight is answered.
@@ -94,6 +98,8 @@ impl Session {
             in_flight_len_bytes: 0,
             job_count: 0,
             is_blocked: false,
+            gather_len_bytes: 0,
+            waits_to_gather: false,
             parked: None,
             farewell: None,
             deadline_us: Some(deadline_us),

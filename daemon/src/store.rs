@@ -129,6 +129,7 @@ impl Store {
             ("in_flight_count_max", own.in_flight_count_max),
             ("in_flight_len_bytes_max", own.in_flight_len_bytes_max),
             ("reply_len_bytes_max", own.reply_len_bytes_max),
+            ("gather_len_bytes_max", own.gather_len_bytes_max),
             ("open_transaction_count_max", own.open_transaction_count_max),
             ("transaction_idle_ms", own.transaction_idle_ms),
             ("transaction_total_ms", own.transaction_total_ms),

@@ -186,6 +186,12 @@ pub(super) const KEYS: &[Key] = &[
         NUMBER_MAX
     ),
     number!(
+        "limits.gather_len_bytes_max",
+        limits.gather_len_bytes_max,
+        1 << 20,
+        NUMBER_MAX
+    ),
+    number!(
         "limits.open_transaction_count_max",
         limits.open_transaction_count_max,
         1,

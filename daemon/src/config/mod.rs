@@ -92,6 +92,9 @@ pub(crate) struct Limits {
     pub(crate) in_flight_len_bytes_max: u64,
     /// Replies one connection has not read; beyond, its socket is not read.
     pub(crate) reply_len_bytes_max: u64,
+    /// Frames above 256 KiB on their way in, of all connections together; beyond, their sockets
+    /// are not read. One frame of any size always fits.
+    pub(crate) gather_len_bytes_max: u64,
     /// Open transactions of one connection.
     pub(crate) open_transaction_count_max: u64,
     /// How long an open transaction may rest between requests, milliseconds.
@@ -148,6 +151,7 @@ impl Default for Limits {
             // One largest batch and as much again behind it.
             in_flight_len_bytes_max: 2 * u64::from(in_mem_ipc::frame::FRAME_LEN_BYTES_MAX),
             reply_len_bytes_max: 1 << 20,
+            gather_len_bytes_max: 512 << 20,
             open_transaction_count_max: 64,
             transaction_idle_ms: 30_000,
             transaction_total_ms: 300_000,

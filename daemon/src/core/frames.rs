@@ -49,7 +49,9 @@ impl Core {
             self.turn_request_count += 1;
             let len_bytes = frame.header.frame_len_bytes() as usize;
             let flow = self.on_frame(slot, &frame);
-            if flow != Flow::Done {
+            if flow == Flow::Done {
+                self.release_room_for_frame(slot);
+            } else {
                 // A frame read in place is what was cut off the front of `fresh`.
                 let cut = before.len() - fresh.len();
                 let in_place = if cut == len_bytes {
@@ -62,13 +64,17 @@ impl Core {
             }
         };
         let is_partial = inbound.held_len_bytes() > 0;
+        let claimed_len_bytes = inbound.claimed_len_bytes();
         if let Some(session) = self.session_mut(slot)
             && session.phase != Phase::Closing
         {
             session.inbound = inbound;
         }
         match result {
-            Ok(()) => self.watch_frame(slot, is_partial, frame_count != self.turn_request_count),
+            Ok(()) => {
+                self.watch_frame(slot, is_partial, frame_count != self.turn_request_count);
+                self.reserve_room_for_frame(slot, claimed_len_bytes);
+            }
             Err(error) => self.complain(slot, error),
         }
     }
@@ -145,7 +151,7 @@ impl Core {
         let Some(session) = self.session_mut(slot) else {
             return;
         };
-        if session.phase != Phase::Open {
+        if session.phase != Phase::Open || session.waits_to_gather {
             return;
         }
         if !is_partial {

@@ -152,6 +152,8 @@ impl Core {
         }
         if verdict == Verdict::Busy {
             self.wait_for_room(id.slot, frame);
+        } else {
+            self.release_room_for_frame(id.slot);
         }
         self.watch_transactions(id.slot);
         self.touch(id.slot);

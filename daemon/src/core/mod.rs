@@ -7,6 +7,7 @@
 mod commits;
 mod ending;
 mod frames;
+mod gathering;
 mod greeting;
 mod jobs;
 mod requests;
@@ -27,6 +28,7 @@ use crate::store::Store;
 use crate::workers::Workers;
 
 use commits::{Finished, LogInbox, PendingCommits};
+use gathering::Gathering;
 use jobs::JobDone;
 
 /// The sessions of one reactor and what they wait for.
@@ -42,6 +44,8 @@ pub(crate) struct Core {
     workers: Workers,
     /// Sessions whose next write waits for room in the log, first come first.
     waiting_for_room: VecDeque<SessionId>,
+    /// Memory of frames on their way in.
+    gathering: Gathering,
     /// Slots to flush at the end of the turn.
     touched: Vec<u32>,
     /// No deadline is earlier than this; none at all without it.
@@ -69,6 +73,7 @@ impl Core {
             jobs_done: Vec::new(),
             workers,
             waiting_for_room: VecDeque::new(),
+            gathering: Gathering::default(),
             touched: Vec::new(),
             deadline_us: None,
             drain_deadline_us: None,
@@ -126,6 +131,7 @@ impl Core {
 
     /// The connection is gone: everything the session owns is released and rolled back.
     pub(crate) fn disconnect(&mut self, slot: u32) {
+        self.release_room_for_frame(slot);
         if let Some(place) = self.sessions.get_mut(slot as usize) {
             // Commits and jobs in flight finish by themselves; their answers find nobody.
             *place = None;
@@ -184,7 +190,7 @@ impl Core {
         let store = Arc::clone(&self.store);
         self.session_mut(slot).is_some_and(|session| {
             // What is held already would only grow.
-            let is_held = session.parked.is_some() || session.is_blocked;
+            let is_held = session.parked.is_some() || session.waits_to_gather;
             session.may_start(&store.settings.limits) && !is_held
         })
     }

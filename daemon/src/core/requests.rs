@@ -49,7 +49,10 @@ impl Core {
             None => Flow::Done,
         };
         match flow {
-            Flow::Done => true,
+            Flow::Done => {
+                self.release_room_for_frame(slot);
+                true
+            }
             Flow::Offload => {
                 self.offload(slot, frame);
                 true
