@@ -7,7 +7,9 @@
 //! to run, as with any other test program. Its figures are printed as they come.
 #![expect(
     unreachable_pub,
-    reason = "the lint spares only test programs with libtest's own main"
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test program like any other, but for its main: the lints spare those of libtest"
 )]
 
 #[path = "crash_harness/fault_points.rs"]

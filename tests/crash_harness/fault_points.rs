@@ -68,20 +68,23 @@ fn crash_at(
         // A recovery passes each of its points once.
         return (before, false);
     }
-    let history = prepare(life, before, name);
-    let mut armed = Daemon::spawn(&life.place, Some(&format!("{name}:{passes}")));
-    if !armed.wait_ready(DEADLINE) {
-        let is_met = wait_abort(&mut armed, DEADLINE);
-        let next = Daemon::start(&life.place);
+    let mut history = prepare(life, before, name);
+    if !is_of_recovery {
+        // The armed daemon may be gone before it can be looked at.
+        let plain = Daemon::start(&life.place);
         add(sums, life, &history);
-        return (next, is_met);
+        plain.kill();
+        history = life.take_history();
     }
-    assert!(!is_of_recovery, "{name} was not reached by recovery");
-    add(sums, life, &history);
-    life.crew.go(&life.place.socket());
+    let mut armed = Daemon::spawn(&life.place, Some(&format!("{name}:{passes}")));
+    if armed.wait_ready(DEADLINE) {
+        assert!(!is_of_recovery, "{name} was not reached by recovery");
+        life.crew.go(&life.place.socket());
+    }
     let is_met = wait_abort(&mut armed, DEADLINE);
-    let history = life.take_history();
-    drop(armed);
+    if !is_of_recovery {
+        history = life.take_history();
+    }
     let next = Daemon::start(&life.place);
     add(sums, life, &history);
     (next, is_met)

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use in_mem_client::check::Mode;
 use in_mem_wal::disk::SimRng;
@@ -59,9 +60,15 @@ struct Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(&self.disk).status();
-        if !status.is_ok_and(|status| status.success()) {
-            eprintln!("{} goes with its namespace", self.disk.display());
+        // The kernel takes the rings of a killed process apart after the process is gone, and
+        // their files with them.
+        let deadline = Instant::now() + DEADLINE;
+        let unmount = || Command::new("umount").arg(&self.disk).output();
+        while !unmount().is_ok_and(|output| output.status.success()) {
+            if deadline < Instant::now() {
+                eprintln!("{} goes with its namespace", self.disk.display());
+                return;
+            }
         }
     }
 }
@@ -189,7 +196,7 @@ fn verify_restarted(life: &mut Life) {
 /// Lets the clients work until so many commits were acknowledged, however often they are refused
 /// before the daemon has seen the room.
 fn until_acked(life: &mut Life, count: u64) {
-    let end = std::time::Instant::now() + DEADLINE;
+    let end = Instant::now() + DEADLINE;
     loop {
         life.crew.go(&life.place.socket());
         life.crew.wait("acknowledged commits", |told| {
@@ -198,7 +205,7 @@ fn until_acked(life: &mut Life, count: u64) {
         if count <= life.crew.lock().acked_count {
             return;
         }
-        assert!(std::time::Instant::now() < end, "room does not help");
+        assert!(Instant::now() < end, "room does not help");
         life.crew.wait_lost();
     }
 }

@@ -88,8 +88,8 @@ fn is_loss(violation: &Violation) -> bool {
     matches!(violation, Violation::AckLost { .. }) && violation.rule() == Rule::Prefix
 }
 
-/// The last acknowledged Strict commit of at least so many changes that the dump shows, by its
-/// first key.
+/// The last acknowledged Strict commit of one change, or of at least so many, that the dump shows,
+/// by its first key.
 fn acked_strict(history: &History, dump: &Dump, count: usize) -> ([u8; 16], String, u64) {
     let mut acked: Vec<_> = history
         .operations
@@ -111,7 +111,8 @@ fn acked_strict(history: &History, dump: &Dump, count: usize) -> ([u8; 16], Stri
             };
             let shown_count = writes.iter().filter(|write| shows(write)).count();
             let is_whole = shows(&writes[0]) && count <= shown_count;
-            is_whole.then(|| (*run, key.to_owned(), version))
+            let is_single = writes.len() == 1;
+            (is_whole && is_single == (count == 1)).then(|| (*run, key.to_owned(), version))
         })
         .collect();
     acked.sort_by_key(|(_, _, version)| *version);

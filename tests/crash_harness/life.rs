@@ -144,6 +144,14 @@ impl Life {
         let result = self.try_verify(history);
         result.unwrap_or_else(|report| {
             let kept = self.keep_evidence();
+            // One line for each request, in the order they were sent.
+            let mut operations = history.operations.clone();
+            operations.sort_by_key(|operation| operation.sent_at_ns);
+            let lines = operations
+                .iter()
+                .map(|operation| format!("{operation:?}\n"));
+            let text = lines.chain([format!("{:?}\n", self.dump())]);
+            std::fs::write(kept.join("history.txt"), text.collect::<String>()).unwrap();
             panic!(
                 "{report}\nevidence: {}\nlog:\n{}",
                 kept.display(),

@@ -32,6 +32,8 @@ const SHARED_KEY_COUNT: u64 = 12;
 const COUNTER_COUNT: u64 = 4;
 /// Accounts between which transactions move amounts.
 const ACCOUNT_COUNT: u64 = 8;
+/// Largest amount moved: so large that no two transfers leave the same balance.
+const AMOUNT_MAX: u64 = 1 << 40;
 
 /// What a client process is told when it starts.
 #[derive(Debug, Clone)]
@@ -309,9 +311,9 @@ impl<'a> Turn<'a> {
             }
             14..=16 => {
                 let counter = format!("c/{}", self.below(COUNTER_COUNT));
-                let delta = 1 + self.below(3) as i64;
-                let call = write(Change::Add(counter.clone(), delta));
-                let ticket = pipeline.incr(&counter, delta);
+                // One by one: of two without an answer nobody can tell which one counted.
+                let call = write(Change::Add(counter.clone(), 1));
+                let ticket = pipeline.incr(&counter, 1);
                 ticket.map(|ticket| (call, Pending::Incremented(ticket, counter)))
             }
             _ => {
@@ -332,7 +334,7 @@ impl<'a> Turn<'a> {
     ) -> Vec<ClientError> {
         let source = self.below(ACCOUNT_COUNT);
         let target = (source + 1 + self.below(ACCOUNT_COUNT - 1)) % ACCOUNT_COUNT;
-        let amount = 1 + self.below(9) as i64;
+        let amount = i64::try_from(1 + self.below(AMOUNT_MAX)).unwrap();
         let options = TransactionOptions {
             durability,
             ..TransactionOptions::default()
@@ -365,7 +367,8 @@ impl<'a> Turn<'a> {
     /// Several changes in one request.
     fn batch(&mut self, run: &Run, mode: Mode) -> Vec<ClientError> {
         let (first, second, gone) = (self.draw_key(), self.draw_key(), self.draw_key());
-        let counter = format!("c/{}", self.below(COUNTER_COUNT));
+        // Of its own, so that what it left is told from what others left.
+        let counter = format!("b/{}", self.orders.number);
         let (value, other) = (self.draw_value(), self.draw_value());
         if first == second || second == gone || first == gone {
             return Vec::new();

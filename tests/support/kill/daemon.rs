@@ -168,6 +168,17 @@ impl Daemon {
             .unwrap_or(0)
     }
 
+    /// How long its first thread waited for a CPU so far; others may use the machine.
+    pub fn cpu_wait(&self) -> Duration {
+        let path = format!("/proc/{}/schedstat", self.child.id());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let waited_ns = text
+            .split_whitespace()
+            .nth(1)
+            .and_then(|number| number.parse().ok());
+        Duration::from_nanos(waited_ns.unwrap_or(0))
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         // Not reaped yet, so the id is still its own.
