@@ -36,13 +36,21 @@ pub(crate) fn work(socket: &std::path::Path) -> Result<(), ClientError> {
 /// The content of every fenced block of one language, in order.
 fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
-    README.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+    README
+        .split(fence.as_str())
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect()
 }
 
 /// Runs a script with our executables first on the path, and gives what it printed.
 fn run_script(script: &str, dir: &Path) -> String {
     let executables = Path::new(env!("CARGO_BIN_EXE_inmem")).parent().unwrap();
-    let path = format!("{}:{}", executables.display(), std::env::var("PATH").unwrap());
+    let path = format!(
+        "{}:{}",
+        executables.display(),
+        std::env::var("PATH").unwrap()
+    );
     let output = Command::new("bash")
         .args(["-euo", "pipefail", "-c", script])
         .current_dir(dir)
@@ -55,7 +63,11 @@ fn run_script(script: &str, dir: &Path) -> String {
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{:?}\n{printed}\n{errors}", output.status);
+    assert!(
+        output.status.success(),
+        "{:?}\n{printed}\n{errors}",
+        output.status
+    );
     printed
 }
 
@@ -64,8 +76,10 @@ fn every_shell_example_runs_as_it_stands() {
     // A person needs longer to type the next command than a daemon to start; the script waits.
     let started = "inmemd &\n";
     let waits = "inmemd > inmemd.out &\nfor try in $(seq 2000); do inmem ping && break; done\n";
-    let examples: Vec<&str> =
-        blocks("sh").into_iter().filter(|block| !block.contains("cargo ")).collect();
+    let examples: Vec<&str> = blocks("sh")
+        .into_iter()
+        .filter(|block| !block.contains("cargo "))
+        .collect();
     let script = examples.concat();
     assert!(script.contains(started), "the README starts a daemon");
     // Should a command fail, the daemon ends with the script.
@@ -73,7 +87,12 @@ fn every_shell_example_runs_as_it_stands() {
 
     let dir = tempfile::tempdir().unwrap();
     let printed = run_script(&script.replace(started, waits), dir.path());
-    for expected in [r#"{"step":1,"done":false}"#, "city/1", r#""result":"Oslo""#, r#""result":2"#] {
+    for expected in [
+        r#"{"step":1,"done":false}"#,
+        "city/1",
+        r#""result":"Oslo""#,
+        r#""result":2"#,
+    ] {
         assert!(printed.contains(expected), "{expected} in:\n{printed}");
     }
 }
@@ -83,7 +102,10 @@ fn the_rust_example_is_the_one_that_runs_here() {
     let examples = blocks("rust");
     assert_eq!(examples.len(), 1);
     let example = examples[0].replace("fn work", "pub(crate) fn work");
-    assert!(THIS_FILE.contains(&example), "copy the example of the README into this file");
+    assert!(
+        THIS_FILE.contains(&example),
+        "copy the example of the README into this file"
+    );
 }
 
 #[test]
@@ -100,7 +122,13 @@ fn the_rust_example_does_what_it_says() {
 
 #[test]
 fn the_two_commands_of_the_quick_start_are_there() {
-    for command in ["cargo run --release --bin inmem -- demo", "cargo test --workspace"] {
-        assert!(blocks("sh").iter().any(|block| block.trim() == command), "{command}");
+    for command in [
+        "cargo run --release --bin inmem -- demo",
+        "cargo test --workspace",
+    ] {
+        assert!(
+            blocks("sh").iter().any(|block| block.trim() == command),
+            "{command}"
+        );
     }
 }
