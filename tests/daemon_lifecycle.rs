@@ -1,5 +1,12 @@
 //! How a daemon starts, refuses to start, stops, dies and comes back.
 
+#![allow(
+    unreachable_pub,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should; support files serve several tests"
+)]
+
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
 #[path = "support/raw_client.rs"]

@@ -3,6 +3,13 @@
 //! The two commands of the quick start build and test the project, this test among it; `.ci/run`
 //! runs them.
 
+#![allow(
+    unreachable_pub,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should; support files serve several tests"
+)]
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 

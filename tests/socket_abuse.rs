@@ -3,6 +3,13 @@
 //! Whatever they do, the daemon answers with one readable error or closes their connection, other
 //! clients are unhurt, and its memory and descriptors are where they were.
 
+#![allow(
+    unreachable_pub,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should; support files serve several tests"
+)]
+
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
 #[path = "support/raw_client.rs"]
