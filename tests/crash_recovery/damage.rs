@@ -154,7 +154,7 @@ fn recovery_invariant_every_cut_of_the_last_segment_leaves_a_prefix_and_of_other
     }
     seen.dedup();
     println!("{} different prefixes", seen.len());
-    assert!(10 < seen.len() || stride() > 1);
+    assert!(1 < seen.len());
 }
 
 #[test]
