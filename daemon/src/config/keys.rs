@@ -336,7 +336,7 @@ fn mode(value: &Value) -> Result<u32, ValueError> {
     let text = text(value)?;
     match u32::from_str_radix(&text, 8) {
         // Never open to everyone, never without the owner: group access is the widest there is.
-        Ok(mode) if mode <= 0o770 && mode & 0o600 == 0o600 => Ok(mode),
+        Ok(mode) if mode & !0o770 == 0 && mode & 0o600 == 0o600 => Ok(mode),
         _ => Err(ValueError::Mode { value: text }),
     }
 }

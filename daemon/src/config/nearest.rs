@@ -8,10 +8,13 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>)
 }
 
 /// Names are compared whole, and by their last part alone: `max_pending_writes` at the top level
-/// means the setting of a section.
+/// means the setting of a section. A section alone is compared with the section of the candidate.
 fn distance_to(name: &str, candidate: &str) -> usize {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    distance(name, candidate).min(1 + distance(&last(name), &last(candidate)))
+    let section = candidate.split('.').next().unwrap_or_default();
+    distance(name, candidate)
+        .min(1 + distance(&last(name), &last(candidate)))
+        .min(1 + distance(name, section))
 }
 
 /// Levenshtein distance in bytes, one row at a time.
