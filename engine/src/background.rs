@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use in_mem_snapshot::{Manifest, PublishError, publish};
+use in_mem_wal::Stage;
 use in_mem_wal::disk::{Disk, OpenDisk};
 use in_mem_wal::recover::ensure_reserve;
 use in_mem_wal::spares::{Prepared, Spares, prepare_spare};
@@ -54,7 +55,7 @@ impl BackgroundWork {
             }
             Err(PublishError::Unknown(error)) => {
                 tracing::error!(target: "db", %error, "manifest may be old or new");
-                self.shared.poison(None);
+                self.shared.poison_at(Stage::Manifest, error);
                 false
             }
         }

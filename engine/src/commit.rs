@@ -21,12 +21,13 @@
 //! log is made before step 1, without waiting inside the section.
 
 use std::cell::Cell;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use in_mem_model::{Level, version::timestamp_after};
-use in_mem_wal::{Append, AppendError, LogHandle, Need, Reservation};
+use in_mem_wal::{Append, AppendError, LogHandle, Need, Reservation, Stage};
 
 use crate::errors::CommitError;
 use crate::evaluate::{Evaluated, evaluate};
@@ -119,7 +120,8 @@ impl<'a, S: StepSource> Commit<'a, S> {
             }
             Ok(Err(error)) => Submitted::Done(Err(error)),
             Err(_) if is_assigned.get() => {
-                self.shared.poison(None);
+                let panicked = io::Error::other("a commit panicked");
+                self.shared.poison_at(Stage::Commit, panicked);
                 let error = self.shared.poisoned_error(true);
                 self.shard.publication.fail(&error);
                 Submitted::Done(Err(error))

@@ -91,6 +91,8 @@ impl Log {
             Driving::Manual => *log.parts.lock() = Some((seed, background)),
             Driving::Threads => log.start_threads(setup, seed, background)?,
         }
+        // The first log of a database is its only one: a start that failed sets nothing.
+        let _ = shared.log.set(log.handle.clone());
         Ok(log)
     }
 

@@ -4,11 +4,12 @@
 //! Owned by no thread and owning none: the log thread's sink holds it, the object whose drop stops
 //! that thread holds it too, and it holds neither.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use in_mem_wal::clock::Clock;
-use in_mem_wal::{Lsn, PoisonCause, Sink};
+use in_mem_wal::{LogHandle, Lsn, PoisonCause, Sink, Stage};
 use parking_lot::{Mutex, RwLock};
 
 use crate::errors::{CommitError, DatabaseClosed};
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     listeners: RwLock<Vec<Weak<dyn CompletionSink>>>,
     /// The active segment, for the MANIFEST hint; 0 before a log exists.
     pub(crate) active_segment: AtomicU64,
+    /// The log, once it is started: what fails beside it ends it too.
+    pub(crate) log: OnceLock<LogHandle<InFlight>>,
     /// Wakes the background thread.
     pub(crate) wake_background: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
@@ -48,6 +51,7 @@ impl Shared {
             poison_cause: Mutex::new(None),
             listeners: RwLock::new(Vec::new()),
             active_segment: AtomicU64::new(0),
+            log: OnceLock::new(),
             wake_background: Mutex::new(None),
         }
     }
@@ -84,17 +88,25 @@ impl Shared {
         self.poison_cause.lock().clone()
     }
 
+    /// Something beside the log failed in a way that only a reopening can clear up: no writes until
+    /// then, and what the log has not acknowledged yet fails.
+    pub(crate) fn poison_at(&self, stage: Stage, source: io::Error) {
+        let at = self.log.get().map_or(Lsn::ZERO, LogHandle::written_lsn);
+        let source = Arc::new(source);
+        self.poison(&PoisonCause { stage, at, source });
+    }
+
     /// No writes until the database is reopened; reads go on.
-    pub(crate) fn poison(&self, cause: Option<PoisonCause>) {
-        {
-            let mut slot = self.poison_cause.lock();
-            if slot.is_none() {
-                *slot = cause;
-            }
+    fn poison(&self, cause: &PoisonCause) {
+        self.poison_cause
+            .lock()
+            .get_or_insert_with(|| cause.clone());
+        if self.is_poisoned.swap(true, Ordering::SeqCst) {
+            return;
         }
-        if !self.is_poisoned.swap(true, Ordering::SeqCst) {
-            let cause = self.poison_cause();
-            tracing::error!(target: "db", ?cause, "database is poisoned: no writes until reopened");
+        tracing::error!(target: "db", %cause, "database is poisoned: no writes until reopened");
+        if let Some(log) = self.log.get() {
+            log.poison(cause.clone());
         }
     }
 
@@ -146,7 +158,11 @@ pub(crate) struct LogSink {
 
 impl Sink<InFlight> for LogSink {
     fn reached(&mut self, token: InFlight, _end_lsn: Lsn) {
-        if let Some(shard) = token.shard {
+        let Some(shard) = token.shard else { return };
+        // Poisoned by something beside the log: it is synced, but nothing is acknowledged any more.
+        if self.shared.is_poisoned() {
+            shard.publication.fail(&self.shared.poisoned_error(true));
+        } else {
             shard.publication.promise_met(token.version);
         }
     }
@@ -173,7 +189,7 @@ impl Sink<InFlight> for LogSink {
     }
 
     fn poisoned(&mut self, cause: &PoisonCause) {
-        self.shared.poison(Some(cause.clone()));
+        self.shared.poison(cause);
     }
 
     fn failed(&mut self, token: InFlight) {

@@ -72,6 +72,10 @@ pub enum Stage {
     RotateSyncDir,
     /// Taking the next segment although none was ready: a broken promise of the admission.
     RotateNoSpare,
+    /// Replacing MANIFEST: after the rename nobody knows which of the two a power cut leaves.
+    Manifest,
+    /// A commit broke off between its version and its install.
+    Commit,
 }
 
 impl Stage {
@@ -85,6 +89,8 @@ impl Stage {
             Self::RotateRename => "rotate_rename",
             Self::RotateSyncDir => "rotate_sync_dir",
             Self::RotateNoSpare => "rotate_no_spare",
+            Self::Manifest => "manifest",
+            Self::Commit => "commit",
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::format::{mark, record};
 use crate::lsn::Lsn;
 use crate::metrics::{Counters, LogMetrics};
 use crate::room::Room;
-use crate::sink::{LogStatus, Need};
+use crate::sink::{LogStatus, Need, PoisonCause};
 use crate::spares::Spares;
 pub(crate) use pool::Pool;
 
@@ -110,6 +110,13 @@ impl<T> LogHandle<T> {
     /// dropping the owner does; idempotent.
     pub fn stop(&self) {
         self.shared.end(None);
+    }
+
+    /// Ends the log for good because something beside it failed: takes no more records and writes
+    /// nothing more but the batch in flight. The log thread fails what is queued. No effect on a
+    /// log that has failed already.
+    pub fn poison(&self, cause: PoisonCause) {
+        self.shared.poison(cause);
     }
 
     /// Takes no more records, writes and syncs what is queued, and ends the log with a close mark
@@ -247,6 +254,17 @@ impl<T> Shared<T> {
             queue.close_version = close_version;
             self.room.end();
         }
+        self.wake_writer(&mut queue);
+        self.progress.notify_all();
+    }
+
+    fn poison(&self, cause: PoisonCause) {
+        let mut queue = self.queue.lock();
+        if matches!(queue.status, LogStatus::Poisoned(_)) {
+            return;
+        }
+        queue.status = LogStatus::Poisoned(cause);
+        self.room.end();
         self.wake_writer(&mut queue);
         self.progress.notify_all();
     }

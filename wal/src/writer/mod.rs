@@ -208,6 +208,10 @@ impl<T, S: Sink<T>> Writer<T, S> {
         self.tell();
         self.adopt_spare();
         self.take_queued();
+        if let Some(cause) = self.asks.poisoned.take() {
+            self.fail_all(&cause);
+            return Turn::Poisoned;
+        }
         let step = self.choose(now_us);
         let done = match step {
             Step::Batch => self.write_batch(now_us),
@@ -439,6 +443,11 @@ impl<T, S: Sink<T>> Writer<T, S> {
             at,
             source,
         };
+        self.fail_all(&cause);
+    }
+
+    /// Fails every token that has not reached its need.
+    fn fail_all(&mut self, cause: &PoisonCause) {
         self.state = State::Poisoned;
         let queued = {
             let mut queue = self.shared.queue.lock();
@@ -447,7 +456,7 @@ impl<T, S: Sink<T>> Writer<T, S> {
             std::mem::take(&mut queue.entries)
         };
         tracing::error!(stage = %cause.stage, at = %cause.at, error = %cause.source, "log poisoned");
-        self.sink.poisoned(&cause);
+        self.sink.poisoned(cause);
         for token in self.batch.fail() {
             self.sink.failed(token);
         }

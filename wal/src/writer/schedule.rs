@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use super::Writer;
 use crate::format::mark::MarkKind;
-use crate::sink::{LogStatus, Sink};
+use crate::sink::{LogStatus, PoisonCause, Sink};
 
 /// What was written and not synced.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,11 +25,13 @@ pub(super) struct Unsynced {
 }
 
 /// What committers want beside their records, as of the last look at the queue.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Asks {
     pub(super) flush_target_count: u64,
     pub(super) is_closing: bool,
     pub(super) close_version: Option<u64>,
+    /// The owner has ended the log: see [`crate::LogHandle::poison`].
+    pub(super) poisoned: Option<PoisonCause>,
 }
 
 /// The step a turn takes.
@@ -52,6 +54,10 @@ impl<T, S: Sink<T>> Writer<T, S> {
             flush_target_count: queue.flush_target_count,
             is_closing: matches!(queue.status, LogStatus::Closed),
             close_version: queue.close_version,
+            poisoned: match &queue.status {
+                LogStatus::Poisoned(cause) => Some(cause.clone()),
+                LogStatus::Open | LogStatus::Closed => None,
+            },
         };
     }
 
