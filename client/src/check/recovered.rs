@@ -47,9 +47,9 @@ impl<'a, 'l> Recovered<'a, 'l> {
             self.move_up(&addresses);
         }
         for (run, key) in addresses {
-            let expected = self.expected(&run, &key);
-            let shown = self.end.dump.entry(&run, &key);
-            if !is_equal(expected, shown) {
+            if self.differs(&run, &key) {
+                let expected = self.expected(&run, &key);
+                let shown = self.end.dump.entry(&run, &key);
                 self.report(run, &key, expected, shown);
             }
         }
@@ -135,14 +135,20 @@ impl<'a, 'l> Recovered<'a, 'l> {
             .is_some_and(|known| known.mode() == Some(Mode::InMemory))
     }
 
+    /// Whether a key does not show the replay at the point. A deletion nobody answered leaves
+    /// nothing to see but a missing value, so it may have made any key of its own missing.
+    fn differs(&self, run: &Run, key: &str) -> bool {
+        let shown = self.end.dump.entry(run, key);
+        let is_live = shown.is_some_and(|entry| entry.datum.is_some());
+        !is_equal(self.expected(run, key), shown)
+            && (is_live || !self.loose.explains(run, &Sight::absent(key), u64::MAX))
+    }
+
     /// Moves the point up to where the replay shows what the dump shows, if there is such a point.
     fn move_up(&mut self, addresses: &BTreeSet<(Run, String)>) {
-        let differs = |this: &Self, run: &Run, key: &str| {
-            !is_equal(this.expected(run, key), this.end.dump.entry(run, key))
-        };
         let mut different: BTreeSet<(Run, &str)> = addresses
             .iter()
-            .filter(|(run, key)| differs(self, run, key))
+            .filter(|(run, key)| self.differs(run, key))
             .map(|(run, key)| (*run, key.as_str()))
             .collect();
         let (mut least_count, mut best) = (different.len(), self.reached);
@@ -159,7 +165,7 @@ impl<'a, 'l> Recovered<'a, 'l> {
             };
             let Some(run) = operation.run() else { break };
             for key in operation.writes().iter().map(Write::key) {
-                if differs(self, &run, key) {
+                if self.differs(&run, key) {
                     different.insert((run, key));
                 } else {
                     different.remove(&(run, key));
@@ -199,17 +205,9 @@ impl<'a, 'l> Recovered<'a, 'l> {
 
     fn report(&mut self, run: Run, key: &str, expected: Option<&Link<'_>>, entry: Option<&Entry>) {
         let shown = shown_of(entry);
-        let sight = Sight {
-            key: key.to_owned(),
-            version: None,
-            found: shown.found.clone(),
-        };
         let newest = expected.and_then(|link| Some((link, link.writer?)));
         let is_older =
             entry.is_none_or(|entry| expected.is_some_and(|link| entry.version < link.version));
-        if shown.found == Found::Absent && self.loose.explains(&run, &sight, u64::MAX) {
-            return;
-        }
         let volatile = entry.filter(|entry| self.is_volatile_version(entry.version));
         if let Some(entry) = volatile.filter(|_| self.end.survival != Survival::All) {
             let found = self

@@ -32,6 +32,10 @@ struct World {
     states: Vec<(u64, BTreeMap<String, Entry>)>,
     history: History,
     strict_version: u64,
+    /// Tombstones are part of what it shows.
+    shows_tombstones: bool,
+    /// Of a hundred requests in flight, so many lose their client at each turn.
+    lost_per_hundred: u64,
 }
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
@@ -46,6 +50,8 @@ impl World {
             states: vec![(0, BTreeMap::new())],
             history: History::default(),
             strict_version: 0,
+            shows_tombstones: seed.is_multiple_of(2),
+            lost_per_hundred: 0,
         }
     }
 
@@ -101,7 +107,8 @@ impl World {
             Some(Entry {
                 version,
                 datum: None,
-            }) => Sight::version(key, *version),
+            }) if self.shows_tombstones => Sight::version(key, *version),
+            Some(_) => Sight::absent(key),
         }
     }
 
@@ -145,6 +152,17 @@ impl World {
                 listed: None,
             };
         }
+        if let [Write::Delete(key)] = writes.as_slice()
+            && !self.is_live(key)
+        {
+            // Deleting what is not there writes nothing: no version, and an older tombstone stays.
+            let sights = vec![Sight::absent(key)];
+            return Outcome::Saw {
+                at: None,
+                sights,
+                listed: None,
+            };
+        }
         self.version += 1 + self.rng.below(2);
         let version = self.version;
         let mut after = Vec::new();
@@ -177,6 +195,12 @@ impl World {
         }
     }
 
+    fn is_live(&self, key: &str) -> bool {
+        self.state
+            .get(key)
+            .is_some_and(|entry| entry.datum.is_some())
+    }
+
     fn live(&self) -> Vec<Sight> {
         let live = self.state.iter().filter(|(_, entry)| entry.datum.is_some());
         live.map(|(key, _)| self.sight(key)).collect()
@@ -184,65 +208,89 @@ impl World {
 
     /// Lets four clients work until the store dies, and says what it shows after a power loss.
     fn epoch(&mut self, operation_count: usize) -> (History, Dump) {
-        let mut in_flight: Vec<(usize, Option<Outcome>)> = Vec::new();
-        let mut acked_strict_version = 0;
+        let mut in_flight: Vec<InFlight> = Vec::new();
         self.strict_version = 0;
         while self.history.operations.len() < operation_count {
             self.now_ns += 1;
-            if in_flight.len() < 4 && self.rng.below(2) == 0 {
-                let call = self.call();
-                let place = self.history.operations.len();
-                self.history.operations.push(Operation {
-                    worker: 0,
-                    id: place as u64,
-                    sent_at_ns: self.now_ns,
-                    done_at_ns: None,
-                    call,
-                    outcome: Outcome::Unknown,
-                });
-                in_flight.push((place, None));
+            let waiting_count = in_flight.iter().filter(|known| !known.is_lost).count();
+            if waiting_count < 4 && self.rng.below(2) == 0 {
+                in_flight.push(self.send());
             } else if !in_flight.is_empty() {
                 let slot = usize::try_from(self.rng.below(in_flight.len() as u64)).unwrap();
-                let (place, served) = in_flight.remove(slot);
-                match served {
-                    None => {
-                        let call = self.history.operations[place].call.clone();
-                        let outcome = self.serve(&call);
-                        in_flight.push((place, Some(outcome)));
-                    }
-                    Some(outcome) => {
-                        let operation = &mut self.history.operations[place];
-                        operation.done_at_ns = Some(self.now_ns);
-                        if operation.mode() == Some(Mode::Strict) {
-                            let version = if let Outcome::Committed { version, .. } = outcome {
-                                version
-                            } else {
-                                0
-                            };
-                            acked_strict_version = version.max(acked_strict_version);
-                        }
-                        operation.outcome = outcome;
-                    }
-                }
+                let known = in_flight.remove(slot);
+                in_flight.extend(self.step(known));
             }
         }
-        // Everything served was visible at once, so a Strict commit counts when it was served.
-        let least = self.strict_version.max(acked_strict_version);
+        (std::mem::take(&mut self.history), self.lose_power())
+    }
+
+    fn send(&mut self) -> InFlight {
+        let call = self.call();
+        let place = self.history.operations.len();
+        self.history.operations.push(Operation {
+            worker: 0,
+            id: place as u64,
+            sent_at_ns: self.now_ns,
+            done_at_ns: None,
+            call,
+            outcome: Outcome::Unknown,
+        });
+        InFlight {
+            place,
+            served: None,
+            is_lost: false,
+        }
+    }
+
+    /// One thing happens to a request: its client is lost, it is served, it is answered.
+    fn step(&mut self, mut known: InFlight) -> Option<InFlight> {
+        if !known.is_lost && self.rng.below(100) < self.lost_per_hundred {
+            known.is_lost = true;
+            return Some(known);
+        }
+        match known.served.take() {
+            // Of the requests of clients that are gone, some never arrive.
+            None if known.is_lost && self.rng.below(3) == 0 => None,
+            None => {
+                let call = self.history.operations[known.place].call.clone();
+                known.served = Some(self.serve(&call));
+                Some(known)
+            }
+            Some(_) if known.is_lost => None,
+            Some(outcome) => {
+                let operation = &mut self.history.operations[known.place];
+                operation.done_at_ns = Some(self.now_ns);
+                operation.outcome = outcome;
+                None
+            }
+        }
+    }
+
+    /// Goes back to a state that keeps every Strict commit. Everything served was visible at once,
+    /// so such a commit counts when it was served.
+    fn lose_power(&mut self) -> Dump {
+        let least = self.strict_version;
         let from = self.states.partition_point(|(version, _)| *version < least);
         let choice =
             from + usize::try_from(self.rng.below((self.states.len() - from) as u64)).unwrap();
-        let (_, state) = self.states[choice].clone();
-        self.state = state
-            .into_iter()
-            .filter(|(_, entry)| entry.datum.is_some())
-            .collect();
+        (_, self.state) = self.states[choice].clone();
         self.version += 100;
         self.states = vec![(self.version, self.state.clone())];
-        let dump = Dump {
-            runs: [(RUN, self.state.clone())].into(),
-        };
-        (std::mem::take(&mut self.history), dump)
+        let mut shown = self.state.clone();
+        shown.retain(|_, entry| self.shows_tombstones || entry.datum.is_some());
+        Dump {
+            runs: [(RUN, shown)].into(),
+        }
     }
+}
+
+/// A request on its way.
+struct InFlight {
+    place: usize,
+    /// What came of it, if it was served.
+    served: Option<Outcome>,
+    /// Nobody waits for its answer any more.
+    is_lost: bool,
 }
 
 const POWER_LOSS: Survival = Survival::Restart {
