@@ -181,6 +181,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
         let stamp = Stamp {
             commit_version: version,
             timestamp_us,
+            is_volatile,
         };
         perf_time!(
             write_set_apply_ns,

@@ -12,6 +12,9 @@ pub(crate) struct Newest<'a> {
     pub(crate) version: u64,
     /// The value, unless deleted or never written.
     pub(crate) value: Option<&'a [u8]>,
+    /// A restart brings an older value back unless a logged tombstone covers it: the key is deleted
+    /// by a volatile commit, and the one being decided is logged.
+    pub(crate) may_return: bool,
 }
 
 /// What a step does.
@@ -99,9 +102,9 @@ fn write_if(holds: bool, newest: Newest<'_>) -> Decision {
     }
 }
 
-/// Deleting what is not there writes nothing.
+/// Deleting what is not there writes nothing, unless it would be there again after a restart.
 fn tombstone(newest: Newest<'_>, outcome: StepOutcome) -> Decision {
-    let effect = if newest.value.is_some() {
+    let effect = if newest.value.is_some() || newest.may_return {
         Effect::Tombstone
     } else {
         Effect::Nothing

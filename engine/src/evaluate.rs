@@ -118,7 +118,15 @@ fn step_on_key<S: StepSource>(
                 .map(VersionNode::value),
             None => stored,
         };
-        (version, decide(step, Newest { version, value }))
+        let may_return = own.is_none()
+            && prepared.writeset.is_some()
+            && node.is_some_and(|node| node.is_tombstone() && node.is_volatile());
+        let newest = Newest {
+            version,
+            value,
+            may_return,
+        };
+        (version, decide(step, newest))
     });
     let decision = decided.map_err(step_error)?;
     evaluated.newest_seen = evaluated.newest_seen.max(version);

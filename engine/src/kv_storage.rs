@@ -50,5 +50,6 @@ pub(crate) fn stamp_of(entry: &WalEntry<'_>) -> Stamp {
     Stamp {
         commit_version: entry.commit_version,
         timestamp_us: entry.timestamp_us,
+        is_volatile: false,
     }
 }

@@ -256,9 +256,8 @@ impl TransactionContext {
     pub fn delete(&mut self, key: &[u8]) -> Result<bool, CommitError> {
         self.begin_write(key)?;
         let existed = self.get(key).map_err(read_failed)?.is_some();
-        if existed {
-            self.record_write(key, None, None);
-        }
+        // Recorded either way: whether a tombstone is needed is decided at the commit.
+        self.record_write(key, None, None);
         Ok(existed)
     }
 
@@ -375,9 +374,7 @@ impl TransactionContext {
     pub fn get_and_delete(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, CommitError> {
         self.begin_write(key)?;
         let before = self.get(key).map_err(read_failed)?;
-        if before.is_some() {
-            self.record_write(key, None, None);
-        }
+        self.record_write(key, None, None);
         Ok(before.map(|found| found.value))
     }
 

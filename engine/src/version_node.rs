@@ -21,6 +21,8 @@ pub(crate) struct VersionHeader {
     /// Bytes of the value in use: a node taken from a reserve may be longer than its value.
     value_len_bytes: u32,
     is_tombstone: bool,
+    /// Its commit was never logged: after a restart the version before it is the newest again.
+    is_volatile: bool,
 }
 
 /// A counted reference to one version.
@@ -68,6 +70,9 @@ pub(crate) trait VersionNode: Sized {
     /// True when this version says "deleted".
     fn is_tombstone(&self) -> bool;
 
+    /// True when its commit was never logged.
+    fn is_volatile(&self) -> bool;
+
     /// The encoded value; empty for a tombstone.
     fn value(&self) -> &[u8];
 
@@ -86,6 +91,8 @@ pub(crate) trait VersionNode: Sized {
 pub(crate) struct Stamp {
     pub(crate) commit_version: u64,
     pub(crate) timestamp_us: u64,
+    /// The commit is not logged.
+    pub(crate) is_volatile: bool,
 }
 
 impl VersionNode for Node {
@@ -125,6 +132,7 @@ impl VersionNode for Node {
             assert!(header.commit_version == 0, "a version is sealed once");
             header.commit_version = stamp.commit_version;
             header.timestamp_us = stamp.timestamp_us;
+            header.is_volatile = stamp.is_volatile;
             header.older = older;
         });
     }
@@ -139,6 +147,10 @@ impl VersionNode for Node {
 
     fn is_tombstone(&self) -> bool {
         self.header.header.is_tombstone
+    }
+
+    fn is_volatile(&self) -> bool {
+        self.header.header.is_volatile
     }
 
     fn value(&self) -> &[u8] {
@@ -176,6 +188,7 @@ impl VersionHeader {
             older: None,
             value_len_bytes: len_u32(value_len),
             is_tombstone,
+            is_volatile: false,
         }
     }
 }
@@ -209,6 +222,7 @@ mod tests {
             let stamp = Stamp {
                 commit_version: version,
                 timestamp_us: version * 10,
+                is_volatile: false,
             };
             node.seal(stamp, head);
             head = Some(node);

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::chain::Chains;
-use super::history::{Datum, Found, Operation, Outcome, Run, Sight, Write};
+use super::history::{Datum, Found, Mode, Operation, Outcome, Run, Sight, Write};
 use super::unknown::Loose;
 use super::violation::{Shown, Violation};
 
@@ -108,12 +108,21 @@ impl<'a> Replay<'a, '_> {
         };
         let newest = self.chains.newest(&run, write.key());
         let is_live = newest.is_some_and(|newest| newest.datum.is_some());
-        // Deleting nothing changes nothing: an older tombstone stays the newest entry.
-        if datum.is_some() || is_live {
+        let is_hidden = operation.mode() != Some(Mode::InMemory)
+            && newest
+                .is_some_and(|newest| newest.writer.is_some_and(|place| self.is_volatile(place)));
+        // Deleting nothing changes nothing: an older tombstone stays the newest entry. If that one
+        // is volatile, a logged deletion puts its own behind it, or a restart would undo it.
+        if datum.is_some() || is_live || is_hidden {
             let place = Some(commit.place);
             self.chains
                 .push(run, write.key(), commit.version, datum, place);
         }
+    }
+
+    fn is_volatile(&self, place: usize) -> bool {
+        let operation = self.operations.get(place);
+        operation.is_some_and(|operation| operation.mode() == Some(Mode::InMemory))
     }
 
     /// The counter after an increment: what was answered, if increments can explain it.

@@ -118,6 +118,35 @@ fn volatile_commits_between_logged_ones_are_absent_after_recovery() {
     );
 }
 
+/// Lost before: the key was absent only by a volatile deletion, so the logged one wrote nothing.
+#[test]
+fn a_logged_delete_outlives_a_restart_although_a_volatile_one_came_before_it() {
+    let before = world();
+    {
+        let database = over(&before, STRICT).open().unwrap();
+        let run = database.default_run();
+        for key in ["alone", "taken", "in a transaction"] {
+            run.kv().put(key, &int(1)).unwrap();
+            let volatile = run.kv().with_durability(Durability::InMemory);
+            assert!(volatile.delete(key).unwrap());
+        }
+        assert!(!run.kv().delete("alone").unwrap(), "it was gone already");
+        assert_eq!(run.kv().get_and_delete("taken").unwrap(), None);
+        let mut context = database
+            .begin_transaction(in_mem_model::RunId::DEFAULT)
+            .unwrap();
+        context.put(b"other", int(2).as_ref()).unwrap();
+        assert!(!context.delete(b"in a transaction").unwrap());
+        context.commit().unwrap();
+        database.end_transaction(context);
+    }
+    let database = over(&before, STRICT).open_existing().unwrap();
+    let run = database.default_run();
+    for key in ["alone", "taken", "in a transaction"] {
+        assert_eq!(run.kv().get(key).unwrap(), None, "{key}");
+    }
+}
+
 #[test]
 fn no_version_is_issued_twice_although_the_commits_that_had_them_are_lost() {
     let mode = MODES[1];
