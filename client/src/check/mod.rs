@@ -29,6 +29,7 @@ mod record;
 mod recovered;
 mod replay;
 mod sight;
+mod tally;
 mod unknown;
 mod violation;
 

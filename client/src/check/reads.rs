@@ -51,12 +51,13 @@ impl Reads<'_, '_> {
     ) -> Option<Moments> {
         let done_at_ns = operation.done_at_ns.unwrap_or(u64::MAX);
         for sight in sights {
+            // It may have been so at any moment, not only where the replay shows the same.
+            if self.loose.explains(run, sight, done_at_ns) {
+                continue;
+            }
             let chain = self.chains.chain(run, &sight.key);
             let narrowed = moments_of(sight, chain, &within, self.version_max);
             if narrowed.is_empty() {
-                if self.loose.explains(run, sight, done_at_ns) {
-                    continue;
-                }
                 self.violations.push(Violation::StaleRead {
                     name: operation.name(),
                     key: sight.key.clone(),
@@ -99,16 +100,14 @@ impl Reads<'_, '_> {
         let named: HashSet<&str> = sights.iter().map(|sight| sight.key.as_str()).collect();
         let done_at_ns = operation.done_at_ns.unwrap_or(u64::MAX);
         for (key, chain) in self.chains.listed(run, prefix) {
-            if named.contains(key) {
+            if named.contains(key) || self.loose.explains(run, &Sight::absent(key), done_at_ns) {
                 continue;
             }
             let is_absent = |link: Option<&super::chain::Link<'_>>| {
                 link.is_none_or(|link| link.datum.is_none())
             };
             let narrowed = moments(chain, &within, is_absent);
-            if !narrowed.is_empty() {
-                within = narrowed;
-            } else if !self.loose.explains(run, &Sight::absent(key), done_at_ns) {
+            if narrowed.is_empty() {
                 self.violations.push(Violation::ListingIncomplete {
                     name: operation.name(),
                     prefix: prefix.to_owned(),
@@ -116,6 +115,7 @@ impl Reads<'_, '_> {
                 });
                 return;
             }
+            within = narrowed;
         }
     }
 }

@@ -57,7 +57,7 @@ impl<'a, 'l> Recovered<'a, 'l> {
 
     /// The numbers of the epoch.
     pub(super) fn summary(&self) -> Summary {
-        let is_required = |commit: &&Commit| self.is_required(commit.place);
+        let is_required = |commit: &&Commit| self.is_required(**commit);
         let entries = self.end.dump.entries();
         Summary {
             operation_count: self.operations.len(),
@@ -72,7 +72,7 @@ impl<'a, 'l> Recovered<'a, 'l> {
                 .iter()
                 .filter(|known| known.is_unknown_write())
                 .count(),
-            unknown_found_count: self.loose.versions.len(),
+            unknown_found_count: self.loose.versions.len() + self.loose.anonymous.len(),
             entry_count: entries
                 .filter(|(_, _, entry)| entry.datum.is_some())
                 .count(),
@@ -82,12 +82,19 @@ impl<'a, 'l> Recovered<'a, 'l> {
 
     /// Whether a restart must not lose it: it was acknowledged, or shown to somebody, which is
     /// allowed only once its promise is met.
-    pub(super) fn is_required(&self, place: usize) -> bool {
-        let Some(operation) = self.operations.get(place) else {
+    pub(super) fn is_required(&self, commit: Commit) -> bool {
+        let Some(operation) = self.operations.get(commit.place) else {
             return false;
         };
         let acked_at_ns = operation.version().and(operation.done_at_ns);
-        let told_at_ns = self.loose.told_at_ns.get(&place).copied();
+        let told_at_ns = if commit.is_anonymous {
+            let anonymous = self.loose.anonymous.get(&commit.version);
+            anonymous
+                .filter(|known| !known.may_vanish || self.end.survival == Survival::All)
+                .and_then(|known| known.told_at_ns)
+        } else {
+            self.loose.told_at_ns.get(&commit.place).copied()
+        };
         let Some(done_at_ns) = acked_at_ns.or(told_at_ns) else {
             return false;
         };
@@ -108,7 +115,7 @@ impl<'a, 'l> Recovered<'a, 'l> {
             .commits
             .iter()
             .rev()
-            .find(|commit| self.is_required(commit.place));
+            .find(|commit| self.is_required(**commit));
         required.map_or(0, |commit| commit.version)
     }
 
@@ -122,11 +129,15 @@ impl<'a, 'l> Recovered<'a, 'l> {
     }
 
     fn is_volatile_version(&self, version: u64) -> bool {
+        self.commit(version)
+            .is_some_and(|commit| self.is_volatile(commit.place))
+    }
+
+    fn commit(&self, version: u64) -> Option<&'l Commit> {
         let found = self
             .commits
             .binary_search_by_key(&version, |commit| commit.version);
-        let commit = found.ok().and_then(|index| self.commits.get(index));
-        commit.is_some_and(|commit| self.is_volatile(commit.place))
+        found.ok().and_then(|index| self.commits.get(index))
     }
 
     fn is_volatile(&self, place: usize) -> bool {
@@ -140,7 +151,9 @@ impl<'a, 'l> Recovered<'a, 'l> {
     fn differs(&self, run: &Run, key: &str) -> bool {
         let shown = self.end.dump.entry(run, key);
         let is_live = shown.is_some_and(|entry| entry.datum.is_some());
-        !is_equal(self.expected(run, key), shown)
+        !self
+            .expectations(run, key)
+            .any(|expected| is_equal(expected, shown))
             && (is_live || !self.loose.explains(run, &Sight::absent(key), u64::MAX))
     }
 
@@ -194,13 +207,27 @@ impl<'a, 'l> Recovered<'a, 'l> {
 
     /// The newest entry of a key at the point, as far as it outlives the end.
     fn expected(&self, run: &Run, key: &str) -> Option<&'l Link<'a>> {
-        let survives = |link: &&'l Link<'a>| {
-            let is_gone = matches!(self.end.survival, Survival::Restart { .. })
-                && link.writer.is_some_and(|place| self.is_volatile(place));
+        self.expectations(run, key).next().flatten()
+    }
+
+    /// Every entry that may be the newest of a key at the point: below one that a restart may or
+    /// may not have taken, also the one before.
+    fn expectations(&self, run: &Run, key: &str) -> impl Iterator<Item = Option<&'l Link<'a>>> {
+        let is_restart = self.end.survival != Survival::All;
+        let survives = move |link: &&'l Link<'a>| {
+            let is_gone = is_restart && link.writer.is_some_and(|place| self.is_volatile(place));
             (link.writer.is_none() || link.version <= self.reached) && !is_gone
         };
         let chains: &'l Chains<'a> = self.chains;
-        chains.chain(run, key).iter().rev().find(survives)
+        let links = chains.chain(run, key).iter().rev().filter(survives);
+        let mut is_over = false;
+        let links = links.map(Some).chain([None]);
+        links.take_while(move |link| {
+            let is_taken = !is_over;
+            let anonymous = link.and_then(|link| self.loose.anonymous.get(&link.version));
+            is_over |= !(is_restart && anonymous.is_some_and(|known| known.may_vanish));
+            is_taken
+        })
     }
 
     fn report(&mut self, run: Run, key: &str, expected: Option<&Link<'_>>, entry: Option<&Entry>) {
@@ -210,10 +237,7 @@ impl<'a, 'l> Recovered<'a, 'l> {
             entry.is_none_or(|entry| expected.is_some_and(|link| entry.version < link.version));
         let volatile = entry.filter(|entry| self.is_volatile_version(entry.version));
         if let Some(entry) = volatile.filter(|_| self.end.survival != Survival::All) {
-            let found = self
-                .commits
-                .binary_search_by_key(&entry.version, |known| known.version);
-            let commit = found.ok().and_then(|index| self.commits.get(index));
+            let commit = self.commit(entry.version);
             let name = commit.and_then(|commit| self.operations.get(commit.place));
             if let Some(operation) = name {
                 let (name, version, key) = (operation.name(), entry.version, key.to_owned());
@@ -224,7 +248,7 @@ impl<'a, 'l> Recovered<'a, 'l> {
         }
         match (newest, expected) {
             (Some((link, place)), _) if is_older => {
-                self.report_missing(run, key, link, place, shown)
+                self.report_missing(run, key, link, place, shown);
             }
             (None, Some(link)) => {
                 let was = Shown::of(Some(link));
@@ -287,7 +311,10 @@ impl<'a, 'l> Recovered<'a, 'l> {
                 answered: answered.clone(),
                 replayed,
             }
-        } else if self.is_required(place) {
+        } else if self
+            .commit(version)
+            .is_some_and(|commit| self.is_required(*commit))
+        {
             Violation::AckLost {
                 name,
                 version,

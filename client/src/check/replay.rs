@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::chain::Chains;
 use super::history::{Datum, Found, Mode, Operation, Outcome, Run, Sight, Write};
+use super::tally::Told;
 use super::unknown::Loose;
 use super::violation::{Shown, Violation};
 
@@ -12,8 +13,10 @@ use super::violation::{Shown, Violation};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Commit {
     pub(super) version: u64,
-    /// Place of its request.
+    /// Place of its request, or of one of those it may have been.
     pub(super) place: usize,
+    /// Several requests may have made it.
+    pub(super) is_anonymous: bool,
 }
 
 /// Every commit of an epoch whose version is known, ascending.
@@ -25,9 +28,18 @@ pub(super) fn commits(operations: &[Operation], loose: &Loose<'_>) -> Vec<Commit
             let version = operation
                 .version()
                 .or_else(|| loose.versions.get(&place).copied())?;
-            Some(Commit { version, place })
+            Some(Commit {
+                version,
+                place,
+                is_anonymous: false,
+            })
         })
         .collect();
+    commits.extend(loose.anonymous.iter().map(|(version, known)| Commit {
+        version: *version,
+        place: known.place,
+        is_anonymous: true,
+    }));
     commits.sort_unstable_by_key(|commit| commit.version);
     commits
 }
@@ -48,6 +60,9 @@ impl<'a> Replay<'a, '_> {
             return;
         };
         let Some(run) = operation.run() else { return };
+        if commit.is_anonymous {
+            return self.apply_anonymous(commit, operation, run);
+        }
         let (before, after): (&[Sight], &[Sight]) = match &operation.outcome {
             Outcome::Committed { before, after, .. } => (before, after),
             _ => (&[], &[]),
@@ -58,16 +73,16 @@ impl<'a> Replay<'a, '_> {
             .get(&commit.place)
             .cloned()
             .unwrap_or_default();
-        let is_certain = !self.loose.uncertain.contains(&commit.place);
-        let expects = if is_certain { operation.expects() } else { &[] };
-        for sight in expects.iter().chain(before) {
+        for sight in operation.expects().iter().chain(before) {
             self.compare(commit, operation, &run, sight);
         }
-        for write in operation.writes() {
+        for (index, write) in operation.writes().iter().enumerate() {
+            let later = operation.writes().get(index + 1..).unwrap_or(&[]);
+            let is_last = later.iter().all(|other| other.key() != write.key());
             let made = after
                 .iter()
                 .chain(&traces)
-                .find(|sight| sight.key == write.key());
+                .find(|sight| is_last && sight.key == write.key());
             self.write(commit, operation, run, write, made);
         }
         for sight in after {
@@ -112,8 +127,9 @@ impl<'a> Replay<'a, '_> {
             && newest
                 .is_some_and(|newest| newest.writer.is_some_and(|place| self.is_volatile(place)));
         // Deleting nothing changes nothing: an older tombstone stays the newest entry. If that one
-        // is volatile, a logged deletion puts its own behind it, or a restart would undo it.
-        if datum.is_some() || is_live || is_hidden {
+        // is volatile, a logged deletion puts its own behind it, or a restart would undo it. And
+        // what changes nothing does not commit, so a commit that only deletes one key did write.
+        if datum.is_some() || is_live || is_hidden || operation.writes().len() == 1 {
             let place = Some(commit.place);
             self.chains
                 .push(run, write.key(), commit.version, datum, place);
@@ -123,6 +139,43 @@ impl<'a> Replay<'a, '_> {
     fn is_volatile(&self, place: usize) -> bool {
         let operation = self.operations.get(place);
         operation.is_some_and(|operation| operation.mode() == Some(Mode::InMemory))
+    }
+
+    /// What was seen of a commit that several requests may have made.
+    fn apply_anonymous(&mut self, commit: Commit, operation: &'a Operation, run: Run) {
+        let known = self.loose.anonymous.get(&commit.version);
+        for (key, sight) in known.map(|known| known.seen.clone()).unwrap_or_default() {
+            let datum = match sight.found {
+                Found::Value(Datum::Int(value)) => {
+                    let before = self.counter(&run, key);
+                    self.told(
+                        operation,
+                        &run,
+                        key,
+                        Told {
+                            version: commit.version,
+                            before,
+                            own: None,
+                            value,
+                        },
+                    );
+                    Some(Datum::Int(value))
+                }
+                Found::Value(datum) => Some(datum),
+                Found::Absent => None,
+                Found::Anything => continue,
+            };
+            let (datum, place) = (datum.map(Cow::Owned), Some(commit.place));
+            self.chains.push(run, key, commit.version, datum, place);
+        }
+    }
+
+    fn counter(&self, run: &Run, key: &str) -> i64 {
+        let newest = self.chains.newest(run, key);
+        match newest.and_then(|link| link.datum.as_deref()) {
+            Some(Datum::Int(counter)) => *counter,
+            _ => 0,
+        }
     }
 
     /// The counter after an increment: what was answered, if increments can explain it.
@@ -135,31 +188,39 @@ impl<'a> Replay<'a, '_> {
         delta: i64,
         made: Option<&Sight>,
     ) -> i64 {
-        let newest = self
-            .chains
-            .newest(run, key)
-            .and_then(|link| link.datum.as_deref());
-        let counter = if let Some(Datum::Int(counter)) = newest {
-            *counter
-        } else {
-            0
+        let before = self.counter(run, key);
+        let Some(Found::Value(Datum::Int(value))) = made.map(|sight| &sight.found) else {
+            self.loose.pass(run, key, delta);
+            return before.wrapping_add(delta);
         };
-        let replayed = counter.wrapping_add(delta);
-        let Some(Found::Value(Datum::Int(answered))) = made.map(|sight| &sight.found) else {
-            return replayed;
-        };
-        let missing = answered.wrapping_sub(replayed);
-        let until_ns = operation.done_at_ns.unwrap_or(u64::MAX);
-        if !self.loose.adds_up(run, key, missing, until_ns) {
+        let (version, value) = (commit.version, *value);
+        let own = Some(delta);
+        self.told(
+            operation,
+            run,
+            key,
+            Told {
+                version,
+                before,
+                own,
+                value,
+            },
+        );
+        value
+    }
+
+    /// Checks a value of a counter that somebody was told.
+    fn told(&mut self, operation: &Operation, run: &Run, key: &str, told: Told) {
+        if !self.loose.adds_up(run, key, told) {
+            let replayed = told.before.wrapping_add(told.own.unwrap_or(0));
             self.violations.push(Violation::IncrementLost {
                 name: operation.name(),
-                version: commit.version,
+                version: told.version,
                 key: key.to_owned(),
-                answered: Datum::Int(*answered),
+                answered: Datum::Int(told.value),
                 replayed: Datum::Int(replayed),
             });
         }
-        *answered
     }
 }
 

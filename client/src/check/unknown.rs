@@ -1,14 +1,16 @@
 //! Requests without an answer: which of them left something behind, and at which version.
 //!
 //! An entry whose version belongs to no acknowledged commit was made by a request without an
-//! answer, or by nobody. Entries with values are matched first, since a value tells its writer;
-//! increments of one counter are interchangeable and taken in the order they were sent. What is
-//! left over left no trace of its own, and may be named once to explain what nothing else does.
+//! answer, or by nobody. Entries with values are matched first, since a value tells its writer. An
+//! entry that several of them may have left is attributed to none: it stays anonymous, and only
+//! what was seen of it is replayed. What is left over left no trace of its own, and may be named to
+//! explain what nothing else does; what it may have added to counters is tallied.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use super::history::{Datum, Dump, Entry, Found, Mode, Operation, Run, Sight, Write};
+use super::history::{Datum, Dump, Entry, Found, Mode, Operation, Run, Sight};
 use super::order::Floors;
+use super::tally::{self, Tally, Told};
 use super::violation::Violation;
 
 /// The requests of an epoch that nobody answered.
@@ -16,18 +18,32 @@ pub(super) struct Loose<'a> {
     operations: &'a [Operation],
     acked: HashSet<u64>,
     by_key: HashMap<(Run, &'a str), Vec<usize>>,
+    /// By place of the request: a version that its own lies above.
+    floors: Vec<u64>,
     /// Version of those that left something behind.
     pub(super) versions: HashMap<usize, u64>,
     /// What was seen of those.
     pub(super) seen: HashMap<usize, Vec<Sight>>,
     /// When an answer first told of one.
     pub(super) told_at_ns: HashMap<usize, u64>,
-    /// Those that stand for one of several that may have left the same.
-    pub(super) uncertain: HashSet<usize>,
+    /// By version: commits that several of them may have made.
+    pub(super) anonymous: BTreeMap<u64, Anonymous<'a>>,
     /// Versions seen without their values, which several requests may have left.
     ambiguous: HashSet<(Run, String, u64)>,
-    /// Increments used up to explain a counter.
-    added: HashSet<usize>,
+    /// What those without a version may have added to each counter that was asked about.
+    tallies: HashMap<(Run, String), Tally>,
+}
+
+/// A commit that several requests may have made.
+pub(super) struct Anonymous<'a> {
+    /// Place of one of them, which stands for all: the one that promises least.
+    pub(super) place: usize,
+    /// One of them would not survive a restart, another one would.
+    pub(super) may_vanish: bool,
+    /// When an answer first told of it.
+    pub(super) told_at_ns: Option<u64>,
+    /// What was seen of it.
+    pub(super) seen: Vec<(&'a str, Sight)>,
 }
 
 /// An entry whose commit nobody acknowledged.
@@ -55,9 +71,10 @@ impl<'a> Loose<'a> {
             versions: HashMap::new(),
             seen: HashMap::new(),
             told_at_ns: HashMap::new(),
-            uncertain: HashSet::new(),
+            floors: floors.any.clone(),
+            anonymous: BTreeMap::new(),
             ambiguous: HashSet::new(),
-            added: HashSet::new(),
+            tallies: HashMap::new(),
         };
         for (place, operation) in operations.iter().enumerate() {
             if operation.is_unknown_write()
@@ -79,7 +96,7 @@ impl<'a> Loose<'a> {
         let mut owners = HashMap::new();
         let mut left = VecDeque::from(loose.traces(dump, version_max));
         while let Some(trace) = left.pop_front() {
-            match loose.assign(&trace, floors, &mut owners) {
+            match loose.assign(&trace, &mut owners) {
                 Err(violation) => violations.push(*violation),
                 // It committed, so what it expected was there: a trace of whoever left that.
                 Ok(Some(place)) => left.extend(loose.expected(place, version_max)),
@@ -127,59 +144,116 @@ impl<'a> Loose<'a> {
         traces
     }
 
+    /// Finds who left a trace; the place of a request whose version became known by that.
     fn assign(
         &mut self,
         trace: &Trace,
-        floors: &Floors,
         owners: &mut HashMap<u64, usize>,
     ) -> Result<Option<usize>, Box<Violation>> {
-        let Trace {
-            run,
-            sight,
-            version,
-            told_at_ns,
-        } = trace;
-        let is_left_by = |place: usize| self.leaves(place, *run, sight);
-        if let Some(owner) = owners.get(version) {
-            if !is_left_by(*owner) {
+        let (sight, version) = (&trace.sight, trace.version);
+        if let Some(owner) = owners.get(&version) {
+            if !self.leaves(*owner, trace.run, sight) {
                 return Err(Box::new(invented(trace)));
             }
-            self.note(*owner, sight, *told_at_ns);
+            self.note(*owner, sight, trace.told_at_ns);
             return Ok(None);
         }
-        let places = self
-            .by_key
-            .get(&(*run, sight.key.as_str()))
-            .map_or(&[][..], Vec::as_slice);
-        let fitting = places.iter().copied().filter(|place| is_left_by(*place));
-        let (taken, mut free): (Vec<_>, Vec<_>) =
-            fitting.partition(|place| self.versions.contains_key(place));
-        free.retain(|place| floors.any(*place) < *version);
-        if sight.found == Found::Anything && 1 < free.len() {
-            self.ambiguous.insert((*run, sight.key.clone(), *version));
-            return Ok(None);
+        let (taken, mut free): (Vec<usize>, Vec<usize>) = self
+            .places(&trace.run, &sight.key)
+            .iter()
+            .copied()
+            .filter(|place| self.leaves(*place, trace.run, sight))
+            .partition(|place| self.versions.contains_key(place));
+        free.retain(|place| self.floor(*place) < version);
+        match free.as_slice() {
+            [] => {
+                let split = taken.first().and_then(|place| self.split(*place, version));
+                Err(Box::new(split.unwrap_or_else(|| invented(trace))))
+            }
+            [place] => {
+                owners.insert(version, *place);
+                self.own(*place, trace)?;
+                Ok(Some(*place))
+            }
+            _ if sight.found == Found::Anything => {
+                self.ambiguous
+                    .insert((trace.run, sight.key.clone(), version));
+                Ok(None)
+            }
+            _ => self.keep_anonymous(trace, &free).map(|()| None),
         }
-        if 1 < free.len() {
-            // Any of them may have left it: take the one that promises least.
-            free.sort_by_key(|place| self.operations.get(*place).map(promise));
-            self.uncertain.extend(free.first());
-        }
-        let Some(place) = free.into_iter().next() else {
-            let split = taken.first().and_then(|place| {
-                let name = self.operations.get(*place)?.name();
-                let first = *self.versions.get(place)?;
-                Some(Violation::CommitSplit {
-                    name,
-                    first,
-                    second: *version,
-                })
-            });
-            return Err(Box::new(split.unwrap_or_else(|| invented(trace))));
+    }
+
+    /// Gives a version to a request, with all that was seen of that version before.
+    fn own(&mut self, place: usize, trace: &Trace) -> Result<(), Box<Violation>> {
+        self.versions.insert(place, trace.version);
+        self.note(place, &trace.sight, trace.told_at_ns);
+        let Some(anonymous) = self.anonymous.remove(&trace.version) else {
+            return Ok(());
         };
-        owners.insert(*version, place);
-        self.versions.insert(place, *version);
-        self.note(place, sight, *told_at_ns);
-        Ok((!self.uncertain.contains(&place)).then_some(place))
+        for (_, sight) in &anonymous.seen {
+            if !self.leaves(place, trace.run, sight) {
+                return Err(Box::new(invented(trace)));
+            }
+            self.note(place, sight, anonymous.told_at_ns);
+        }
+        Ok(())
+    }
+
+    /// Notes what several requests may have left.
+    fn keep_anonymous(&mut self, trace: &Trace, free: &[usize]) -> Result<(), Box<Violation>> {
+        let (sight, operations) = (&trace.sight, self.operations);
+        let same_count = self
+            .anonymous
+            .iter()
+            .filter(|(version, _)| **version != trace.version)
+            .flat_map(|(_, known)| &known.seen)
+            .filter(|(key, seen)| *key == sight.key && seen.found == sight.found)
+            .count();
+        if free.len() <= same_count {
+            return Err(Box::new(invented(trace)));
+        }
+        let known = |place: &usize| operations.get(*place);
+        let Some(place) = free.iter().min_by_key(|place| known(place).map(promise)) else {
+            return Ok(());
+        };
+        let key = known(place)
+            .into_iter()
+            .flat_map(Operation::writes)
+            .find(|write| write.key() == sight.key);
+        let Some(key) = key.map(super::history::Write::key) else {
+            return Ok(());
+        };
+        let is_volatile =
+            |place: &usize| known(place).and_then(Operation::mode) == Some(Mode::InMemory);
+        let anonymous = self.anonymous.entry(trace.version).or_insert(Anonymous {
+            place: *place,
+            may_vanish: free.iter().any(is_volatile) && !free.iter().all(is_volatile),
+            told_at_ns: None,
+            seen: Vec::new(),
+        });
+        if anonymous.seen.iter().all(|(seen, _)| *seen != key) {
+            anonymous.seen.push((key, sight.clone()));
+        }
+        let told = anonymous.told_at_ns.into_iter().chain(trace.told_at_ns);
+        anonymous.told_at_ns = told.min();
+        Ok(())
+    }
+
+    fn split(&self, place: usize, second: u64) -> Option<Violation> {
+        Some(Violation::CommitSplit {
+            name: self.operations.get(place)?.name(),
+            first: *self.versions.get(&place)?,
+            second,
+        })
+    }
+
+    fn places<'p>(&'p self, run: &Run, key: &'p str) -> &'p [usize] {
+        self.by_key.get(&(*run, key)).map_or(&[][..], Vec::as_slice)
+    }
+
+    fn floor(&self, place: usize) -> u64 {
+        self.floors.get(place).copied().unwrap_or(0)
     }
 
     /// What a request expected of this epoch that nobody was told as their own.
@@ -232,68 +306,42 @@ impl<'a> Loose<'a> {
         unseen.iter().any(|place| self.leaves(*place, *run, sight))
     }
 
-    /// Whether increments that left no other trace, sent before `until_ns`, add up to `missing`.
-    /// They are used up by that.
-    pub(super) fn adds_up(&mut self, run: &Run, key: &str, missing: i64, until_ns: u64) -> bool {
-        let candidates: Vec<(usize, i64)> = self
-            .unseen(run, key, until_ns)
-            .into_iter()
-            .filter_map(|place| {
+    /// Whether requests that left no other trace explain the value of a counter. They are used up
+    /// by that.
+    pub(super) fn adds_up(&mut self, run: &Run, key: &str, told: Told) -> bool {
+        self.tally(run, key).explains(told)
+    }
+
+    /// Notes an increment of known version whose result nobody was told.
+    pub(super) fn pass(&mut self, run: &Run, key: &str, amount: i64) {
+        self.tally(run, key).pass(amount);
+    }
+
+    fn tally(&mut self, run: &Run, key: &str) -> &mut Tally {
+        let address = (*run, key.to_owned());
+        if !self.tallies.contains_key(&address) {
+            let unseen = self.unseen(run, key, u64::MAX);
+            let tally = Tally::new(unseen.into_iter().filter_map(|place| {
                 let writes = self.operations.get(place)?.writes();
-                writes.iter().find_map(|write| match write {
-                    Write::Add(added, delta) if added == key => Some((place, *delta)),
-                    _ => None,
-                })
-            })
-            .take(CANDIDATE_COUNT_MAX)
-            .collect();
-        let mut chosen = Vec::new();
-        let is_found = subset(&candidates, missing, &mut chosen);
-        self.added.extend(chosen);
-        is_found
+                Some((self.floor(place), tally::effect(writes, key)?))
+            }));
+            self.tallies.insert(address.clone(), tally);
+        }
+        self.tallies
+            .entry(address)
+            .or_insert_with(|| Tally::new(std::iter::empty()))
     }
 
-    /// Requests on a key, sent before `until_ns`, that left no trace and are not used up.
+    /// Requests on a key, sent before `until_ns`, that have no version of their own.
     fn unseen(&self, run: &Run, key: &str, until_ns: u64) -> Vec<usize> {
-        let places = self.by_key.get(&(*run, key)).map_or(&[][..], Vec::as_slice);
         let is_unseen = |place: &usize| {
+            let known = self.operations.get(*place);
             !self.versions.contains_key(place)
-                && !self.added.contains(place)
-                && self
-                    .operations
-                    .get(*place)
-                    .is_some_and(|known| known.sent_at_ns < until_ns)
+                && known.is_some_and(|known| known.sent_at_ns < until_ns)
         };
-        places.iter().copied().filter(is_unseen).collect()
+        let places = self.places(run, key).iter();
+        places.copied().filter(is_unseen).collect()
     }
-}
-
-/// Increments considered together when a counter shows more than its acknowledged ones: bounds
-/// the search, which is exponential only when deltas differ.
-const CANDIDATE_COUNT_MAX: usize = 24;
-
-/// Finds items whose numbers add up to `missing`.
-fn subset(items: &[(usize, i64)], missing: i64, chosen: &mut Vec<usize>) -> bool {
-    if missing == 0 {
-        return true;
-    }
-    let Some((first, rest)) = items.split_first() else {
-        return false;
-    };
-    chosen.push(first.0);
-    if missing
-        .checked_sub(first.1)
-        .is_some_and(|left| subset(rest, left, chosen))
-    {
-        return true;
-    }
-    chosen.pop();
-    // Leaving out one of several equal numbers leaves them all out.
-    let behind = rest
-        .iter()
-        .position(|item| item.1 != first.1)
-        .unwrap_or(rest.len());
-    subset(rest.get(behind..).unwrap_or(&[]), missing, chosen)
 }
 
 /// How much a write promises to survive.

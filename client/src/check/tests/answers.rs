@@ -177,6 +177,58 @@ fn increments_without_an_answer_may_count_but_no_more_than_were_sent() {
 }
 
 #[test]
+fn increments_of_different_amounts_without_an_answer_are_told_apart_by_no_value() {
+    let lose = |script: &mut Script, amount| {
+        script.lose_answer(Mode::Strict, vec![Write::Add("n".into(), amount)]);
+    };
+    // Each list: what acknowledged increments of one were told, among lost ones of 3, 1 and 2.
+    let cases: [(&[i64], bool); 10] = [
+        (&[1, 2, 3], true),
+        (&[4, 5, 9], true),
+        // Here 3 counts first, so the other two make the second 3, and the other way round.
+        (&[4, 8], true),
+        (&[3, 8], true),
+        // Which ones make the first 3 shows only later.
+        (&[4, 6], true),
+        (&[4, 7], true),
+        (&[4, 5, 10], false),
+        (&[8, 8], false),
+        (&[4, 3], false),
+        (&[1, 9], false),
+    ];
+    for (told, passes) in cases {
+        let mut script = Script::default();
+        for amount in [3, 1, 2] {
+            lose(&mut script, amount);
+        }
+        for (version, value) in (1..).zip(told) {
+            script.add(version * 10, "n", *value);
+        }
+        let (version, value) = (10 * told.len() as u64, told[told.len() - 1]);
+        script.dump.insert(RUN, "n", version, Datum::Int(value));
+        assert_eq!(script.after_kill().is_ok(), passes, "{told:?}");
+    }
+}
+
+#[test]
+fn a_counter_that_shows_an_increment_without_an_answer_is_explained_once() {
+    for (shown, passes) in [(3, true), (6, true), (8, true), (4, false), (9, false)] {
+        let mut script = Script::default();
+        script.add(1, "n", 1);
+        script.lose_answer(Mode::Strict, vec![Write::Add("n".into(), 2)]);
+        script.lose_answer(Mode::Strict, vec![Write::Add("n".into(), 5)]);
+        script.dump.insert(RUN, "n", 7, Datum::Int(shown));
+        assert_eq!(script.after_kill().is_ok(), passes, "{shown}");
+        // Shown is told: an acknowledged increment above it counts on.
+        script.dump = Dump::default();
+        script.read(vec![Sight::value("n", 7, Datum::Int(shown))]);
+        script.add(9, "n", shown + 1);
+        script.dump.insert(RUN, "n", 9, Datum::Int(shown + 1));
+        assert_eq!(script.after_kill().is_ok(), passes, "{shown}");
+    }
+}
+
+#[test]
 fn a_listing_that_leaves_out_a_key_is_caught() {
     let list = |script: &mut Script, sights| {
         let place = script.sent(1, Call::Read { run: RUN });
