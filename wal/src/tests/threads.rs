@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use crate::clock::SystemClock;
 use crate::codec::IdentityCodec;
 use crate::config::LogConfig;
-use crate::disk::{Disk, DiskKind, OpenDisk, SimOptions, SimWorld};
+use crate::disk::{Disk, DiskKind, OpenDisk, SimOptions, SimWorld, with_refused};
 use crate::driver::{LogThread, spawn_log_thread};
 use crate::handle::{Append, LogHandle, ReserveError};
 use crate::harness::{UUID, recover, sound};
@@ -242,6 +242,31 @@ fn repeated_open_and_drop_leaks_no_thread() {
         drop(log);
         assert_eq!(living.load(Ordering::SeqCst), 0);
     }
+}
+
+/// What was lost: a log that never got its thread stayed open, and a committer that waited for room
+/// waited for ever.
+#[test]
+fn a_log_without_a_thread_keeps_nobody_waiting() {
+    let world = new_world();
+    let (_, settled) = recover(&world, &sound()).unwrap();
+    let (handle, seed) = start::<u64>(sound(), Arc::new(IdentityCodec), &settled).unwrap();
+    assert_eq!(handle.reserve(1).err(), Some(ReserveError::Busy));
+    let (sender, _receiver) = channel();
+    let opener: Arc<dyn OpenDisk> = Arc::new(world.clone());
+    let clock = Arc::new(SystemClock);
+    let result = with_refused(libc::SYS_clone3, rustix::io::Errno::AGAIN, move || {
+        spawn_log_thread(seed, opener, clock, Acks(sender)).map(drop)
+    });
+    assert!(matches!(result, Err(crate::driver::SpawnError::Thread(_))));
+    assert_eq!(handle.reserve(1).err(), Some(ReserveError::Closed));
+    assert_eq!(handle.reserve_wait(1).err(), Some(ReserveError::Closed));
+    let (handle, seed) = start::<u64>(sound(), Arc::new(IdentityCodec), &settled).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| handle.reserve_wait(1).err());
+        drop(seed);
+        assert_eq!(waiting.join().unwrap(), Some(ReserveError::Closed));
+    });
 }
 
 #[test]
