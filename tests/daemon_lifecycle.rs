@@ -9,9 +9,12 @@
 
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
+#[path = "support/frozen.rs"]
+mod frozen;
 #[path = "support/raw_client.rs"]
 mod raw_client;
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Output};
@@ -27,6 +30,7 @@ use in_mem_ipc::{Operation, RequestHeader, Response};
 use in_mem_model::SubCode;
 use raw_client::{RawClient, put, request_frame};
 use rustix::process::Signal;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 /// The value `Int 7`, encoded.
 const SEVEN: &[u8] = &[7];
@@ -302,6 +306,102 @@ fn a_second_signal_or_the_deadline_ends_a_stop_that_cannot_finish() {
             RawClient::connect(daemon.socket()).get("large"),
             Some(value)
         );
+    }
+}
+
+/// What was lost: the stop waited for the worker it had given up.
+#[test]
+fn a_stop_that_is_cut_off_does_not_wait_for_a_worker_that_is_stuck() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("c.toml");
+    std::fs::write(&path, "[limits]\nshutdown_timeout_ms = 300\n").unwrap();
+    let arguments = [
+        "--config",
+        path.to_str().unwrap(),
+        "--durability",
+        "buffered",
+    ];
+    let mut daemon = Daemon::start_with(directory.path(), &arguments).unwrap();
+    let mut client = RawClient::connect(daemon.socket());
+    client.put("acknowledged", SEVEN);
+    match frozen::freeze(daemon.pid(), "inmem-worker") {
+        Ok(count) => assert_eq!(count, 2, "both workers"),
+        Err(error) => {
+            println!("SKIPPED: needs the right to trace a child process: {error}");
+            return;
+        }
+    }
+    client.start(RequestHeader::default(), Operation::DbFlush);
+    client.put("behind", SEVEN);
+    daemon.signal(Signal::TERM);
+    let status = daemon.wait();
+    assert_eq!(status.code(), Some(1), "{}", daemon.log());
+    assert!(daemon.log().contains("unfinished=1"), "{}", daemon.log());
+    assert!(
+        daemon.log().contains("the log is synced"),
+        "{}",
+        daemon.log()
+    );
+    drop(daemon);
+    let daemon = Daemon::start(directory.path());
+    let mut client = RawClient::connect(daemon.socket());
+    assert_eq!(client.get("acknowledged").as_deref(), Some(SEVEN));
+    assert_eq!(client.get("behind").as_deref(), Some(SEVEN));
+}
+
+#[test]
+fn the_log_names_the_data_directory_as_it_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(directory.path());
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    let log = daemon.log();
+    let data = directory.path().join("data.inmem").display().to_string();
+    assert!(log.contains(&format!("directory={data}")), "{log}");
+    assert!(!log.contains("Some(") && !log.contains("None"), "{log}");
+}
+
+/// Runs `body` on a thread, and starts its processes, where a system call fails.
+fn with_refused<T: Send>(
+    call: libc::c_long,
+    errno: libc::c_int,
+    body: impl FnOnce() -> T + Send,
+) -> T {
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(call, Vec::new())]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(u32::try_from(errno).unwrap()),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program: BpfProgram = filter.unwrap().try_into().unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            apply_filter(&program).unwrap();
+            body()
+        });
+        thread.join().unwrap()
+    })
+}
+
+#[test]
+fn a_kernel_that_refuses_io_uring_is_reported_with_what_to_change_before_anything_is_touched() {
+    for (errno, reason, remedy) in [
+        (libc::EPERM, "not permitted", "kernel.io_uring_disabled=0"),
+        (libc::ENOSYS, "not implemented", "CONFIG_IO_URING"),
+        (libc::ENOMEM, "allocate memory", "LimitMEMLOCK="),
+        (libc::EINVAL, "Invalid argument", "Linux 6.1 or newer"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let started = with_refused(libc::SYS_io_uring_setup, errno, || {
+            Daemon::start_with(directory.path(), &[])
+        });
+        let refused = started.err().expect("there is no daemon without a ring");
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
+        for part in ["io_uring is refused", "io_uring_setup", reason, remedy] {
+            assert!(refused.log.contains(part), "{part}: {}", refused.log);
+        }
+        let left = std::fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(left, 0, "nothing was made");
     }
 }
 

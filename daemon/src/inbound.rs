@@ -43,9 +43,26 @@ pub(crate) enum InboundError {
 pub(crate) struct OwnedFrame {
     buffer: FrameBuffer,
     start: usize,
+    /// When the request has waited for too long, microseconds of the monotonic clock; none when it
+    /// asked for no deadline.
+    pub(crate) deadline_us: Option<u64>,
 }
 
 impl OwnedFrame {
+    fn new(buffer: FrameBuffer, start: usize) -> Self {
+        Self {
+            buffer,
+            start,
+            deadline_us: None,
+        }
+    }
+
+    /// Whether its deadline has passed.
+    pub(crate) fn is_late(&self, now_us: u64) -> bool {
+        self.deadline_us
+            .is_some_and(|deadline_us| deadline_us <= now_us)
+    }
+
     /// The frame; it was whole and valid when it was taken.
     pub(crate) fn frame(&self) -> Option<Frame<'_>> {
         parse_frame(self.buffer.get(self.start..).unwrap_or_default())
@@ -132,17 +149,17 @@ impl Inbound {
         let mut buffer = FrameBuffer::new();
         if let Some(bytes) = read_in_place {
             buffer.extend_from_slice(bytes);
-            return OwnedFrame { buffer, start: 0 };
+            return OwnedFrame::new(buffer, 0);
         }
         let start = self.consumed_len_bytes - len_bytes;
         if self.held.len() == self.consumed_len_bytes {
             self.consumed_len_bytes = 0;
             std::mem::swap(&mut buffer, &mut self.held);
-            return OwnedFrame { buffer, start };
+            return OwnedFrame::new(buffer, start);
         }
         let end = self.consumed_len_bytes;
         buffer.extend_from_slice(self.held.get(start..end).unwrap_or_default());
-        OwnedFrame { buffer, start: 0 }
+        OwnedFrame::new(buffer, 0)
     }
 
     /// Keeps bytes for later without looking at them.

@@ -117,6 +117,13 @@ impl Session {
             && (self.outbound.queued_len_bytes() as u64) < limits.reply_len_bytes_max
     }
 
+    /// Whether what it sent waits for us, and not for what its peer still has to send or to read.
+    pub(crate) fn waits_for_us(&self, limits: &Limits) -> bool {
+        self.phase == Phase::Open
+            && !self.may_start(limits)
+            && (self.outbound.queued_len_bytes() as u64) < limits.reply_len_bytes_max
+    }
+
     /// Says the last word if everything in flight is answered.
     pub(crate) fn say_farewell(&mut self) {
         if self.phase == Phase::Closing

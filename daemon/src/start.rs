@@ -6,7 +6,8 @@
 //! socket's backlog.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use in_mem_engine::{
     BufferedAck, Database, DatabaseConfig, DurabilityMode, OpenError, ShutdownError, TimeSource,
@@ -28,6 +29,9 @@ use crate::signals::Signals;
 use crate::socket::{Listener, SocketError};
 use crate::store::{Place, Store};
 use crate::workers::Workers;
+
+/// How long a stop that is cut off may still take to sync the log.
+const CUT_OFF_FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// Why the daemon did not come to serve, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -157,12 +161,11 @@ pub(crate) fn run(settings: Settings, ready_fd: Option<i32>) -> Result<Exit, Run
 fn finish(
     stopped: Stopped,
     server: Server,
-    store: &Store,
+    store: &Arc<Store>,
     lock: DirectoryLock,
 ) -> Result<Exit, RunError> {
     if stopped == Stopped::Forced {
-        // The log holds everything acknowledged; what is cut off is recovered at the next start.
-        return Ok(Exit::Other);
+        cut_off(store);
     }
     drop(server);
     let result = store.database.shutdown();
@@ -172,6 +175,26 @@ fn finish(
         (_, Ok(())) => Ok(Exit::Clean),
         (_, Err(error)) => Err(error.into()),
     }
+}
+
+/// Ends the process without waiting for what is stuck: every orderly end would wait for it. What was
+/// acknowledged is in the log, and synced if that can be done in time; the next start recovers it
+/// and finds the socket stale.
+fn cut_off(store: &Arc<Store>) -> ! {
+    let (sender, flushed) = mpsc::channel();
+    let database = Arc::clone(store);
+    let flush = move || {
+        let _ = sender.send(database.database.flush());
+    };
+    let spawned = std::thread::Builder::new().spawn(flush);
+    match spawned.map(|_| flushed.recv_timeout(CUT_OFF_FLUSH_MAX)) {
+        Ok(Ok(Ok(_))) => tracing::warn!(target: "db", "cut off; the log is synced"),
+        _ => tracing::error!(
+            target: "db",
+            "cut off; the log could not be synced: a power loss now may take Buffered commits"
+        ),
+    }
+    std::process::exit(i32::from(Exit::Other as u8));
 }
 
 fn open(settings: &Settings, root: &RealRoot) -> Result<(Database, Place), RunError> {
@@ -221,7 +244,7 @@ fn warn_of_place(settings: &Settings, place: &Place) {
     if let Some(refusal) = &place.refusal {
         tracing::warn!(target: "wal", disk = %place.disk, "io_uring is refused for the log: {refusal}");
     } else {
-        tracing::info!(target: "wal", disk = %place.disk, filesystem = %place.file_system.name(), "disk");
+        tracing::info!(target: "wal", disk = %place.disk, filesystem = %place.file_system.name(), directory = %settings.data_dir.display(), "disk");
     }
     if place.file_system.is_volatile() && settings.durability != Durability::InMemory {
         tracing::warn!(

@@ -147,7 +147,13 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
         TimeSource::External => None,
     };
     let mode_name = config.durability.mode_name();
-    tracing::info!(target: "db", mode = mode_name, path = ?files.as_ref().map(Files::path), "open");
+    match files.as_ref().map(Files::path) {
+        Some(Some(path)) => {
+            tracing::info!(target: "db", mode = mode_name, path = %path.display(), "open");
+        }
+        // Whoever opened the directory has named it.
+        Some(None) | None => tracing::info!(target: "db", mode = mode_name, "open"),
+    }
     let inner = DatabaseInner::new(shared, config, registry, files, log, recovery, ticker);
     Ok(Database::from_inner(inner))
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use in_mem_model::RunId;
-use in_mem_snapshot::{LoadError, MANIFEST_PATH, Manifest, load, publish};
+use in_mem_snapshot::{LoadError, MANIFEST_PATH, Manifest, PublishError, load, publish};
 use in_mem_wal::disk::{Disk, Op, OpenMode};
 use in_mem_wal::recover::{
     RecoveredRecord, Scan, ScanOptions, SettleError, SettleOptions, Settled, create_log, scan,
@@ -189,8 +189,21 @@ pub(crate) fn recover(
         now_us: context.shared.clock.wall_us(),
     };
     let mut lower_hint = |disk: &mut dyn Disk, segment: u64| {
-        manifest.active_wal_segment = segment;
-        publish(disk, &manifest).map_err(io::Error::other)
+        // It may never have been raised: then nothing needs room on a disk that is full.
+        if manifest.active_wal_segment <= segment {
+            return Ok(());
+        }
+        let lowered = Manifest {
+            active_wal_segment: segment,
+            ..manifest.clone()
+        };
+        match publish(disk, &lowered) {
+            Ok(()) => {
+                manifest = lowered;
+                Ok(())
+            }
+            Err(PublishError::Unchanged(error) | PublishError::Unknown(error)) => Err(error),
+        }
     };
     let settled = match settle(disk, scanned, &options, &mut lower_hint) {
         Ok(settled) => Some(settled),

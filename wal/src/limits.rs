@@ -51,6 +51,9 @@ pub const IDLE_MARK_DELAY_US: u64 = 1_000_000;
 /// How long a mark that found no room waits before it looks again, microseconds.
 pub const MARK_RETRY_DELAY_US: u64 = 10_000;
 
+/// How long a spare that could not be opened rests before it is opened again, microseconds.
+pub const SPARE_OPEN_RETRY_DELAY_US: u64 = 1_000_000;
+
 /// Bytes moved by one operation when files are read, zeroed or copied, bytes.
 pub const CHUNK_LEN_BYTES: usize = 1 << 20;
 

@@ -174,8 +174,18 @@ impl Spares {
         self.call_wanted();
     }
 
-    /// The log thread could not open the spare it had taken; it still holds one of
-    /// `held_len_bytes`, 0 for none.
+    /// The log thread has opened the spare it had taken.
+    pub(crate) fn opened(&self) {
+        self.state.lock().last_error = None;
+    }
+
+    /// The log thread could not open the spare it had taken, and will try again.
+    pub(crate) fn not_opened(&self, error: io::Error) {
+        self.state.lock().last_error = Some(Arc::new(error));
+    }
+
+    /// The spare the log thread had taken is gone; it still holds one of `held_len_bytes`, 0 for
+    /// none.
     pub(crate) fn lost(&self, spare: Spare, held_len_bytes: u64) {
         let mut state = self.state.lock();
         state.adopted_len_bytes = held_len_bytes;

@@ -3,13 +3,21 @@
 //! A request that commits gets a token. The engine hands the token back exactly once, from the log
 //! thread or from another committer, into the reactor's inbox; the reactor answers. A request the
 //! log had no room for keeps its place: it and the ones behind it start again in the order they
-//! came, and the writes of others queue behind them.
+//! came, and the writes of others queue behind them. One that waits longer than the deadline it
+//! asked for is refused.
+//!
+//! Room is announced by a count that only grows. Whoever is refused compares it with what it was
+//! when the request was started: a change means that room was announced since, to others or to
+//! nobody, and that it is worth looking again. So no announcement is lost on a request that was
+//! still on its way back from a worker when it came.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, ThreadId};
 
 use in_mem_engine::{CommitError, CompletionSink, Outcome};
+use in_mem_ipc::codec::access_request;
+use in_mem_model::{Error, Outcome as CommitOutcome, SubCode};
 
 use super::Core;
 use crate::answer::Shape;
@@ -24,7 +32,8 @@ pub(super) type Finished = (u64, Result<Outcome, CommitError>);
 /// Where the log thread, and other committers, leave what they finished.
 pub(super) struct LogInbox {
     finished: Inbox<Finished>,
-    has_room: AtomicBool,
+    /// How often room was announced.
+    room_count: AtomicU64,
     /// Completions of this thread come in batches whose end it announces.
     log_thread: OnceLock<ThreadId>,
 }
@@ -33,9 +42,15 @@ impl LogInbox {
     pub(super) fn new(waker: Waker) -> Self {
         Self {
             finished: Inbox::new(waker),
-            has_room: AtomicBool::new(false),
+            room_count: AtomicU64::new(0),
             log_thread: OnceLock::new(),
         }
+    }
+
+    /// How often room was announced so far.
+    pub(super) fn room_count(&self) -> u64 {
+        // Acquire; pairs with the addition in `space_available`.
+        self.room_count.load(Ordering::Acquire)
     }
 }
 
@@ -55,8 +70,8 @@ impl CompletionSink for LogInbox {
     }
 
     fn space_available(&self) {
-        // Release; pairs with the swap in `retry_waiting`.
-        self.has_room.store(true, Ordering::Release);
+        // Release; pairs with the load in `room_count`.
+        self.room_count.fetch_add(1, Ordering::Release);
         self.finished.wake();
     }
 }
@@ -117,8 +132,12 @@ impl Core {
         self.finished = finished;
     }
 
-    /// Keeps a request until the log has room, and its session from starting another.
-    pub(super) fn wait_for_room(&mut self, slot: u32, frame: OwnedFrame) {
+    /// Keeps a request until the log has room, and its session from starting another. Room had
+    /// been announced `room_count` times when the request was started.
+    pub(super) fn wait_for_room(&mut self, slot: u32, frame: OwnedFrame, room_count: u64) {
+        if let Some(deadline_us) = frame.deadline_us {
+            self.lower_deadline(deadline_us);
+        }
         let Some(session) = self.session_mut(slot) else {
             return;
         };
@@ -126,16 +145,14 @@ impl Core {
         session.is_blocked = true;
         let id = session.id;
         self.waiting_for_room.push_back(id);
-        // Room that came before anybody waited was announced to nobody: look again at once.
-        // Acquire; pairs with the store in `space_available`.
-        if self.log_inbox.has_room.load(Ordering::Acquire) {
-            self.log_inbox.finished.wake();
+        if self.log_inbox.room_count() != room_count {
+            self.look_for_room_again();
         }
     }
 
     /// The same for a request whose turn had come: it stays the first.
-    pub(super) fn wait_for_room_again(&mut self, slot: u32, frame: OwnedFrame) {
-        self.wait_for_room(slot, frame);
+    pub(super) fn wait_for_room_again(&mut self, slot: u32, frame: OwnedFrame, room_count: u64) {
+        self.wait_for_room(slot, frame, room_count);
         if let Some(id) = self.waiting_for_room.pop_back() {
             self.waiting_for_room.push_front(id);
         }
@@ -143,14 +160,12 @@ impl Core {
 
     /// Starts what waited for room again, in order, until there is none.
     pub(super) fn retry_waiting(&mut self) {
-        // With nobody waiting the announcement is kept, for a request that was refused before it
-        // and is still on its way back from a worker. Acquire; pairs with the store in
-        // `space_available`.
-        if self.waiting_for_room.is_empty()
-            || !self.log_inbox.has_room.swap(false, Ordering::AcqRel)
-        {
+        let room_count = self.log_inbox.room_count();
+        if self.waiting_for_room.is_empty() || self.tried_room_count == Some(room_count) {
             return;
         }
+        self.tried_room_count = Some(room_count);
+        let now_us = self.monotonic_us();
         for _ in 0..self.waiting_for_room.len() {
             let Some(id) = self.waiting_for_room.pop_front() else {
                 return;
@@ -162,9 +177,60 @@ impl Core {
                 continue;
             };
             session.is_blocked = false;
-            if !self.restart(id.slot, frame) {
+            if frame.is_late(now_us) {
+                self.refuse_late(id.slot, &frame);
+            } else if !self.restart(id.slot, frame, room_count) {
                 return;
             }
         }
+    }
+
+    /// Refuses the request of a session that waited for room longer than its deadline.
+    pub(super) fn give_up_waiting(&mut self, slot: u32) {
+        let Some(session) = self.session_mut(slot) else {
+            return;
+        };
+        let Some(frame) = session.parked.take() else {
+            return;
+        };
+        session.is_blocked = false;
+        let id = session.id;
+        self.waiting_for_room.retain(|waiting| *waiting != id);
+        self.refuse_late(slot, &frame);
+        // The log may never have been asked for those that queued behind this one.
+        self.look_for_room_again();
+    }
+
+    /// Answers the request of a session that still waits for room when the daemon stops.
+    pub(super) fn refuse_parked(&mut self, slot: u32) {
+        let parked = self
+            .session_mut(slot)
+            .and_then(|session| session.parked.take());
+        if let Some(frame) = parked {
+            self.refuse_frame(slot, &frame, super::requests::draining());
+        }
+    }
+
+    /// Answers a request that waited for too long; nothing was done.
+    fn refuse_late(&mut self, slot: u32, frame: &OwnedFrame) {
+        let message = "the log had no room within the deadline of the request; nothing was done";
+        let error = Error::new(SubCode::Timeout, message).with_outcome(CommitOutcome::NotCommitted);
+        self.refuse_frame(slot, frame, error);
+    }
+
+    fn refuse_frame(&mut self, slot: u32, frame: &OwnedFrame, error: Error) {
+        self.release_room_for_frame(slot);
+        let Some(whole) = frame.frame() else { return };
+        let Ok(request) = access_request(whole.body) else {
+            return;
+        };
+        let kind = request.operation.kind();
+        self.refuse(slot, whole.header.request_id, kind, error);
+    }
+
+    /// Has the next turn try those that wait, whether room is announced or not.
+    fn look_for_room_again(&mut self) {
+        self.tried_room_count = None;
+        self.log_inbox.finished.wake();
     }
 }

@@ -3,7 +3,7 @@
 use in_mem_ipc::close::CloseReason;
 
 use super::Core;
-use crate::session::Phase;
+use crate::session::{Phase, Session};
 
 impl Core {
     /// Begins the stop: nothing new starts, open transactions are rolled back, what is in flight
@@ -14,6 +14,7 @@ impl Core {
         self.lower_deadline(deadline_us);
         self.store.set_draining();
         for slot in self.slots() {
+            self.refuse_parked(slot);
             self.close_with(
                 slot,
                 CloseReason::Draining,
@@ -33,11 +34,18 @@ impl Core {
             .is_some_and(|deadline_us| deadline_us <= self.monotonic_us())
     }
 
+    /// Requests that were started and are not answered.
+    pub(crate) fn unfinished_count(&self) -> u64 {
+        let sessions = self.sessions.iter().flatten();
+        sessions.map(|session| session.in_flight_count).sum()
+    }
+
     /// Ends what passed its deadline; returns the slots whose connection must go at once.
     pub(crate) fn expire(&mut self) -> Vec<u32> {
         let now_us = self.monotonic_us();
         let limits = self.store.settings.limits;
         let mut next_us = self.drain_deadline_us;
+        let frame_deadline_us = self.now_plus_ms(limits.frame_timeout_ms);
         let mut gone = Vec::new();
         for slot in self.slots() {
             let Some(session) = self.session_mut(slot) else {
@@ -54,16 +62,28 @@ impl Core {
                 session.deadline_us = None;
                 if session.phase == Phase::Closing {
                     gone.push(slot);
+                } else if session.waits_for_us(&limits) {
+                    // It is we who do not read on: the peer gets its time again.
+                    session.deadline_us = Some(frame_deadline_us);
                 } else {
                     let message = "the hello or a frame took too long to arrive".to_owned();
                     self.close_with(slot, CloseReason::LimitExceeded, message);
                 }
             }
+            let is_late = |session: &mut Session| {
+                let parked = session.parked.as_ref();
+                parked.is_some_and(|frame| frame.is_late(now_us))
+            };
+            if self.session_mut(slot).is_some_and(is_late) {
+                self.give_up_waiting(slot);
+            }
             let Some(session) = self.session_mut(slot) else {
                 continue;
             };
+            let parked = session.parked.as_ref();
             let own = session.deadline_us.into_iter();
             let earliest = own
+                .chain(parked.and_then(|frame| frame.deadline_us))
                 .chain(session.caller.transactions.next_deadline_us(&limits))
                 .min();
             next_us = next_us.into_iter().chain(earliest).min();

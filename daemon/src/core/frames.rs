@@ -1,6 +1,7 @@
 //! From bytes to requests: cuts frames, starts them in order, stops where a limit says so.
 
 use in_mem_ipc::close::{Close, CloseReason};
+use in_mem_ipc::codec::access_request;
 use in_mem_ipc::frame::{Frame, FrameKind};
 
 use super::Core;
@@ -95,7 +96,7 @@ impl Core {
     }
 
     /// Looks again at sessions whose limits may have room now.
-    pub(super) fn resume_touched(&mut self) {
+    pub(crate) fn resume_touched(&mut self) {
         // Resuming touches no other session.
         for index in 0..self.touched.len() {
             let Some(slot) = self.touched.get(index).copied() else {
@@ -131,11 +132,21 @@ impl Core {
         Flow::Done
     }
 
-    fn set_aside(&mut self, slot: u32, frame: OwnedFrame, flow: Flow) {
+    fn set_aside(&mut self, slot: u32, mut frame: OwnedFrame, flow: Flow) {
+        frame.deadline_us = self.deadline_of(&frame);
         match flow {
             Flow::Done => {}
-            Flow::Busy => self.wait_for_room(slot, frame),
+            Flow::Busy => self.wait_for_room(slot, frame, self.turn_room_count),
             Flow::Offload => self.offload(slot, frame),
+        }
+    }
+
+    /// When a request that has come in this turn has waited for too long.
+    fn deadline_of(&self, frame: &OwnedFrame) -> Option<u64> {
+        let request = access_request(frame.frame()?.body).ok()?;
+        match request.header.deadline_us.to_native() {
+            0 => None,
+            after_us => Some(self.monotonic_us().saturating_add(u64::from(after_us))),
         }
     }
 

@@ -11,6 +11,7 @@ use in_mem_ipc::FrameBuffer;
 use in_mem_ipc::codec::access_request;
 use in_mem_ipc::operation::OperationKind;
 use in_mem_model::{Error, Outcome as CommitOutcome, SubCode};
+use in_mem_wal::clock::{Clock, SystemClock};
 
 use super::Core;
 use super::commits::PendingCommit;
@@ -33,6 +34,8 @@ pub(super) struct JobDone {
     /// The transactions that were taken along.
     caller: Caller,
     is_blocking: bool,
+    /// How often room in the log had been announced when it was started.
+    room_count: u64,
 }
 
 /// A request on its way to a worker.
@@ -91,6 +94,7 @@ impl Core {
         job.completion = token.map(|token| self.completion(token));
         let inbox = Arc::clone(&self.job_inbox);
         let frame_len_bytes = head.frame_len_bytes;
+        let room_count = self.log_inbox.room_count();
         let work = move || {
             let (verdict, answer, job) = job.run();
             let Job { frame, caller, .. } = job;
@@ -103,6 +107,7 @@ impl Core {
                 token,
                 caller,
                 is_blocking,
+                room_count,
             });
             inbox.wake();
         };
@@ -151,7 +156,7 @@ impl Core {
             session.outbound.append(answer);
         }
         if verdict == Verdict::Busy {
-            self.wait_for_room(id.slot, frame);
+            self.wait_for_room(id.slot, frame, job.room_count);
         } else {
             self.release_room_for_frame(id.slot);
         }
@@ -230,6 +235,13 @@ impl Job {
         {
             let kind = request.operation.kind();
             let mut out = Out::new(&mut answer, frame.header.request_id, kind);
+            if self.frame.is_late(SystemClock.monotonic_us()) {
+                let message = "no worker was free within the deadline of the request; \
+                               nothing was done";
+                let error = Error::new(SubCode::Timeout, message);
+                out.fail(error.with_outcome(CommitOutcome::NotCommitted));
+                return (verdict, answer, self);
+            }
             let mut call = Call {
                 store: &self.store,
                 caller: &mut self.caller,

@@ -11,6 +11,8 @@ mod gathering;
 mod greeting;
 mod jobs;
 mod requests;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -44,6 +46,11 @@ pub(crate) struct Core {
     workers: Workers,
     /// Sessions whose next write waits for room in the log, first come first.
     waiting_for_room: VecDeque<SessionId>,
+    /// How often room had been announced when those that wait were tried last; none when they are
+    /// to be tried whatever it says.
+    tried_room_count: Option<u64>,
+    /// How often room had been announced when this turn began.
+    turn_room_count: u64,
     /// Memory of frames on their way in.
     gathering: Gathering,
     /// Slots to flush at the end of the turn.
@@ -73,6 +80,8 @@ impl Core {
             jobs_done: Vec::new(),
             workers,
             waiting_for_room: VecDeque::new(),
+            tried_room_count: None,
+            turn_room_count: 0,
             gathering: Gathering::default(),
             touched: Vec::new(),
             deadline_us: None,
@@ -86,6 +95,7 @@ impl Core {
     pub(crate) fn begin_turn(&mut self, connection_count: u64) {
         self.turn_request_count = 0;
         self.turn_us = SystemClock.monotonic_us();
+        self.turn_room_count = self.log_inbox.room_count();
         self.store.set_now(SystemClock.wall_us());
         self.store.set_connection_count(connection_count);
     }

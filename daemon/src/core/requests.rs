@@ -40,8 +40,9 @@ impl Core {
         self.handle_here(slot, frame)
     }
 
-    /// Starts a request again that waited for room in the log; false if it has to wait on.
-    pub(super) fn restart(&mut self, slot: u32, frame: OwnedFrame) -> bool {
+    /// Starts a request again that waited for room in the log, which had been announced
+    /// `room_count` times; false if it has to wait on.
+    pub(super) fn restart(&mut self, slot: u32, frame: OwnedFrame, room_count: u64) -> bool {
         self.touch(slot);
         let flow = match frame.frame() {
             Some(whole) if dispatch::is_long_frame(&whole) => Flow::Offload,
@@ -58,7 +59,7 @@ impl Core {
                 true
             }
             Flow::Busy => {
-                self.wait_for_room_again(slot, frame);
+                self.wait_for_room_again(slot, frame, room_count);
                 false
             }
         }
@@ -167,7 +168,7 @@ impl Core {
 }
 
 /// The refusal of everything that comes after the stop began.
-fn draining() -> Error {
+pub(super) fn draining() -> Error {
     Error::new(
         SubCode::Unavailable,
         "the server is shutting down; nothing was done",

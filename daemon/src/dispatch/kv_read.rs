@@ -50,7 +50,7 @@ fn answer(
         Op::KvGetVersioned(get) => return versioned(view, &get.key, is_worker, out),
         Op::KvGetMany(many) => {
             let keys: Vec<&[u8]> = many.keys.iter().map(|key| key.as_slice()).collect();
-            get_many(view, &keys, out)?;
+            return get_many(view, &keys, is_worker, out);
         }
         Op::KvExists(exists) => {
             out.reply(&Response::Flag(view.contains(checked(&exists.key)?)));
@@ -121,7 +121,7 @@ fn versioned(view: &ReadView, key: &[u8], is_worker: bool, out: &mut Out<'_>) ->
     }))
 }
 
-fn get_many(view: &ReadView, keys: &[&[u8]], out: &mut Out<'_>) -> Result<(), Error> {
+fn get_many(view: &ReadView, keys: &[&[u8]], is_worker: bool, out: &mut Out<'_>) -> Handled {
     let mut slots = Vec::with_capacity(keys.len());
     let mut len_bytes = 0;
     let frame_len_bytes_max = in_mem_ipc::frame::FRAME_LEN_BYTES_MAX as usize;
@@ -137,9 +137,12 @@ fn get_many(view: &ReadView, keys: &[&[u8]], out: &mut Out<'_>) -> Result<(), Er
             }
             None => Slot::Absent,
         }));
+        if LARGE_LEN_BYTES < len_bytes && !is_worker {
+            return Ok(Verdict::Offload);
+        }
     }
     out.reply(&Response::Values(slots));
-    Ok(())
+    Ok(Verdict::Replied)
 }
 
 /// Answers with what a key was at an earlier version.

@@ -24,12 +24,15 @@ impl Server {
             return;
         }
         if self.core.is_drain_overdue() {
-            tracing::warn!(target: "db", "the stop took too long; what is unfinished is cut off");
+            let unfinished = self.core.unfinished_count();
+            tracing::warn!(target: "db", unfinished, "the stop took too long; requests are cut off");
             self.is_forced = true;
         }
         for slot in self.core.expire() {
             self.core.disconnect(slot);
             self.ring.close(slot);
         }
+        // A request that was given up let the ones behind it go on.
+        self.core.resume_touched();
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use in_mem_model::{Durability, RunId};
-use in_mem_wal::disk::{CrashMode, SimWorld};
+use in_mem_wal::disk::{CrashMode, Fault, FaultRule, OpKind, SimWorld};
 
 use super::{MODES, int, over, text, world};
 use crate::{
@@ -291,5 +291,38 @@ fn a_primitive_registers_without_edits_to_recovery_and_only_inside_its_range() {
             .primitive(Arc::new(bad))
             .open();
         assert!(matches!(opened, Err(OpenError::Register(_))));
+    }
+}
+
+/// What was lost: a crash after a rotation leaves an empty segment; on a full disk the hint that had
+/// to be lowered for it found no room, and the database did not open at all.
+#[test]
+fn an_empty_newest_segment_is_let_go_on_a_full_disk() {
+    for (hint, refused_count) in [(1, u64::MAX), (2, 1)] {
+        let world = world();
+        let database = over(&world, STRICT).open().unwrap();
+        fill(&database);
+        let digest = database.state_digest();
+        database.shutdown().unwrap();
+        drop(database);
+        world.write_file("WAL/wal-000002.seg", &[0; 16 << 10]);
+        let disk = &mut world.disk();
+        let mut manifest = in_mem_snapshot::load(disk).unwrap().unwrap();
+        assert_eq!(
+            manifest.active_wal_segment, 1,
+            "this test fills one segment"
+        );
+        manifest.active_wal_segment = hint;
+        in_mem_snapshot::publish(disk, &manifest).unwrap();
+        world.add_rule(
+            FaultRule::new(Fault::NoSpace)
+                .on(OpKind::Create)
+                .under("MANIFEST")
+                .times(refused_count),
+        );
+        let database = over(&world, STRICT).open_existing().unwrap();
+        assert_eq!(database.state_digest(), digest);
+        database.default_run().kv().put("e", &int(1)).unwrap();
+        assert!(world.read_file("WAL/wal-000002.seg").is_none());
     }
 }

@@ -33,6 +33,8 @@ mod tokio_uring;
 
 pub use buf::{ALIGN_BYTES, AlignedBuf};
 pub use io_uring::IoUringDisk;
+#[cfg(test)]
+pub(crate) use open::refusing::with_refused;
 pub use open::{DiskPreference, RealDisk, RingRefusal};
 pub use root::{DirectoryLock, FileSystem, LockError, RealRoot, RootError};
 pub use schedule::short_slice;

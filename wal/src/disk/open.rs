@@ -142,7 +142,7 @@ impl OpenDisk for RealDisk {
 }
 
 #[cfg(test)]
-pub(super) mod refusing {
+pub(crate) mod refusing {
     //! Threads on which the kernel refuses a system call.
 
     use std::collections::BTreeMap;
@@ -151,7 +151,7 @@ pub(super) mod refusing {
     use seccompiler::{SeccompAction, SeccompFilter};
 
     /// Runs `body` on a thread on which a system call fails with an error number.
-    pub(in crate::disk) fn with_refused<T: Send>(
+    pub(crate) fn with_refused<T: Send>(
         call: libc::c_long,
         errno: Errno,
         body: impl FnOnce() -> T + Send,

@@ -247,7 +247,8 @@ impl<T> Shared<T> {
         }
     }
 
-    fn end(&self, close_version: Option<u64>) {
+    /// Takes no more records; see [`LogHandle::close`].
+    pub(crate) fn end(&self, close_version: Option<u64>) {
         let mut queue = self.queue.lock();
         if matches!(queue.status, LogStatus::Open) {
             queue.status = LogStatus::Closed;

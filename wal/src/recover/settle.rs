@@ -3,7 +3,8 @@
 //! ```text
 //! 1  delete left-over temporary files
 //! 2  copy what follows the end of the log to QUARANTINE/, synced, and sync that directory
-//! 3  an empty newest segment: lower the MANIFEST hint, unlink the segment, sync WAL/
+//! 3  an empty newest segment: lower the MANIFEST hint, unlink the segment, sync WAL/; without room
+//!    for the hint, cut the segment to nothing first
 //! 4  write the surviving prefix of the last segment, and behind it one empty batch with the new
 //!    version floor, to a new file of a whole segment; sync it
 //! 5  rename it over the last segment, sync WAL/
@@ -72,7 +73,7 @@ pub struct Settled {
 pub enum SettleError {
     /// The disk is full, and giving up the reserve file, if there was one, did not help. The log is
     /// as it was: open read-only.
-    #[error("no space to rewrite the last log segment")]
+    #[error("no space to settle the log: free some and open again")]
     NoSpace(#[source] io::Error),
     /// The scan stopped at damage: such a log is only read.
     #[error("a damaged log is not written to")]
@@ -307,7 +308,20 @@ impl Plan {
             return Ok(());
         };
         let segment = self.settled.active_segment;
-        lower_hint(disk, segment).map_err(|source| SettleError::Hint { segment, source })?;
+        let hint = |source: io::Error| match files::is_no_space(&source) {
+            true => SettleError::NoSpace(source),
+            false => SettleError::Hint { segment, source },
+        };
+        match lower_hint(disk, segment).map_err(hint) {
+            Err(SettleError::NoSpace(_)) => {
+                // What goes makes room for what it takes to let it go. Without a mark the segment
+                // holds nothing, whatever its length.
+                self.has_removed_newest = true;
+                self.cut(disk, newest).map_err(at("cut segment"))?;
+                lower_hint(disk, segment).map_err(hint)?;
+            }
+            other => other?,
+        }
         faults::pass(Point::RecoveryBeforeRemove);
         self.has_removed_newest = true;
         files::unlink_if_there(disk, &names::segment_path(newest)).map_err(at("remove segment"))?;
@@ -315,6 +329,15 @@ impl Plan {
         files::sync_dir(disk, names::WAL_DIR).map_err(at("sync log directory"))?;
         self.empty_newest_segment = None;
         Ok(())
+    }
+
+    /// Gives back the room of an empty segment and leaves its name.
+    fn cut(&self, disk: &mut dyn Disk, number: u64) -> io::Result<()> {
+        let file = files::open(disk, &names::segment_path(number), OpenMode::Write)?;
+        let op = Op::SetLen { file, len_bytes: 0 };
+        let result = files::run(disk, op).and_then(|_| files::sync(disk, file));
+        files::close(disk, file);
+        result
     }
 
     fn rewrite(&self, disk: &mut dyn Disk, file: FileId) -> io::Result<()> {

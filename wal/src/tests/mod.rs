@@ -3,6 +3,7 @@
 mod codec;
 mod fault_points;
 mod foreign;
+mod full_disk;
 mod golden;
 mod group_commit;
 mod mutants;

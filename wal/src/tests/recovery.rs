@@ -9,12 +9,12 @@ use crate::harness::{
 use crate::lsn::Lsn;
 use crate::recover::{
     Damage, DamageKind, Scan, ScanError, ScanOptions, SettleError, SettleOptions, Tail, create_log,
-    ensure_reserve, scan, settle,
+    scan, settle,
 };
 use crate::sink::Need;
 
-const FIRST: &str = "WAL/wal-000001.seg";
-const SECOND: &str = "WAL/wal-000002.seg";
+pub(super) const FIRST: &str = "WAL/wal-000001.seg";
+pub(super) const SECOND: &str = "WAL/wal-000002.seg";
 
 fn open() -> Harness {
     let mut harness = Harness::create(&SimWorld::new(SimOptions::new(42)), &sound()).unwrap();
@@ -23,7 +23,7 @@ fn open() -> Harness {
 }
 
 /// A log of `count` batches of one record each.
-fn log_of(count: usize, len: usize) -> Harness {
+pub(super) fn log_of(count: usize, len: usize) -> Harness {
     let mut harness = open();
     for _ in 0..count {
         harness.prepare();
@@ -33,7 +33,7 @@ fn log_of(count: usize, len: usize) -> Harness {
     harness
 }
 
-fn options() -> ScanOptions {
+pub(super) fn options() -> ScanOptions {
     ScanOptions {
         database_uuid: UUID,
         record_len_bytes_max: sound().record_len_bytes_max,
@@ -44,7 +44,7 @@ fn options() -> ScanOptions {
     }
 }
 
-fn scan_with(world: &SimWorld, options: &ScanOptions) -> Result<Scan, ScanError<()>> {
+pub(super) fn scan_with(world: &SimWorld, options: &ScanOptions) -> Result<Scan, ScanError<()>> {
     scan(&mut world.disk(), options, &IdentityCodec, |_| Ok(()))
 }
 
@@ -486,37 +486,6 @@ fn a_permissive_scan_stops_at_damage_and_refuses_to_settle() {
         &mut |_, _| Ok(()),
     );
     assert!(matches!(result, Err(SettleError::Damaged)));
-}
-
-#[test]
-fn without_room_for_the_rewrite_the_reserve_is_given_up_or_nothing_is_changed() {
-    let harness = log_of(3, 100);
-    let reserve = 2 * u64::from(sound().segment_len_bytes);
-    let with_reserve = harness.world.kill(0);
-    assert!(ensure_reserve(&mut with_reserve.disk(), reserve).unwrap());
-    assert!(!ensure_reserve(&mut with_reserve.disk(), reserve).unwrap());
-    // Left-over spares are deleted first; count the space without them.
-    for world in [&harness.world, &with_reserve] {
-        for path in world.paths().iter().filter(|path| path.ends_with(".tmp")) {
-            world.remove_file(path);
-        }
-        world.set_capacity(Some(world.used_bytes()));
-    }
-    let before = harness.world.read_file(FIRST);
-    let result = recover(&harness.world, &sound());
-    assert!(
-        matches!(result, Err(OpenError::Settle(SettleError::NoSpace(_)))),
-        "{result:?}"
-    );
-    assert_eq!(harness.world.read_file(FIRST), before);
-    assert_eq!(
-        read_only(&harness.world, &sound()).unwrap().records.len(),
-        3
-    );
-    let (recovered, settled) = recover(&with_reserve, &sound()).unwrap();
-    assert_eq!(recovered.records.len(), 3);
-    assert!(settled.reserve_is_spent);
-    assert!(with_reserve.read_file("RESERVE").is_none());
 }
 
 #[test]

@@ -4,8 +4,10 @@ use crate::config::LogConfig;
 use crate::disk::{Fault, FaultRule, OpKind, SimOptions, SimWorld};
 use crate::handle::ReserveError;
 use crate::harness::{Harness, recover, sound};
+use crate::limits::SPARE_OPEN_RETRY_DELAY_US;
 use crate::sink::Need;
-use crate::spares::Prepared;
+use crate::spares::{Prepared, prepare_spare};
+use crate::writer::Turn;
 
 fn open() -> Harness {
     let mut harness = Harness::create(&SimWorld::new(SimOptions::new(42)), &sound()).unwrap();
@@ -208,25 +210,83 @@ fn every_failing_step_of_a_preparation_is_retried_when_asked() {
     }
 }
 
+fn spare_count(world: &SimWorld) -> usize {
+    let paths = world.paths();
+    paths.iter().filter(|path| path.contains("spare")).count()
+}
+
+/// What was lost: each failure to open a spare zeroed a whole segment again, at once, without end.
 #[test]
-fn a_spare_that_cannot_be_opened_is_replaced() {
+fn a_spare_that_cannot_be_opened_is_opened_later_and_not_made_anew() {
     let mut harness = Harness::create(&SimWorld::new(SimOptions::new(1)), &sound()).unwrap();
     let rule = FaultRule::new(Fault::Io)
         .on(OpKind::Open)
         .under("WAL/spare-")
-        .times(1);
+        .times(3);
     harness.world.add_rule(rule);
-    harness.prepare();
     assert!(matches!(harness.prepare(), Prepared::Ready { .. }));
+    while harness.append(3000, Need::Synced).is_ok() {
+        harness.settle_down();
+    }
+    for fired_count in 1..=3 {
+        for _ in 0..5 {
+            assert_eq!(
+                harness.append(3000, Need::Synced),
+                Err(ReserveError::NoSpace),
+                "refused, not left waiting"
+            );
+            assert!(matches!(harness.prepare(), Prepared::Nothing));
+        }
+        assert_eq!(harness.world.fired().len(), fired_count);
+        assert!(harness.handle.spares().last_error().is_some());
+        match harness.settle_down() {
+            Turn::Idle { wake_at_us } => {
+                let wake_at_us = wake_at_us.expect("it wakes to try again");
+                assert!(harness.now_us < wake_at_us);
+                harness.now_us = wake_at_us;
+            }
+            other => panic!("{other:?}"),
+        }
+        harness.settle_down();
+    }
+    assert!(harness.handle.spares().last_error().is_none());
     fill(&mut harness, 8);
     assert!(harness.handle.metrics().rotation_count >= 1);
-    let spares = harness
-        .world
-        .paths()
-        .iter()
-        .filter(|path| path.contains("spare"))
-        .count();
-    assert!(spares <= 2, "{spares}");
+    assert!(spare_count(&harness.world) <= 2);
+    harness.close();
+    assert!(
+        spare_count(&harness.world) <= 1,
+        "one that nobody had taken"
+    );
+}
+
+#[test]
+fn a_spare_that_was_taken_away_is_made_anew() {
+    let mut harness = Harness::create(&SimWorld::new(SimOptions::new(1)), &sound()).unwrap();
+    prepare_spare(&mut harness.world.disk(), harness.handle.spares());
+    let paths = harness.world.paths();
+    let spare = paths.iter().find(|path| path.contains("spare")).unwrap();
+    harness.world.remove_file(spare);
+    harness.settle_down();
+    assert!(matches!(harness.prepare(), Prepared::Nothing));
+    harness.now_us += SPARE_OPEN_RETRY_DELAY_US;
+    harness.settle_down();
+    assert!(matches!(harness.prepare(), Prepared::Ready { segment: 2 }));
+    fill(&mut harness, 8);
+    assert!(harness.handle.metrics().rotation_count >= 1);
+}
+
+#[test]
+fn a_spare_that_was_never_opened_is_gone_after_a_close() {
+    let mut harness = Harness::create(&SimWorld::new(SimOptions::new(1)), &sound()).unwrap();
+    let rule = FaultRule::new(Fault::Io)
+        .on(OpKind::Open)
+        .under("WAL/spare-");
+    harness.world.add_rule(rule);
+    harness.prepare();
+    assert_eq!(spare_count(&harness.world), 1);
+    harness.close();
+    assert_eq!(spare_count(&harness.world), 0);
 }
 
 #[test]

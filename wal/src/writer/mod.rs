@@ -36,7 +36,7 @@ use crate::spares::Spares;
 use batch::Batch;
 use news::News;
 use schedule::{Asks, Step, Unsynced};
-use segment::{ActiveSegment, AdoptedSpare};
+use segment::{ActiveSegment, AdoptedSpare, UnopenedSpare};
 
 /// What one turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +55,25 @@ pub enum Turn {
     Poisoned,
 }
 
-/// What [`start`] leaves to be opened on the thread that will write.
+/// What [`start`] leaves to be opened on the thread that will write. Dropping it, or failing to
+/// open it, ends the log: nobody waits for a log that no thread will ever write.
 pub struct WriterSeed<T> {
-    shared: Arc<Shared<T>>,
+    unwritten: Unwritten<T>,
     settled: Settled,
+}
+
+/// A log nobody writes; it ends with this.
+struct Unwritten<T> {
+    shared: Arc<Shared<T>>,
+    has_writer: bool,
+}
+
+impl<T> Drop for Unwritten<T> {
+    fn drop(&mut self) {
+        if !self.has_writer {
+            self.shared.end(None);
+        }
+    }
 }
 
 /// Starts a log where recovery settled it. The handle can be given out at once; reservations are
@@ -85,7 +100,10 @@ pub fn start<T>(
     Ok((
         handle,
         WriterSeed {
-            shared,
+            unwritten: Unwritten {
+                shared,
+                has_writer: false,
+            },
             settled: *settled,
         },
     ))
@@ -96,7 +114,7 @@ impl<T> WriterSeed<T> {
     #[must_use]
     pub fn handle(&self) -> LogHandle<T> {
         LogHandle {
-            shared: Arc::clone(&self.shared),
+            shared: Arc::clone(&self.unwritten.shared),
         }
     }
 
@@ -108,8 +126,13 @@ impl<T> WriterSeed<T> {
     where
         T: Send + 'static,
     {
-        let Self { shared, settled } = self;
+        let Self {
+            mut unwritten,
+            settled,
+        } = self;
+        let shared = Arc::clone(&unwritten.shared);
         let active = ActiveSegment::open(&mut *disk, &shared.config, &settled)?;
+        unwritten.has_writer = true;
         // Weak: the spares live in what the hook would keep alive.
         let poked = Arc::downgrade(&shared);
         shared.spares.on_ready(move || {
@@ -125,6 +148,7 @@ impl<T> WriterSeed<T> {
             news: News::default(),
             active,
             spare: None,
+            unopened: None,
             end_lsn: settled.end_lsn,
             durable_lsn: settled.end_lsn,
             durable_lsn_before: settled.end_lsn,
@@ -157,6 +181,7 @@ pub struct Writer<T, S> {
     news: News<T>,
     active: ActiveSegment,
     spare: Option<AdoptedSpare>,
+    unopened: Option<UnopenedSpare>,
     /// End of the last record, or mark, written.
     end_lsn: Lsn,
     durable_lsn: Lsn,
@@ -206,7 +231,7 @@ impl<T, S: Sink<T>> Writer<T, S> {
             State::Poisoned => return Turn::Poisoned,
         }
         self.tell();
-        self.adopt_spare();
+        self.adopt_spare(now_us);
         self.take_queued();
         if let Some(cause) = self.asks.poisoned.take() {
             self.fail_all(&cause);
@@ -428,6 +453,9 @@ impl<T, S: Sink<T>> Writer<T, S> {
         self.active.close(&mut *self.disk);
         if let Some(spare) = self.spare.take() {
             spare.remove(&mut *self.disk);
+        }
+        if let Some(unopened) = self.unopened.take() {
+            unopened.remove(&mut *self.disk);
         }
         self.state = State::Closed;
         self.shared.announce_end();

@@ -82,7 +82,9 @@ impl<T, S: Sink<T>> Writer<T, S> {
             _ => {
                 let sync_at_us = (self.unsynced.record_count != 0)
                     .then(|| self.unsynced.since_us + self.shared.config.buffered_sync_interval_us);
-                let wake_at_us = mark_at_us.into_iter().chain(sync_at_us).min();
+                let spare_at_us = self.unopened.as_ref().map(|spare| spare.try_at_us);
+                let wake_at_us = mark_at_us.into_iter().chain(sync_at_us).chain(spare_at_us);
+                let wake_at_us = wake_at_us.min();
                 Step::Wait { wake_at_us }
             }
         }

@@ -12,7 +12,7 @@ use crate::disk::{AlignedBuf, Disk, FileId, Op, OpenMode, Output, Ticket, WriteS
 use crate::faults::{self, Mutant, Planted, Point};
 use crate::files;
 use crate::handle::Shared;
-use crate::limits::SEGMENT_DATA_OFFSET;
+use crate::limits::{SEGMENT_DATA_OFFSET, SPARE_OPEN_RETRY_DELAY_US};
 use crate::lsn::Lsn;
 use crate::names;
 use crate::recover::Settled;
@@ -33,6 +33,14 @@ pub(super) struct ActiveSegment {
 pub(super) struct AdoptedSpare {
     pub(super) spare: Spare,
     file: FileId,
+}
+
+/// A prepared spare the log thread has taken and not opened.
+pub(super) struct UnopenedSpare {
+    spare: Spare,
+    /// Not to be opened before this time.
+    pub(super) try_at_us: u64,
+    has_failed: bool,
 }
 
 /// A write in flight.
@@ -237,35 +245,77 @@ impl AdoptedSpare {
     /// the next open deletes it.
     pub(super) fn remove(self, disk: &mut dyn Disk) {
         files::close(disk, self.file);
-        files::remove_leftover(disk, &self.spare.path);
-        if let Err(error) = files::sync_dir(disk, names::WAL_DIR) {
-            tracing::debug!(%error, "a removed spare may come back until the next open");
-        }
+        remove(disk, &self.spare);
+    }
+}
+
+impl UnopenedSpare {
+    /// Deletes it, as [`AdoptedSpare::remove`] does.
+    pub(super) fn remove(self, disk: &mut dyn Disk) {
+        remove(disk, &self.spare);
+    }
+}
+
+fn remove(disk: &mut dyn Disk, spare: &Spare) {
+    files::remove_leftover(disk, &spare.path);
+    if let Err(error) = files::sync_dir(disk, names::WAL_DIR) {
+        tracing::debug!(%error, "a removed spare may come back until the next open");
     }
 }
 
 impl<T, S: Sink<T>> Writer<T, S> {
-    /// Opens the spare that is ready, if any; its room counts from here on.
-    pub(super) fn adopt_spare(&mut self) {
-        let Some(spare) = self.shared.spares.take_ready() else {
+    /// Opens the spare that is ready, if any; its room counts from here on. One that cannot be
+    /// opened is kept and tried again later: making another would only zero a segment again.
+    pub(super) fn adopt_spare(&mut self, now_us: u64) {
+        if let Some(spare) = self.shared.spares.take_ready() {
+            self.forget_unopened();
+            self.unopened = Some(UnopenedSpare {
+                spare,
+                try_at_us: now_us,
+                has_failed: false,
+            });
+        }
+        let Some(UnopenedSpare {
+            spare, has_failed, ..
+        }) = self
+            .unopened
+            .take_if(|unopened| unopened.try_at_us <= now_us)
+        else {
             return;
         };
         let mode = open_mode(self.shared.config.write_form);
         match files::open(&mut *self.disk, &spare.path, mode) {
             Ok(file) => {
+                self.shared.spares.opened();
                 if let Some(smaller) = self.spare.replace(AdoptedSpare { spare, file }) {
                     files::close(&mut *self.disk, smaller.file);
                     self.shared.spares.discard(smaller.spare);
                 }
                 self.publish_room();
             }
-            Err(error) => {
-                // Nothing was promised on it: another one is asked for, and until then the log
-                // refuses what does not fit the active segment.
-                tracing::warn!(path = spare.path, %error, "a spare segment could not be opened");
+            // Somebody took it away: that does not mend by waiting.
+            Err(error) if has_failed && error.kind() == io::ErrorKind::NotFound => {
                 let held = self.spare.as_ref().map_or(0, |held| held.spare.len_bytes);
                 self.shared.spares.lost(spare, held);
             }
+            Err(error) => {
+                // Nothing was promised on it: until it opens the log refuses what does not fit
+                // the active segment.
+                tracing::warn!(path = spare.path, %error, "a spare segment could not be opened");
+                self.shared.spares.not_opened(error);
+                self.unopened = Some(UnopenedSpare {
+                    spare,
+                    try_at_us: now_us + SPARE_OPEN_RETRY_DELAY_US,
+                    has_failed: true,
+                });
+            }
+        }
+    }
+
+    /// Gives up a spare that is not open.
+    pub(super) fn forget_unopened(&mut self) {
+        if let Some(unopened) = self.unopened.take() {
+            self.shared.spares.discard(unopened.spare);
         }
     }
 
@@ -298,6 +348,8 @@ impl<T, S: Sink<T>> Writer<T, S> {
         self.active.len_bytes = spare.len_bytes;
         self.active.next_offset = SEGMENT_DATA_OFFSET;
         self.publish_room();
+        // It carries the number that is used up now.
+        self.forget_unopened();
         self.shared.counters.rotated();
         self.shared.spares.rotated_to(spare.segment);
         self.news.rotated = Some(spare.segment);
