@@ -1,11 +1,12 @@
 //! Refusals that tell what a run holds: nobody hears of a state that may still be lost.
 
 use std::sync::Arc;
+use std::thread;
 
-use in_mem_model::RunStatus;
+use in_mem_model::{RunId, RunStatus};
 use in_mem_wal::disk::{Fault, FaultRule, OpKind, SimWorld};
 
-use super::{Collector, Told, drive, driven, int, text, world};
+use super::{Collector, Told, drive, driven, in_memory, int, text, world};
 use crate::{
     BeginRun, CommitError, CommitOptions, Database, Driver, Program, Run, RunChange, Step,
     Submitted,
@@ -25,7 +26,7 @@ impl Driven {
         let world = world();
         let (database, mut driver) = driven(&world);
         let collector = Arc::new(Collector::default());
-        let id = in_mem_model::RunId::new_random();
+        let id = RunId::new_random();
         let begun = database
             .runs()
             .submit_begin(id, BeginRun::default(), &collector.completion(0));
@@ -142,4 +143,73 @@ fn a_refusal_is_a_failure_when_what_it_depends_on_is_lost() {
     }
     let status = driven.database.runs().run_status(driven.run.id());
     assert_eq!(status, Some(RunStatus::Active));
+}
+
+/// Lost before: who asked for a name between its claim and the failure of the claim's commit was
+/// told that it is taken, by a run that never was.
+#[test]
+fn a_name_that_is_given_back_is_free_for_who_asked_meanwhile() {
+    let database = in_memory();
+    let store = database.store();
+    let holder = RunId::new_random();
+    let shard = store.shard_or_new(holder);
+    let collector = Arc::new(Collector::default());
+    for asks_for_an_answer in [false, true] {
+        let name = format!("agent-{asks_for_an_answer}");
+        let begin = || BeginRun {
+            name: Some(name.clone()),
+            ..BeginRun::default()
+        };
+        let section = shard.commit.lock();
+        let claim = store.names.claim(&name, holder).unwrap();
+        thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                let runs = database.runs();
+                if asks_for_an_answer {
+                    runs.begin_run(begin()).map(|(info, _)| info.id)
+                } else {
+                    let id = RunId::new_random();
+                    let completion = collector.completion(0);
+                    match runs.submit_begin(id, begin(), &completion) {
+                        Submitted::Done(answer) => answer.map(|_| id),
+                        submitted => panic!("{submitted:?}"),
+                    }
+                }
+            });
+            // Time to be refused: the answer is right without it, but then it proves nothing.
+            (0..10_000).for_each(|_| thread::yield_now());
+            drop(claim);
+            drop(section);
+            let begun = asked.join().unwrap().unwrap();
+            assert_eq!(database.runs().resolve(&name), Some(begun));
+        });
+    }
+}
+
+#[test]
+fn a_taken_name_is_told_once_its_holder_is_published_and_not_if_it_is_lost() {
+    for is_lost in [false, true] {
+        let mut driven = Driven::new();
+        let begin = || BeginRun {
+            name: Some("agent".into()),
+            ..BeginRun::default()
+        };
+        let holder = RunId::new_random();
+        for (token, id) in [(1, holder), (2, RunId::new_random())] {
+            let completion = driven.collector.completion(token);
+            let runs = driven.database.runs();
+            let begun = runs.submit_begin(id, begin(), &completion);
+            assert!(matches!(begun, Submitted::Pending), "{begun:?}");
+        }
+        if is_lost {
+            driven.fail_the_log();
+        }
+        let told = driven.drive();
+        assert_eq!(told.len(), 2);
+        match &told[1].1 {
+            Err(CommitError::AlreadyExists { run }) => assert!(!is_lost && *run == holder),
+            answer => assert!(is_lost, "{answer:?}"),
+        }
+        assert_eq!(told[0].1.is_ok(), !is_lost);
+    }
 }
