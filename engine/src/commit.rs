@@ -404,7 +404,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
                 state.is_volatile_run = is_volatile;
             }
             state.status = Some(status);
-            self.shard.clear_recovered();
+            self.shard.set_moved(stamp.commit_version);
         }
         evaluated.keep_name();
     }

@@ -387,7 +387,7 @@ pub(crate) fn info_at(shard: &RunShard, version: u64) -> Option<RunInfo> {
         None if shard.run_id.is_default() => default_run_info(0),
         info => info?,
     };
-    if shard.is_orphaned() && info.status == RunStatus::Active {
+    if shard.is_orphaned(version) && info.status == RunStatus::Active {
         info.status = RunStatus::Orphaned;
     }
     Some(info)
