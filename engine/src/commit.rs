@@ -240,7 +240,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
         if is_volatile && changes_run && self.is_persistent {
             return Err(CommitError::VolatileDependency { run });
         }
-        if !is_volatile && status.is_some() && state.is_volatile_run {
+        if !is_volatile && status.is_some() && self.shard.is_volatile() {
             return Err(CommitError::VolatileDependency { run });
         }
         Ok(())
@@ -400,8 +400,8 @@ impl<'a, S: StepSource> Commit<'a, S> {
         }
         state.last_timestamp_us = stamp.timestamp_us;
         if let Some(status) = evaluated.status {
-            if state.status.is_none() {
-                state.is_volatile_run = is_volatile;
+            if state.status.is_none() && is_volatile {
+                self.shard.set_volatile();
             }
             state.status = Some(status);
             self.shard.set_moved(stamp.commit_version);

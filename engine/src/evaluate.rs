@@ -1,7 +1,7 @@
 //! Step 4 of the commit sequence: validation against the newest versions, pending ones included,
 //! and the decision of every step. The last part of a commit that may allocate or refuse.
 
-use in_mem_model::{RunInfo, RunStatus, encode_int};
+use in_mem_model::{RunId, RunInfo, RunStatus, encode_int};
 
 use crate::conflict::{Effect, Newest, StepError, decide, holds, is_expected};
 use crate::errors::{CommitError, ConflictKind};
@@ -235,6 +235,25 @@ struct RunContext<'s, 'a> {
     timestamp_us: u64,
 }
 
+/// The parent exists, and exists after recovery as well if the run that names it does.
+fn check_parent(
+    context: &RunContext<'_, '_>,
+    parent: RunId,
+    is_logged: bool,
+) -> Result<(), CommitError> {
+    let store = &context.shared.store;
+    let shard = store.shard(parent).filter(|shard| store.is_begun(shard));
+    match shard {
+        Some(shard) if shard.run_id != context.shard.run_id => {
+            if is_logged && shard.is_volatile() {
+                return Err(CommitError::VolatileDependency { run: parent });
+            }
+            Ok(())
+        }
+        _ => Err(CommitError::RunNotFound { run: parent }),
+    }
+}
+
 fn change_run<'a>(
     context: &RunContext<'_, 'a>,
     change: &RunChange,
@@ -260,13 +279,7 @@ fn change_run<'a>(
     let info = change.decide(now)?;
     if let RunChange::Begin(_) = change {
         if let Some(parent) = info.parent {
-            let store = &context.shared.store;
-            let exists = store
-                .shard(parent)
-                .is_some_and(|parent| store.is_begun(&parent));
-            if parent == shard.run_id || !exists {
-                return Err(CommitError::RunNotFound { run: parent });
-            }
+            check_parent(context, parent, prepared.writeset.is_some())?;
         }
         if let Some(name) = &info.name {
             evaluated.name = Some(context.shared.store.names.claim(name, shard.run_id)?);

@@ -28,6 +28,9 @@ pub(crate) struct RunShard {
     /// The commit that first moved the run since; [`u64::MAX`] as long as there is none. Stored
     /// in the critical section, before that commit is published: who sees it published sees this.
     moved_at: AtomicU64,
+    /// The run exists only as volatile: nothing that is logged may depend on it. Stored in the
+    /// critical section, before the beginning of the run is published.
+    is_volatile: AtomicBool,
     /// Nodes allocated ahead of the commits that will use them.
     reserve: Mutex<Vec<Node>>,
     /// Nodes in the reserve: a hint that saves the lock when there are none.
@@ -38,8 +41,6 @@ pub(crate) struct RunShard {
 pub(crate) struct CommitState {
     /// The newest status, that of a pending change included; none before the run was begun.
     pub(crate) status: Option<RunStatus>,
-    /// The run exists only as volatile: nothing that is logged may depend on it.
-    pub(crate) is_volatile_run: bool,
     /// Timestamps of a run never decrease, microseconds since the epoch.
     pub(crate) last_timestamp_us: u64,
 }
@@ -60,12 +61,12 @@ impl RunShard {
             publication: Publication::new(),
             commit: Mutex::new(CommitState {
                 status,
-                is_volatile_run: false,
                 last_timestamp_us: 0,
             }),
             recovered_unowned: AtomicBool::new(false),
             orphaned: AtomicBool::new(false),
             moved_at: AtomicU64::new(u64::MAX),
+            is_volatile: AtomicBool::new(false),
             reserve: Mutex::new(Vec::new()),
             reserve_count: AtomicUsize::new(0),
         }
@@ -75,6 +76,17 @@ impl RunShard {
     #[inline]
     pub(crate) fn visible(&self) -> u64 {
         self.publication.visible()
+    }
+
+    /// The run exists only as volatile.
+    pub(crate) fn is_volatile(&self) -> bool {
+        // Relaxed: ordered by the publication of the run's beginning, or by its section.
+        self.is_volatile.load(Ordering::Relaxed)
+    }
+
+    /// The run is begun by a volatile commit; in the critical section, not yet published.
+    pub(crate) fn set_volatile(&self) {
+        self.is_volatile.store(true, Ordering::Relaxed);
     }
 
     /// Recovered as Active and moved by nobody since, as published now.

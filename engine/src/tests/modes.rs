@@ -141,6 +141,35 @@ fn a_logged_write_into_a_volatile_run_is_refused_and_into_a_logged_one_is_not() 
         .unwrap();
 }
 
+/// Lost before: after recovery such a run named a parent that did not exist.
+#[test]
+fn a_logged_run_has_no_volatile_parent() {
+    let world = world();
+    let database = over(&world, DurabilityMode::InMemory).open().unwrap();
+    let child_of = |parent| BeginRun {
+        parent: Some(parent),
+        ..BeginRun::default()
+    };
+    let volatile = database.runs();
+    let strict = volatile.with_durability(Durability::Strict);
+    let (first, _) = volatile.begin_run(BeginRun::default()).unwrap();
+    let refused = strict.begin_run(child_of(first.id));
+    assert!(
+        matches!(refused, Err(CommitError::VolatileDependency { run }) if run == first.id),
+        "{refused:?}"
+    );
+    volatile.begin_run(child_of(first.id)).unwrap();
+    let (logged, _) = strict
+        .begin_run(child_of(crate::model::RunId::DEFAULT))
+        .unwrap();
+    let (child, _) = strict.begin_run(child_of(logged.id)).unwrap();
+    database.shutdown().unwrap();
+    drop(database);
+    let again = over(&world, DurabilityMode::InMemory).open().unwrap();
+    let parent = again.runs().get(child.id).unwrap().parent.unwrap();
+    assert!(again.runs().exists(parent));
+}
+
 #[test]
 fn a_buffered_commit_does_not_sync_and_a_strict_one_covers_those_before_it() {
     let world = world();
