@@ -51,8 +51,8 @@ pub(crate) struct DatabaseInner {
     /// Before the files, so that its threads have ended when the lock goes.
     pub(crate) log: OnceLock<Log>,
     pub(crate) files: Option<Files>,
-    /// Held while the files of a database that had none are made.
-    log_creation: Mutex<()>,
+    /// Held while the files of a database that had none are made, and while they are closed.
+    pub(crate) log_creation: Mutex<()>,
     recovery: Option<RecoveryResult>,
     ticker: Option<Ticker>,
     pub(crate) shutdown: Mutex<Option<ShutdownOutcome>>,
