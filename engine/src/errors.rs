@@ -340,6 +340,9 @@ pub enum RecordError {
     /// A primitive refused an entry.
     #[error("entry cannot be applied")]
     Primitive(#[from] crate::registry::PrimitiveError),
+    /// It stands in a directory that was empty when the database was opened.
+    #[error("record is another database's")]
+    Foreign,
 }
 
 /// What a shutdown could not finish.
