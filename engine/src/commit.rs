@@ -149,7 +149,11 @@ impl<'a, S: StepSource> Commit<'a, S> {
         let shard = self.shard;
         let mut state = shard.commit.lock();
         let is_volatile = matches!(destination, Destination::Memory);
-        let (evaluated, timestamp_us) = self.validate(&state, is_volatile)?;
+        let (evaluated, timestamp_us) = match self.validate(&state, is_volatile) {
+            Ok(validated) => validated,
+            Err(error) if error.is_negative_answer() => return Ok(self.follow(Err(error))),
+            Err(error) => return Err(error),
+        };
         if !evaluated.writes {
             return Ok(self.answer_without_write(&evaluated));
         }
@@ -239,7 +243,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
         if is_volatile && changes_run && self.is_persistent {
             return Err(CommitError::VolatileDependency { run });
         }
-        if !is_volatile && status.is_some() && state.is_volatile_run {
+        if !is_volatile && status.is_some() && self.shard.is_volatile() {
             return Err(CommitError::VolatileDependency { run });
         }
         Ok(())
@@ -257,7 +261,13 @@ impl<'a, S: StepSource> Commit<'a, S> {
         if evaluated.newest_seen <= publication.visible() {
             return Section::Done(Ok(outcome));
         }
-        match publication.follow(self.completion, Ok(outcome)) {
+        self.follow(Ok(outcome))
+    }
+
+    /// Gives an answer once everything pending now is published, and the failure instead if that
+    /// does not happen. In the critical section.
+    fn follow(&self, answer: Answer) -> Section {
+        match self.shard.publication.follow(self.completion, answer) {
             Queued::Ready(answer) => Section::Done(answer),
             Queued::Waits => Section::Waits,
             Queued::Dead => Section::Done(Err(self.shared.poisoned_error(false))),
@@ -393,11 +403,11 @@ impl<'a, S: StepSource> Commit<'a, S> {
         }
         state.last_timestamp_us = stamp.timestamp_us;
         if let Some(status) = evaluated.status {
-            if state.status.is_none() {
-                state.is_volatile_run = is_volatile;
+            if state.status.is_none() && is_volatile {
+                self.shard.set_volatile();
             }
             state.status = Some(status);
-            self.shard.clear_recovered();
+            self.shard.set_moved(stamp.commit_version);
         }
         evaluated.keep_name();
     }

@@ -112,7 +112,8 @@ fn tombstone(newest: Newest<'_>, outcome: StepOutcome) -> Decision {
     Decision { effect, outcome }
 }
 
-fn is_expected(expected: Expected, newest: Newest<'_>) -> bool {
+/// True when the key is as expected.
+pub(crate) fn is_expected(expected: Expected, newest: Newest<'_>) -> bool {
     match expected {
         Expected::Version(version) => version == newest.version,
         Expected::Absent => newest.value.is_none(),

@@ -18,7 +18,7 @@ use crate::config::{BufferedAck, DatabaseConfig};
 use crate::durability::DurabilityMode;
 use crate::errors::{CommitError, DatabaseClosed, FlushError, OpenError, RunError};
 use crate::log_state::{Driver, Log};
-use crate::open::{Files, open_log, path_of};
+use crate::open::{Files, LogUse, open_log, path_of};
 use crate::perf::perf_time;
 use crate::prepare::{Prepared, StepSource};
 use crate::program::{CommitOptions, Completion, CompletionSink, Outcome, Submitted};
@@ -51,8 +51,8 @@ pub(crate) struct DatabaseInner {
     /// Before the files, so that its threads have ended when the lock goes.
     pub(crate) log: OnceLock<Log>,
     pub(crate) files: Option<Files>,
-    /// Held while the files of a database that had none are made.
-    log_creation: Mutex<()>,
+    /// Held while the files of a database that had none are made, and while they are closed.
+    pub(crate) log_creation: Mutex<()>,
     recovery: Option<RecoveryResult>,
     ticker: Option<Ticker>,
     pub(crate) shutdown: Mutex<Option<ShutdownOutcome>>,
@@ -229,8 +229,13 @@ impl DatabaseInner {
                 what: "a durable commit needs a path",
             });
         };
-        let opened = open_log(&self.shared, files, &self.config, &self.registry);
-        match opened {
+        match open_log(
+            &self.shared,
+            files,
+            &self.config,
+            &self.registry,
+            LogUse::Later,
+        ) {
             Ok((Some(log), _)) => Ok(self.log.get_or_init(|| log)),
             Ok((None, _)) => Err(CommitError::NoSpace),
             Err(error) => Err(CommitError::Files(Arc::new(error))),

@@ -169,6 +169,35 @@ impl CommitError {
         )
     }
 
+    /// True for a refusal that tells the caller what the run holds: as long as that is pending it
+    /// may still be lost, so nobody is told before. A conflict tells nothing but to read again.
+    pub(crate) fn is_negative_answer(&self) -> bool {
+        match self {
+            Self::InvalidTransition { .. }
+            | Self::RunClosed { .. }
+            | Self::RunNotFound { .. }
+            | Self::AlreadyExists { .. }
+            | Self::VolatileDependency { .. }
+            | Self::WrongType { .. }
+            | Self::Overflow { .. }
+            | Self::InvalidArgument { .. }
+            | Self::InvalidValue(_) => true,
+            Self::Conflict { .. }
+            | Self::InvalidKey(_)
+            | Self::TransactionTooLarge { .. }
+            | Self::CrossRunWrite { .. }
+            | Self::TransactionNotActive
+            | Self::ReadOnly
+            | Self::Timeout
+            | Self::Busy
+            | Self::NoSpace
+            | Self::Closed(_)
+            | Self::Poisoned { .. }
+            | Self::Files(_)
+            | Self::Internal => false,
+        }
+    }
+
     /// True when the same closure may succeed when run again.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
@@ -311,6 +340,9 @@ pub enum RecordError {
     /// A primitive refused an entry.
     #[error("entry cannot be applied")]
     Primitive(#[from] crate::registry::PrimitiveError),
+    /// It stands in a directory that was empty when the database was opened.
+    #[error("record is another database's")]
+    Foreign,
 }
 
 /// What a shutdown could not finish.

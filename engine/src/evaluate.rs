@@ -1,14 +1,14 @@
 //! Step 4 of the commit sequence: validation against the newest versions, pending ones included,
 //! and the decision of every step. The last part of a commit that may allocate or refuse.
 
-use in_mem_model::{RunInfo, RunStatus, encode_int};
+use in_mem_model::{RunId, RunInfo, RunStatus, encode_int};
 
-use crate::conflict::{Effect, Newest, StepError, decide, holds};
+use crate::conflict::{Effect, Newest, StepError, decide, holds, is_expected};
 use crate::errors::{CommitError, ConflictKind};
 use crate::index::KeyRef;
 use crate::names::NameClaim;
 use crate::prepare::{Prepared, StepSource, step_key};
-use crate::program::{Step, StepOutcome};
+use crate::program::{Expected, Step, StepOutcome};
 use crate::run_change::{RunChange, RunNow};
 use crate::shard::{CommitState, RUN_ENTITY, RunShard};
 use crate::shared::Shared;
@@ -105,11 +105,20 @@ fn step_on_key<S: StepSource>(
 ) -> Result<(), CommitError> {
     let key = step_key(step);
     let own = own_write(prepared, index);
-    let (version, decided) = shard.index.with_newest(key, |node| {
+    let expected = source.expected(index);
+    let (version, unmet, decided) = shard.index.with_newest(key, |node| {
         let version = node.map_or(0, VersionNode::commit_version);
         let stored = node
             .filter(|node| !node.is_tombstone())
             .map(VersionNode::value);
+        let newest = Newest {
+            version,
+            value: stored,
+        };
+        let unmet = expected
+            .into_iter()
+            .flatten()
+            .find(|expected| !is_expected(*expected, newest));
         let value = match own.and_then(|own| prepared.states.get(own)) {
             Some(own) => own
                 .node
@@ -126,20 +135,18 @@ fn step_on_key<S: StepSource>(
             value,
             may_return,
         };
-        (version, decide(step, newest))
+        (version, unmet, decide(step, newest))
     });
+    if let Some(expected) = unmet {
+        return Err(cas_conflict(shard, key, version_of(expected), version));
+    }
     let decision = decided.map_err(step_error)?;
     evaluated.newest_seen = evaluated.newest_seen.max(version);
     if let StepOutcome::Mismatch(actual) = &decision.outcome
         && source.is_transaction()
     {
-        return Err(CommitError::Conflict {
-            run: shard.run_id,
-            key: key.user_key.to_vec(),
-            kind: ConflictKind::Cas,
-            expected: expected_version(step),
-            actual: actual.version,
-        });
+        let expected = expected_version(step);
+        return Err(cas_conflict(shard, key, expected, actual.version));
     }
     if let Effect::Int(sum) = decision.effect {
         write_int(shard, prepared, index, key, sum);
@@ -172,13 +179,32 @@ fn own_write(prepared: &Prepared, index: usize) -> Option<usize> {
     None
 }
 
+fn cas_conflict(
+    shard: &RunShard,
+    key: KeyRef<'_>,
+    expected: Option<u64>,
+    actual: u64,
+) -> CommitError {
+    CommitError::Conflict {
+        run: shard.run_id,
+        key: key.user_key.to_vec(),
+        kind: ConflictKind::Cas,
+        expected,
+        actual,
+    }
+}
+
 fn expected_version(step: &Step<'_>) -> Option<u64> {
     match step {
-        Step::CasVersion {
-            expected: crate::program::Expected::Version(version),
-            ..
-        } => Some(*version),
+        Step::CasVersion { expected, .. } => version_of(*expected),
         _ => None,
+    }
+}
+
+fn version_of(expected: Expected) -> Option<u64> {
+    match expected {
+        Expected::Version(version) => Some(version),
+        Expected::Absent => None,
     }
 }
 
@@ -217,6 +243,25 @@ struct RunContext<'s, 'a> {
     timestamp_us: u64,
 }
 
+/// The parent exists, and exists after recovery as well if the run that names it does.
+fn check_parent(
+    context: &RunContext<'_, '_>,
+    parent: RunId,
+    is_logged: bool,
+) -> Result<(), CommitError> {
+    let store = &context.shared.store;
+    let shard = store.shard(parent).filter(|shard| store.is_begun(shard));
+    match shard {
+        Some(shard) if shard.run_id != context.shard.run_id => {
+            if is_logged && shard.is_volatile() {
+                return Err(CommitError::VolatileDependency { run: parent });
+            }
+            Ok(())
+        }
+        _ => Err(CommitError::RunNotFound { run: parent }),
+    }
+}
+
 fn change_run<'a>(
     context: &RunContext<'_, 'a>,
     change: &RunChange,
@@ -242,13 +287,7 @@ fn change_run<'a>(
     let info = change.decide(now)?;
     if let RunChange::Begin(_) = change {
         if let Some(parent) = info.parent {
-            let store = &context.shared.store;
-            let exists = store
-                .shard(parent)
-                .is_some_and(|parent| store.is_begun(&parent));
-            if parent == shard.run_id || !exists {
-                return Err(CommitError::RunNotFound { run: parent });
-            }
+            check_parent(context, parent, prepared.writeset.is_some())?;
         }
         if let Some(name) = &info.name {
             evaluated.name = Some(context.shared.store.names.claim(name, shard.run_id)?);

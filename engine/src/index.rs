@@ -10,6 +10,7 @@
 //! Keys are inserted and chains extended only inside the critical section of the run; reads come
 //! from anywhere.
 
+use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::OnceLock;
 
@@ -17,6 +18,7 @@ use arc_swap::ArcSwapAny;
 use in_mem_model::TypeTag;
 use papaya::{Equivalent, HashMap, ResizeMode};
 use rustc_hash::FxHasher;
+use triomphe::{Arc, ThinArc};
 
 use crate::limits::{INDEX_PARTITION_COUNT, INDEX_RESIZE_STEP_COUNT};
 use crate::ordered::OrderedKeys;
@@ -31,9 +33,16 @@ pub struct KeyRef<'a> {
     pub user_key: &'a [u8],
 }
 
-/// A key as the index keeps it: the tag, then the user key, in one allocation.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct IndexKey(Box<[u8]>);
+/// A key as the index keeps it: a link, the tag, then the user key, in one allocation that is
+/// shared with the ordered keys.
+#[derive(Clone)]
+pub(crate) struct IndexKey(ThinArc<KeyLink, u8>);
+
+/// What precedes the bytes of a key.
+struct KeyLink {
+    /// The key inserted before it, as long as nobody had listed the run.
+    inserted_before: Option<IndexKey>,
+}
 
 /// The chain of one key. Without a head the key was never written.
 pub(crate) struct Entry {
@@ -88,12 +97,11 @@ impl Index {
         let pin = partition.pin();
         if pin.get(&key).is_none() {
             pin.insert(
-                IndexKey::new(key),
+                self.ordered.new_key(key),
                 Entry {
                     head: ArcSwapAny::new(None),
                 },
             );
-            self.ordered.key_inserted(key);
         }
     }
 
@@ -160,19 +168,31 @@ impl<'a> KeyRef<'a> {
 }
 
 impl IndexKey {
-    pub(crate) fn new(key: KeyRef<'_>) -> Self {
-        let mut bytes = Vec::with_capacity(1 + key.user_key.len());
-        bytes.push(key.tag.number());
-        bytes.extend_from_slice(key.user_key);
-        Self(bytes.into_boxed_slice())
+    pub(crate) fn new(key: KeyRef<'_>, inserted_before: Option<Self>) -> Self {
+        let link = KeyLink { inserted_before };
+        // The type of a chain does not know its length: the tag comes as the byte at 0.
+        let bytes = (0..1 + key.user_key.len()).map(|at| match at.checked_sub(1) {
+            Some(at) => key.user_key.get(at).copied().unwrap_or(0),
+            None => key.tag.number(),
+        });
+        Self(ThinArc::from_header_and_iter(link, bytes))
     }
 
     pub(crate) fn tag_byte(&self) -> u8 {
-        self.0.first().copied().unwrap_or(0)
+        self.bytes().first().copied().unwrap_or(0)
     }
 
     pub(crate) fn user_key(&self) -> &[u8] {
-        self.0.get(1..).unwrap_or(&[])
+        self.bytes().get(1..).unwrap_or(&[])
+    }
+
+    /// The key inserted before it, if it was made before the run was listed.
+    pub(crate) fn inserted_before(&self) -> Option<&Self> {
+        self.0.header.header.inserted_before.as_ref()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.0.slice
     }
 
     /// The key as callers hold it.
@@ -182,6 +202,39 @@ impl IndexKey {
             tag,
             user_key: self.user_key(),
         })
+    }
+}
+
+impl Drop for KeyLink {
+    /// Unlinks one key at a time, so that ten million keys do not exhaust the stack. A key that
+    /// someone else still holds ends the loop: its last owner goes on from there.
+    fn drop(&mut self) {
+        let mut next = self.inserted_before.take();
+        while let Some(mut key) = next {
+            next = key.0.with_arc_mut(|arc| {
+                Arc::get_mut(arc).and_then(|key| key.header_mut().inserted_before.take())
+            });
+        }
+    }
+}
+
+impl PartialEq for IndexKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for IndexKey {}
+
+impl PartialOrd for IndexKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for IndexKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bytes().cmp(other.bytes())
     }
 }
 

@@ -23,6 +23,10 @@ pub(crate) const VERSION_FLOOR_RESERVE: u64 = 1 << 31;
 /// Keys one step of a listing looks at, at most, count: about 1 ms.
 pub const LIST_STEP_KEY_COUNT_MAX: usize = 4_096;
 
+/// Keys one step of a run's first listing puts in order, at most, count: at five million keys
+/// about 5 us each, 0.3 ms together.
+pub(crate) const FILL_STEP_KEY_COUNT_MAX: usize = 64;
+
 /// Versions one history call returns, at most, count.
 pub const HISTORY_COUNT_MAX: usize = 10_000;
 

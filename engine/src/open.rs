@@ -133,7 +133,7 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
     if let Some(files) = &files
         && (found == Found::Database || config.durability.requires_wal())
     {
-        let (started, result) = open_log(&shared, files, &config, &registry)?;
+        let (started, result) = open_log(&shared, files, &config, &registry, LogUse::Opened)?;
         recovery = Some(result);
         match started {
             Some(started) => {
@@ -178,6 +178,17 @@ fn find(files: &Files, config: &DatabaseConfig, mode: OpenMode) -> Result<Found,
     look(&mut *opener.open_disk().map_err(OpenError::Io)?)
 }
 
+/// When the log of a database is first used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogUse {
+    /// By the open itself: what the log holds is the database.
+    Opened,
+    /// By a commit of a database that had no files when it was opened: versions have been issued
+    /// and others may read and write, so no record of somebody else can become part of it. Files
+    /// without records may stand there, left by an attempt of its own that failed.
+    Later,
+}
+
 /// Recovers the log, creating the files first if there are none, and starts it. Without a log the
 /// database can only be read.
 pub(crate) fn open_log(
@@ -185,6 +196,7 @@ pub(crate) fn open_log(
     files: &Files,
     config: &DatabaseConfig,
     registry: &PrimitiveRegistry,
+    log_use: LogUse,
 ) -> Result<(Option<Log>, RecoveryResult), OpenError> {
     let opener = files.open_and_lock(true)?;
     let codec = get_codec(&config.codec_id).map_err(|_| OpenError::CodecMismatch {
@@ -208,6 +220,7 @@ pub(crate) fn open_log(
             registry,
             config: log_config,
             codec,
+            takes_records: log_use == LogUse::Opened,
         };
         recover(&mut *disk, &context)?
     };

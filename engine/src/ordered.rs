@@ -1,12 +1,13 @@
 //! The keys of one run in order, for listings.
 //!
-//! A run that is never listed pays nothing. The first listing registers an empty skip list, from
-//! which moment each new key goes into both structures, and fills it partition by partition; from
-//! then on it is kept up and a page costs in proportion to the page. Keys are never removed:
-//! deletion is a tombstone on the chain.
+//! Before anyone lists a run, its keys only remember the key inserted before them. The first
+//! listing registers an empty skip list, from which moment each new key goes there instead, and
+//! follows those links back to the first key, a bounded number of them per step; from then on the
+//! list is kept up and a page costs in proportion to the page. Keys are never removed: deletion is
+//! a tombstone on the chain.
 //!
-//! Registration happens under the run's critical section, where keys are inserted: a key is either
-//! in the index before the filling starts, or sees the registered list.
+//! Keys are inserted, and the list is registered, under the run's critical section: a key is
+//! either reached by the links, or sees the registered list.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,16 +15,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_skiplist::SkipSet;
 use parking_lot::Mutex;
 
-use crate::index::{Index, IndexKey, KeyRef};
-use crate::limits::INDEX_PARTITION_COUNT;
+use crate::index::{IndexKey, KeyRef};
+use crate::limits::FILL_STEP_KEY_COUNT_MAX;
 
 /// The ordered keys of a run, if anyone has listed them.
 pub(crate) struct OrderedKeys {
     keys: OnceLock<SkipSet<IndexKey>>,
     /// Release once filled; pairs with Acquire in [`Self::filled`].
     is_filled: AtomicBool,
-    /// The next partition to fill. Held by the one listing that fills; the others wait for it.
-    next_partition: Mutex<usize>,
+    /// The newest key that is not in the list: its links lead to all the others. Held for one
+    /// insertion or one step.
+    unlisted: Mutex<Option<IndexKey>>,
 }
 
 impl OrderedKeys {
@@ -31,15 +33,21 @@ impl OrderedKeys {
         Self {
             keys: OnceLock::new(),
             is_filled: AtomicBool::new(false),
-            next_partition: Mutex::new(0),
+            unlisted: Mutex::new(None),
         }
     }
 
-    /// A key was added to the index; the caller is in the critical section.
-    pub(crate) fn key_inserted(&self, key: KeyRef<'_>) {
+    /// Makes a key that is about to be added to the index; the caller is in the critical section.
+    pub(crate) fn new_key(&self, key: KeyRef<'_>) -> IndexKey {
         if let Some(keys) = self.keys.get() {
-            keys.insert(IndexKey::new(key));
+            let key = IndexKey::new(key, None);
+            keys.insert(key.clone());
+            return key;
         }
+        let mut unlisted = self.unlisted.lock();
+        let key = IndexKey::new(key, unlisted.take());
+        *unlisted = Some(key.clone());
+        key
     }
 
     /// The ordered keys, once filled.
@@ -56,22 +64,22 @@ impl OrderedKeys {
         self.keys.get_or_init(SkipSet::new);
     }
 
-    /// Fills one partition more; true when the list is complete. The list must be registered.
-    pub(crate) fn fill_step(&self, index: &Index) -> bool {
-        let mut next = self.next_partition.lock();
+    /// Puts [`FILL_STEP_KEY_COUNT_MAX`] keys more into the list, which must be registered; true
+    /// when it is complete.
+    pub(crate) fn fill_step(&self) -> bool {
         let Some(keys) = self.keys.get() else {
             return false;
         };
-        if *next < INDEX_PARTITION_COUNT {
-            index.for_each_key(*next, |key, _| {
-                keys.insert(key.clone());
-                true
-            });
-            *next += 1;
+        let mut unlisted = self.unlisted.lock();
+        for _ in 0..FILL_STEP_KEY_COUNT_MAX {
+            let Some(key) = unlisted.take() else { break };
+            *unlisted = key.inserted_before().cloned();
+            keys.insert(key);
         }
-        if *next == INDEX_PARTITION_COUNT {
+        let is_complete = unlisted.is_none();
+        if is_complete {
             self.is_filled.store(true, Ordering::Release);
         }
-        *next == INDEX_PARTITION_COUNT
+        is_complete
     }
 }

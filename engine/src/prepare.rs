@@ -14,7 +14,7 @@ use rustc_hash::FxBuildHasher;
 use crate::errors::CommitError;
 use crate::index::KeyRef;
 use crate::limits::RUN_CHANGE_LEN_BYTES_MAX;
-use crate::program::{Program, ReadCheck, Step, StepOutcome};
+use crate::program::{Expected, Program, ReadCheck, Step, StepOutcome};
 use crate::run_change::RunChange;
 use crate::shard::{RUN_ENTITY, RunShard};
 use crate::version_node::{Node, VersionNode};
@@ -28,6 +28,8 @@ pub(crate) trait StepSource {
     fn step_count(&self) -> usize;
     /// The step at `index`, below the count.
     fn step(&self, index: usize) -> Step<'_>;
+    /// What the key of the step must be besides, whatever the step does; else it is a conflict.
+    fn expected(&self, index: usize) -> [Option<Expected>; 2];
     fn check_count(&self) -> usize;
     /// The check at `index`, below the count.
     fn check(&self, index: usize) -> ReadCheck<'_>;
@@ -245,6 +247,10 @@ impl StepSource for Program<'_> {
             .steps
             .get(index)
             .expect("a step index is below the count")
+    }
+
+    fn expected(&self, _index: usize) -> [Option<Expected>; 2] {
+        [None; 2]
     }
 
     fn check_count(&self) -> usize {

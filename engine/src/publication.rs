@@ -32,6 +32,8 @@ pub(crate) struct Publication {
     /// Entries in the queue. Written under its lock; read without it, in the critical section.
     waiting_count: AtomicUsize,
     is_dead: AtomicBool,
+    /// Once dead: the lowest version that will never be published. Written before `is_dead`.
+    first_dropped: AtomicU64,
     queue: Mutex<VecDeque<Waiting>>,
 }
 
@@ -69,6 +71,7 @@ impl Publication {
             visible: Padded(AtomicU64::new(0)),
             waiting_count: AtomicUsize::new(0),
             is_dead: AtomicBool::new(false),
+            first_dropped: AtomicU64::new(u64::MAX),
             queue: Mutex::new(VecDeque::new()),
         }
     }
@@ -102,13 +105,13 @@ impl Publication {
         self.waiting_count.load(Ordering::Acquire)
     }
 
-    /// The oldest version not yet published.
-    pub(crate) fn first_pending(&self) -> Option<u64> {
-        self.queue
-            .lock()
-            .iter()
-            .map(|waiting| waiting.version)
-            .find(|version| *version != 0)
+    /// The lowest version assigned and not published: still pending, or dropped for good.
+    pub(crate) fn first_unpublished(&self) -> Option<u64> {
+        let queue = self.queue.lock();
+        if self.is_dead() {
+            return Some(self.first_dropped.load(Ordering::Relaxed));
+        }
+        first_version(&queue)
     }
 
     /// Makes room for one commit, so that [`Self::push`] allocates nothing; false when too many
@@ -208,6 +211,11 @@ impl Publication {
     pub(crate) fn fail(&self, error: &CommitError) {
         let dropped = {
             let mut queue = self.queue.lock();
+            if !self.is_dead() {
+                // A commit that panicked before it was queued had the next version at the lowest.
+                let first = first_version(&queue).unwrap_or_else(|| self.visible() + 1);
+                self.first_dropped.store(first, Ordering::Relaxed);
+            }
             self.is_dead.store(true, Ordering::Release);
             // The count stays: a commit that looks now must not take the queue for idle.
             std::mem::take(&mut *queue)
@@ -256,6 +264,12 @@ impl Publication {
             self.publish_ready(&mut queue, &mut ready);
         }
     }
+}
+
+/// The oldest commit that waits; followers have no version.
+fn first_version(queue: &VecDeque<Waiting>) -> Option<u64> {
+    let mut versions = queue.iter().map(|waiting| waiting.version);
+    versions.find(|version| *version != 0)
 }
 
 /// Answers taken from the queue and not yet given.

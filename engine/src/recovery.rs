@@ -11,8 +11,8 @@ use in_mem_model::RunId;
 use in_mem_snapshot::{LoadError, MANIFEST_PATH, Manifest, PublishError, load, publish};
 use in_mem_wal::disk::{Disk, Op, OpenMode};
 use in_mem_wal::recover::{
-    RecoveredRecord, Scan, ScanOptions, SettleError, SettleOptions, Settled, create_log, scan,
-    settle,
+    RecoveredRecord, Scan, ScanError, ScanOptions, SettleError, SettleOptions, Settled, create_log,
+    scan, settle,
 };
 use in_mem_wal::{LogConfig, Lsn, StorageCodec, files, names};
 
@@ -148,6 +148,8 @@ pub(crate) struct RecoveryContext<'a> {
     pub(crate) registry: &'a PrimitiveRegistry,
     pub(crate) config: LogConfig,
     pub(crate) codec: Arc<dyn StorageCodec>,
+    /// Records are recovered; else a log that holds one is another database's.
+    pub(crate) takes_records: bool,
 }
 
 /// Recovers the database of `disk` into the store.
@@ -286,6 +288,9 @@ fn apply_log(
         planted: context.config.planted,
     };
     let scanned = scan(disk, &options, &*context.codec, |record| {
+        if !context.takes_records {
+            return Err(RecordError::Foreign);
+        }
         match apply_record(context, &record) {
             Ok(()) => result.records_applied += 1,
             Err(RecordError::Writeset(WritesetError::MissingCommit)) => {
@@ -297,7 +302,13 @@ fn apply_log(
         }
         Ok(())
     })
-    .map_err(|error| OpenError::Scan(Box::new(error)))?;
+    .map_err(|error| match error {
+        ScanError::Visitor {
+            source: RecordError::Foreign,
+            ..
+        } => OpenError::AlreadyExists,
+        error => OpenError::Scan(Box::new(error)),
+    })?;
     result.segments_read = scanned.segment_count;
     result.records_read = scanned.record_count;
     Ok(scanned)

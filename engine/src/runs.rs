@@ -9,12 +9,17 @@ use in_mem_model::{Durability, EncodedValue, RunId, RunInfo, RunStatus};
 
 use crate::database::Database;
 use crate::errors::CommitError;
+use crate::follow::follow;
 use crate::program::{CommitOptions, Completion, Program, Step, Submitted};
 use crate::run::Run;
 use crate::run_change::{BeginRun, RunChange, default_run_info};
 use crate::shard::{RUN_ENTITY, RunShard};
 use crate::version_node::VersionedRef;
 use crate::view::get_with;
+use crate::waiter::ThreadWaiter;
+
+/// Attempts to begin a run whose name others claim and give back, count.
+const BEGIN_ATTEMPT_COUNT_MAX: usize = 8;
 
 /// The operations on runs.
 #[derive(Clone, Copy)]
@@ -80,25 +85,35 @@ impl<'a> Runs<'a> {
     /// Begins a run with a given id without waiting: for a reactor.
     pub fn submit_begin(&self, run: RunId, begin: BeginRun, completion: &Completion) -> Submitted {
         let change = RunChange::Begin(begin);
+        for _ in 0..BEGIN_ATTEMPT_COUNT_MAX {
+            let submitted = self.submit_begin_once(run, &change, completion);
+            let Submitted::Done(Err(CommitError::AlreadyExists { run: holder })) = submitted else {
+                return submitted;
+            };
+            if let Some(submitted) = self.follow_holder(run, &change, holder, completion) {
+                return submitted;
+            }
+        }
+        Submitted::Done(Err(CommitError::Busy))
+    }
+
+    fn submit_begin_once(
+        &self,
+        run: RunId,
+        change: &RunChange,
+        completion: &Completion,
+    ) -> Submitted {
+        let steps = [Step::Run(change)];
+        let program = Program {
+            checks: &[],
+            steps: &steps,
+        };
         let handle = self.handle_for_begin(run);
-        let steps = [Step::Run(&change)];
-        let submitted = handle.submit(
-            &Program {
-                checks: &[],
-                steps: &steps,
-            },
-            self.options,
-            completion,
-        );
+        let submitted = handle.submit(&program, self.options, completion);
         if !matches!(submitted, Submitted::Pending | Submitted::Done(Ok(_))) {
             self.database.store().forget_unbegun(run);
         }
-        match submitted {
-            Submitted::Done(Err(CommitError::AlreadyExists { run: holder })) => {
-                self.wait_for_holder(holder, completion)
-            }
-            submitted => submitted,
-        }
+        submitted
     }
 
     /// Active to Completed. Returns the version.
@@ -288,20 +303,32 @@ impl<'a> Runs<'a> {
     }
 
     fn change(&self, run: RunId, change: RunChange) -> Result<u64, CommitError> {
-        let handle = self.handle_for_begin(run);
-        let steps = [Step::Run(&change)];
-        let done = handle.commit(
-            &Program {
-                checks: &[],
-                steps: &steps,
-            },
-            self.options,
-        );
+        let waiter = ThreadWaiter::current();
+        for _ in 0..BEGIN_ATTEMPT_COUNT_MAX {
+            let done = self.change_once(run, &change);
+            let Err(CommitError::AlreadyExists { run: holder }) = done else {
+                return done;
+            };
+            let followed = self.follow_holder(run, &change, holder, &waiter.completion());
+            match followed {
+                None => {}
+                Some(Submitted::Done(answer)) => return answer.map(|done| done.version),
+                Some(Submitted::Pending) => return waiter.wait().map(|done| done.version),
+                Some(Submitted::Busy) => return Err(CommitError::Busy),
+            }
+        }
+        Err(CommitError::Busy)
+    }
+
+    fn change_once(&self, run: RunId, change: &RunChange) -> Result<u64, CommitError> {
+        let steps = [Step::Run(change)];
+        let program = Program {
+            checks: &[],
+            steps: &steps,
+        };
+        let done = self.handle_for_begin(run).commit(&program, self.options);
         if done.is_err() {
             self.database.store().forget_unbegun(run);
-        }
-        if let Err(CommitError::AlreadyExists { run: holder }) = &done {
-            self.wait_until_published(*holder)?;
         }
         done.map(|done| done.version)
     }
@@ -311,21 +338,35 @@ impl<'a> Runs<'a> {
         Run::new(Arc::clone(&self.database.inner), shard)
     }
 
-    /// A taken name is a negative answer that depends on the beginning of its holder, which may be
-    /// pending still: an empty program of that run is answered once it is published.
-    fn wait_until_published(&self, holder: RunId) -> Result<(), CommitError> {
-        let Some(shard) = self.database.store().shard(holder) else {
-            return Ok(());
-        };
-        crate::follow::wait_until_published(&shard, &self.database.inner.shared).map(drop)
-    }
-
-    fn wait_for_holder(&self, holder: RunId, completion: &Completion) -> Submitted {
+    /// A taken name is a negative answer that depends on the beginning of its holder: it is given
+    /// once that is published. None when the holder gave the name back: it never was.
+    fn follow_holder(
+        &self,
+        run: RunId,
+        change: &RunChange,
+        holder: RunId,
+        completion: &Completion,
+    ) -> Option<Submitted> {
         let taken = Err(CommitError::AlreadyExists { run: holder });
-        let Some(shard) = self.database.store().shard(holder) else {
-            return Submitted::Done(taken);
+        let store = self.database.store();
+        let name = match change {
+            RunChange::Begin(begin) => begin.name.as_deref(),
+            _ => None,
         };
-        crate::follow::follow(&shard, &self.database.inner.shared, completion, taken)
+        let Some(name) = name.filter(|_| holder != run && !holder.is_default()) else {
+            return Some(Submitted::Done(taken));
+        };
+        let is_taken = || store.names.get(name) == Some(holder);
+        let Some(shard) = store.shard(holder) else {
+            return is_taken().then_some(Submitted::Done(taken));
+        };
+        // Whoever claims a name keeps it or gives it back before it leaves its section.
+        let section = shard.commit.lock();
+        if !is_taken() {
+            return None;
+        }
+        let shared = &self.database.inner.shared;
+        Some(follow(&section, &shard, shared, completion, taken))
     }
 }
 
@@ -346,7 +387,7 @@ pub(crate) fn info_at(shard: &RunShard, version: u64) -> Option<RunInfo> {
         None if shard.run_id.is_default() => default_run_info(0),
         info => info?,
     };
-    if shard.is_orphaned() && info.status == RunStatus::Active {
+    if shard.is_orphaned(version) && info.status == RunStatus::Active {
         info.status = RunStatus::Orphaned;
     }
     Some(info)

@@ -5,7 +5,7 @@
 //! Lock order: `commit`, then the run names, then the log's hand-off lock, then the publication
 //! queue; the reserve of nodes is taken alone.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use in_mem_model::{RunId, RunStatus, TypeTag};
 use parking_lot::Mutex;
@@ -21,10 +21,16 @@ pub(crate) struct RunShard {
     pub(crate) publication: Publication,
     /// The critical section of the run.
     pub(crate) commit: Mutex<CommitState>,
-    /// Recovered as Active at this start, and nobody has moved it since.
+    /// Recovered as Active at this start, without a live owner.
     recovered_unowned: AtomicBool,
     /// Of those: reports Orphaned until someone moves it.
     orphaned: AtomicBool,
+    /// The commit that first moved the run since; [`u64::MAX`] as long as there is none. Stored
+    /// in the critical section, before that commit is published: who sees it published sees this.
+    moved_at: AtomicU64,
+    /// The run exists only as volatile: nothing that is logged may depend on it. Stored in the
+    /// critical section, before the beginning of the run is published.
+    is_volatile: AtomicBool,
     /// Nodes allocated ahead of the commits that will use them.
     reserve: Mutex<Vec<Node>>,
     /// Nodes in the reserve: a hint that saves the lock when there are none.
@@ -35,8 +41,6 @@ pub(crate) struct RunShard {
 pub(crate) struct CommitState {
     /// The newest status, that of a pending change included; none before the run was begun.
     pub(crate) status: Option<RunStatus>,
-    /// The run exists only as volatile: nothing that is logged may depend on it.
-    pub(crate) is_volatile_run: bool,
     /// Timestamps of a run never decrease, microseconds since the epoch.
     pub(crate) last_timestamp_us: u64,
 }
@@ -57,11 +61,12 @@ impl RunShard {
             publication: Publication::new(),
             commit: Mutex::new(CommitState {
                 status,
-                is_volatile_run: false,
                 last_timestamp_us: 0,
             }),
             recovered_unowned: AtomicBool::new(false),
             orphaned: AtomicBool::new(false),
+            moved_at: AtomicU64::new(u64::MAX),
+            is_volatile: AtomicBool::new(false),
             reserve: Mutex::new(Vec::new()),
             reserve_count: AtomicUsize::new(0),
         }
@@ -73,15 +78,32 @@ impl RunShard {
         self.publication.visible()
     }
 
-    /// Recovered as Active and moved by nobody since.
-    pub(crate) fn is_recovered_unowned(&self) -> bool {
-        // Relaxed: a flag of its own; nothing else hangs on it.
-        self.recovered_unowned.load(Ordering::Relaxed)
+    /// The run exists only as volatile.
+    pub(crate) fn is_volatile(&self) -> bool {
+        // Relaxed: ordered by the publication of the run's beginning, or by its section.
+        self.is_volatile.load(Ordering::Relaxed)
     }
 
-    /// Reports Orphaned instead of its stored Active.
-    pub(crate) fn is_orphaned(&self) -> bool {
-        self.orphaned.load(Ordering::Relaxed)
+    /// The run is begun by a volatile commit; in the critical section, not yet published.
+    pub(crate) fn set_volatile(&self) {
+        self.is_volatile.store(true, Ordering::Relaxed);
+    }
+
+    /// Recovered as Active and moved by nobody since, as published now.
+    pub(crate) fn is_recovered_unowned(&self) -> bool {
+        let version = self.visible();
+        // Relaxed: set by recovery, before anyone reads.
+        self.recovered_unowned.load(Ordering::Relaxed) && !self.is_moved(version)
+    }
+
+    /// Reports Orphaned instead of its stored Active, to whoever sees up to `version`.
+    pub(crate) fn is_orphaned(&self, version: u64) -> bool {
+        self.orphaned.load(Ordering::Relaxed) && !self.is_moved(version)
+    }
+
+    fn is_moved(&self, version: u64) -> bool {
+        // Relaxed: ordered by the publication of `version`, which the caller has seen.
+        self.moved_at.load(Ordering::Relaxed) <= version
     }
 
     /// Recovery found the run Active; `is_orphaned` by the rule of the data model.
@@ -90,10 +112,9 @@ impl RunShard {
         self.orphaned.store(is_orphaned, Ordering::Relaxed);
     }
 
-    /// Someone moved the run.
-    pub(crate) fn clear_recovered(&self) {
-        self.recovered_unowned.store(false, Ordering::Relaxed);
-        self.orphaned.store(false, Ordering::Relaxed);
+    /// Someone moves the run with the commit `version`; in the critical section, not yet published.
+    pub(crate) fn set_moved(&self, version: u64) {
+        self.moved_at.fetch_min(version, Ordering::Relaxed);
     }
 
     /// Allocates `count` nodes for values of up to `value_len_bytes`.

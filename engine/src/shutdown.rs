@@ -47,10 +47,14 @@ impl DatabaseInner {
         for shard in self.shared.store.shards() {
             drop(shard.commit.lock());
         }
+        // A commit that was admitted may still be making the files: its log is to be closed here,
+        // and no other is made behind it.
+        let creation = self.log_creation.lock();
         let result = match self.log.get() {
             Some(log) => self.finish_log(log),
             None => Ok(()),
         };
+        drop(creation);
         // A log that is still being written keeps the directory locked.
         if let Some(files) = &self.files
             && !matches!(result, Err(ShutdownError::Deadline { .. }))

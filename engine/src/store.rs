@@ -134,9 +134,9 @@ impl ShardedStore {
         let mut watermark = issued;
         for shard in self.shards() {
             // A version at or below `issued` was taken inside a critical section that has ended
-            // once this lock is held: it is published, or it is in the queue.
+            // once this lock is held: it is published, in the queue, or dropped for good.
             let _section = shard.commit.lock();
-            if let Some(first) = shard.publication.first_pending() {
+            if let Some(first) = shard.publication.first_unpublished() {
                 watermark = watermark.min(first.saturating_sub(1));
             }
         }

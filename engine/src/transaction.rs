@@ -80,8 +80,8 @@ pub(crate) struct Write {
     /// The version to install; none deletes, unless the commit has taken it.
     pub(crate) node: Option<Node>,
     pub(crate) is_delete: bool,
-    /// What the key must be at commit.
-    pub(crate) expected: Option<Expected>,
+    /// What the key must be at commit, all of it.
+    pub(crate) expected: [Option<Expected>; 2],
 }
 
 impl TransactionContext {

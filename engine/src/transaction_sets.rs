@@ -81,7 +81,7 @@ impl TransactionContext {
         }
     }
 
-    /// No node deletes. A later write keeps the expectation of an earlier one.
+    /// No node deletes. Whatever a later write does, every expectation of an earlier one stays.
     pub(crate) fn record_write(
         &mut self,
         key: &[u8],
@@ -93,14 +93,14 @@ impl TransactionContext {
             Some(write) => {
                 write.node = node;
                 write.is_delete = is_delete;
-                write.expected = expected.or(write.expected);
+                write.expect(expected);
             }
             None => self.write_set.insert(
                 key,
                 Write {
                     node,
                     is_delete,
-                    expected,
+                    expected: [expected, None],
                 },
             ),
         }
@@ -216,6 +216,23 @@ impl TransactionContext {
     }
 }
 
+impl Write {
+    /// Adds an expectation. Two different versions never hold both: any third adds nothing.
+    fn expect(&mut self, expected: Option<Expected>) {
+        match (self.expected, expected) {
+            (_, None) | ([Some(Expected::Version(_)), Some(Expected::Version(_))], _) => {}
+            ([None, _], _) => self.expected = [expected, None],
+            ([first, second], _) if first == expected || second == expected => {}
+            ([first, None], _) => self.expected = [first, expected],
+            // One of the two is `Absent`, and this is another version than the other one.
+            ([first, second], _) => {
+                let version = first.filter(|first| *first != Expected::Absent).or(second);
+                self.expected = [version, expected];
+            }
+        }
+    }
+}
+
 impl StepSource for TransactionContext {
     fn step_count(&self) -> usize {
         self.write_set.len() + usize::from(self.run_change.is_some())
@@ -232,14 +249,13 @@ impl StepSource for TransactionContext {
         // A version that the commit has taken already brings its value along.
         let bytes = write.node.as_ref().map_or(&[][..], VersionNode::value);
         let value = ValueRef::from_checked(bytes);
-        match write.expected {
-            Some(expected) => Step::CasVersion {
-                key,
-                expected,
-                value,
-            },
-            None => Step::Put { key, value },
-        }
+        Step::Put { key, value }
+    }
+
+    fn expected(&self, index: usize) -> [Option<Expected>; 2] {
+        self.write_set
+            .at(index)
+            .map_or([None; 2], |(_, write)| write.expected)
     }
 
     fn check_count(&self) -> usize {

@@ -150,9 +150,16 @@ impl ReadView {
         })
     }
 
+    /// True when no step of a listing has to put keys in order any more: a listing is then only as
+    /// long as what it lists.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        self.shard.index.ordered.filled().is_some()
+    }
+
     /// One bounded step of a listing in key order: at most `request.limit` items and
     /// [`LIST_STEP_KEY_COUNT_MAX`] keys looked at. System keys are left out. The first listing of
-    /// a run puts its keys in order, one part per step.
+    /// a run puts its keys in order, a few per step.
     #[must_use]
     pub fn list_step(&self, tag: TypeTag, request: &ListRequest<'_>) -> ListStep {
         let Some(keys) = self.shard.index.ordered.filled() else {
@@ -160,7 +167,7 @@ impl ReadView {
                 let _section = self.shard.commit.lock();
                 self.shard.index.ordered.register();
             }
-            self.shard.index.ordered.fill_step(&self.shard.index);
+            self.shard.index.ordered.fill_step();
             let after = request.after.map(<[u8]>::to_vec);
             return ListStep {
                 items: Vec::new(),
@@ -226,15 +233,10 @@ pub(crate) fn get_with<R>(
 /// Where a listing begins.
 fn first_key(tag: TypeTag, request: &ListRequest<'_>) -> Bound<IndexKey> {
     let lowest = request.prefix.max(request.start);
+    let key = |user_key| IndexKey::new(KeyRef { tag, user_key }, None);
     match request.after {
-        Some(after) if lowest <= after => Bound::Excluded(IndexKey::new(KeyRef {
-            tag,
-            user_key: after,
-        })),
-        _ => Bound::Included(IndexKey::new(KeyRef {
-            tag,
-            user_key: lowest,
-        })),
+        Some(after) if lowest <= after => Bound::Excluded(key(after)),
+        _ => Bound::Included(key(lowest)),
     }
 }
 

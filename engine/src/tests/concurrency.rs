@@ -5,14 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use in_mem_model::{Durability, RunId, as_int};
-use in_mem_wal::Turn;
-use parking_lot::Mutex;
 
-use super::{MODES, in_memory, int, over, world};
-use crate::{
-    CommitError, CommitOptions, Completion, CompletionSink, DurabilityMode, Expected, KeyRef,
-    Outcome, Program, RetryPolicy, Step, StepOutcome, Submitted,
-};
+use super::{Collector, MODES, drive, driven, in_memory, int, over, world};
+use crate::{CommitOptions, Expected, KeyRef, Program, RetryPolicy, Step, StepOutcome, Submitted};
 
 #[test]
 fn concurrent_increments_are_all_counted_in_every_mode() {
@@ -129,38 +124,19 @@ fn listings_meet_every_key_while_the_list_is_being_built() {
     assert_eq!(run.kv().count("").unwrap(), 6_000);
 }
 
-/// Collects what is completed, in order.
-#[derive(Default)]
-struct Collector(Mutex<Vec<(u64, Result<Outcome, CommitError>)>>);
-
-impl CompletionSink for Collector {
-    fn complete(&self, token: u64, result: Result<Outcome, CommitError>) {
-        self.0.lock().push((token, result));
-    }
-}
-
 #[test]
 fn pending_commits_are_seen_by_validators_and_by_no_reader_and_answers_wait_for_them() {
     let world = world();
-    let database = over(&world, DurabilityMode::Strict)
-        .manual()
-        .open()
-        .unwrap();
-    let mut driver = database.take_driver().unwrap().unwrap();
-    while driver.drive_background() {}
+    let (database, mut driver) = driven(&world);
     let run = database.default_run();
     let collector = Arc::new(Collector::default());
-    let completion = |token| {
-        let sink: Arc<dyn CompletionSink> = Arc::<Collector>::clone(&collector);
-        Completion { sink, token }
-    };
     let submit = |token, step, durability| {
         let options = CommitOptions { durability };
         let program = Program {
             checks: &[],
             steps: &[step],
         };
-        run.submit(&program, options, &completion(token))
+        run.submit(&program, options, &collector.completion(token))
     };
     let (one, two) = (int(1), int(2));
     let put = Step::Put {
@@ -193,8 +169,8 @@ fn pending_commits_are_seen_by_validators_and_by_no_reader_and_answers_wait_for_
     );
     assert!(run.get_with(KeyRef::kv(b"v"), |found| found.is_none()));
     assert_eq!(database.global_watermark(), 0);
-    while !matches!(driver.drive_log(), Turn::Idle { .. }) {}
-    let answers = std::mem::take(&mut *collector.0.lock());
+    drive(&mut driver);
+    let answers = collector.take();
     let tokens: Vec<u64> = answers.iter().map(|(token, _)| *token).collect();
     assert_eq!(tokens, [1, 2, 3], "published in version order");
     let first = answers[0].1.as_ref().unwrap();

@@ -1,9 +1,10 @@
 //! KV: every operation, in every mode.
 
-use in_mem_model::{SYSTEM_NAMESPACE, Value, Version, encode};
+use in_mem_model::{SYSTEM_NAMESPACE, TypeTag, Value, Version, encode};
 
 use super::{MODES, in_memory, int, over, text, world};
-use crate::{CasOutcome, CommitError, Database, Expected, ReadError};
+use crate::limits::FILL_STEP_KEY_COUNT_MAX;
+use crate::{CasOutcome, CommitError, Database, Expected, ListRequest, ReadError};
 
 fn in_every_mode(check: impl Fn(&Database)) {
     for mode in MODES {
@@ -253,4 +254,47 @@ fn bad_keys_are_refused_by_reads_and_writes_alike() {
             .put(SYSTEM_NAMESPACE.trim_end_matches('/'), &int(1))
             .is_ok()
     );
+}
+
+/// Lost before: one step of a first listing put a sixteenth of the run in order, for most of a
+/// second when the run was large.
+#[test]
+fn every_step_of_a_first_listing_is_bounded_and_none_of_the_keys_is_missed() {
+    let database = in_memory();
+    let run = database.default_run();
+    let key = |n: usize| format!("{:05}", n * 7_919 % 10_000);
+    let count = 50 * FILL_STEP_KEY_COUNT_MAX;
+    for n in 0..count {
+        run.kv().put(key(n), &int(1)).unwrap();
+    }
+    let view = run.read_view();
+    let request = ListRequest {
+        prefix: b"",
+        after: None,
+        start: b"",
+        limit: 1,
+        with_values: false,
+    };
+    assert!(!view.is_ordered());
+    let mut step_count = 0;
+    while view.list_step(TypeTag::Kv, &request).items.is_empty() {
+        step_count += 1;
+        // Keys that come meanwhile are met as well.
+        run.kv().put(key(count + step_count), &int(1)).unwrap();
+    }
+    assert!((50..=51).contains(&step_count), "{step_count} steps");
+    assert!(view.is_ordered());
+    let listed = run.kv().list("").unwrap();
+    assert_eq!(listed.len(), count + step_count);
+    assert!(listed.is_sorted());
+}
+
+#[test]
+fn a_run_of_many_keys_is_dropped_without_recursion() {
+    let database = in_memory();
+    let run = database.default_run();
+    let value = int(1);
+    for n in 0..200_000_u32 {
+        run.kv().put(format!("{n}"), &value).unwrap();
+    }
 }

@@ -1,7 +1,13 @@
 //! Opening, closing, and what is left of threads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
+
+use in_mem_model::Durability;
+use in_mem_wal::ReserveError;
+use in_mem_wal::disk::{Disk, DiskKind, OpenDisk, SimWorld};
+use parking_lot::Mutex;
 
 use super::{MODES, in_memory, int, over, world};
 use crate::{CommitError, Database, DurabilityMode};
@@ -63,6 +69,80 @@ fn a_commit_that_races_a_shutdown_is_either_refused_or_there_after_reopening() {
             "round {round}"
         );
     }
+}
+
+/// A disk whose first opening after it was armed waits until it may go on.
+struct Gate {
+    world: SimWorld,
+    is_armed: AtomicBool,
+    entered: mpsc::Sender<()>,
+    may_open: Mutex<mpsc::Receiver<()>>,
+}
+
+impl OpenDisk for Gate {
+    fn open_disk(&self) -> std::io::Result<Box<dyn Disk>> {
+        if self.is_armed.swap(false, Ordering::SeqCst) {
+            self.entered.send(()).unwrap();
+            self.may_open.lock().recv().unwrap();
+        }
+        self.world.open_disk()
+    }
+
+    fn kind(&self) -> DiskKind {
+        self.world.kind()
+    }
+
+    fn free_bytes(&self) -> std::io::Result<u64> {
+        self.world.free_bytes()
+    }
+}
+
+/// Lost before: a shutdown that met the first durable commit while it made the files reported that
+/// all was closed and gave the directory free, and the log with its threads started behind it.
+#[test]
+fn a_shutdown_closes_the_log_that_the_first_durable_commit_is_making() {
+    let world = world();
+    let (entered, has_entered) = mpsc::channel();
+    let (open, may_open) = mpsc::channel();
+    let gate = Arc::new(Gate {
+        world: world.clone(),
+        is_armed: AtomicBool::new(false),
+        entered,
+        may_open: Mutex::new(may_open),
+    });
+    let database = Database::builder()
+        .disk(Arc::<Gate>::clone(&gate))
+        .wal_config(super::small_log())
+        .in_memory()
+        .open()
+        .unwrap();
+    gate.is_armed.store(true, Ordering::SeqCst);
+    thread::scope(|scope| {
+        let committed = scope.spawn(|| {
+            let run = database.default_run();
+            run.kv()
+                .with_durability(Durability::Strict)
+                .put("k", &int(1))
+        });
+        has_entered.recv().unwrap();
+        let closed = scope.spawn(|| database.shutdown());
+        while database.is_open() {
+            thread::yield_now();
+        }
+        // Time to close too early: right without it, but then it proves nothing.
+        (0..10_000).for_each(|_| thread::yield_now());
+        open.send(()).unwrap();
+        closed.join().unwrap().unwrap();
+        let refused = committed.join().unwrap();
+        assert!(
+            matches!(refused, Err(CommitError::Closed(_))),
+            "{refused:?}"
+        );
+        if let Some(log) = database.inner.log.get() {
+            let refused = log.handle.reserve(1).map(drop);
+            assert!(matches!(refused, Err(ReserveError::Closed)), "{refused:?}");
+        }
+    });
 }
 
 /// Threads of the engine in this process, by their names; other tests run beside this one, so

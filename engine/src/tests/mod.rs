@@ -6,6 +6,7 @@ mod lifecycle;
 mod modes;
 mod poison;
 mod recovery;
+mod refusals;
 mod runs;
 mod transactions;
 mod writeset;
@@ -13,10 +14,14 @@ mod writeset;
 use std::sync::Arc;
 
 use in_mem_model::{EncodedValue, Value, encode};
-use in_mem_wal::LogConfig;
 use in_mem_wal::disk::{SimOptions, SimWorld};
+use in_mem_wal::{LogConfig, Turn};
+use parking_lot::Mutex;
 
-use crate::{Database, DatabaseBuilder, DurabilityMode};
+use crate::{
+    CommitError, Completion, CompletionSink, Database, DatabaseBuilder, Driver, DurabilityMode,
+    Outcome,
+};
 
 /// A log small enough for the simulated disk.
 pub(crate) fn small_log() -> LogConfig {
@@ -41,6 +46,45 @@ pub(crate) fn over(world: &SimWorld, mode: DurabilityMode) -> DatabaseBuilder {
         .disk(Arc::new(world.clone()))
         .wal_config(buffered_sync)
         .durability(mode)
+}
+
+/// A Strict database whose log moves only when it is driven.
+pub(crate) fn driven(world: &SimWorld) -> (Database, Driver) {
+    let database = over(world, DurabilityMode::Strict).manual().open().unwrap();
+    let mut driver = database.take_driver().unwrap().unwrap();
+    while driver.drive_background() {}
+    (database, driver)
+}
+
+/// Writes and syncs all that is queued, or fails it.
+pub(crate) fn drive(driver: &mut Driver) {
+    while !matches!(driver.drive_log(), Turn::Idle { .. } | Turn::Poisoned) {}
+}
+
+/// What a committer was told, by token.
+pub(crate) type Told = (u64, Result<Outcome, CommitError>);
+
+/// Collects what is completed, in order.
+#[derive(Default)]
+pub(crate) struct Collector {
+    told: Mutex<Vec<Told>>,
+}
+
+impl Collector {
+    pub(crate) fn completion(self: &Arc<Self>, token: u64) -> Completion {
+        let sink: Arc<dyn CompletionSink> = Arc::<Self>::clone(self);
+        Completion { sink, token }
+    }
+
+    pub(crate) fn take(&self) -> Vec<Told> {
+        std::mem::take(&mut *self.told.lock())
+    }
+}
+
+impl CompletionSink for Collector {
+    fn complete(&self, token: u64, result: Result<Outcome, CommitError>) {
+        self.told.lock().push((token, result));
+    }
 }
 
 pub(crate) fn in_memory() -> Database {

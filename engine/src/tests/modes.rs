@@ -1,9 +1,13 @@
 //! Every override in every kind of database.
 
 use in_mem_model::{Durability, Level};
+use in_mem_wal::disk::{Fault, FaultRule};
 
 use super::{MODES, int, over, small_log, world};
-use crate::{BeginRun, CommitError, CommitOptions, Database, DurabilityMode, Program, Step};
+use crate::{
+    BeginRun, CommitError, CommitOptions, Database, DurabilityMode, OpenError, Program, Step,
+    Submitted,
+};
 
 const CHOICES: [Durability; 3] = [
     Durability::InMemory,
@@ -141,6 +145,35 @@ fn a_logged_write_into_a_volatile_run_is_refused_and_into_a_logged_one_is_not() 
         .unwrap();
 }
 
+/// Lost before: after recovery such a run named a parent that did not exist.
+#[test]
+fn a_logged_run_has_no_volatile_parent() {
+    let world = world();
+    let database = over(&world, DurabilityMode::InMemory).open().unwrap();
+    let child_of = |parent| BeginRun {
+        parent: Some(parent),
+        ..BeginRun::default()
+    };
+    let volatile = database.runs();
+    let strict = volatile.with_durability(Durability::Strict);
+    let (first, _) = volatile.begin_run(BeginRun::default()).unwrap();
+    let refused = strict.begin_run(child_of(first.id));
+    assert!(
+        matches!(refused, Err(CommitError::VolatileDependency { run }) if run == first.id),
+        "{refused:?}"
+    );
+    volatile.begin_run(child_of(first.id)).unwrap();
+    let (logged, _) = strict
+        .begin_run(child_of(crate::model::RunId::DEFAULT))
+        .unwrap();
+    let (child, _) = strict.begin_run(child_of(logged.id)).unwrap();
+    database.shutdown().unwrap();
+    drop(database);
+    let again = over(&world, DurabilityMode::InMemory).open().unwrap();
+    let parent = again.runs().get(child.id).unwrap().parent.unwrap();
+    assert!(again.runs().exists(parent));
+}
+
 #[test]
 fn a_buffered_commit_does_not_sync_and_a_strict_one_covers_those_before_it() {
     let world = world();
@@ -203,4 +236,91 @@ fn volatile_commits_raise_the_version_floor_before_they_reach_it() {
         volatile.put("k", &int(2)).ok()
     });
     assert_eq!(raised, Some(floor + 1));
+}
+
+/// Lost before: the records of a database that another process had made at the path since were
+/// applied over live data, under versions that had been issued already.
+#[test]
+fn a_database_made_at_the_path_since_is_not_taken_over_by_the_first_durable_commit() {
+    let world = world();
+    let database = over(&world, DurabilityMode::InMemory).open().unwrap();
+    let run = database.default_run();
+    run.kv().put("k", &int(1)).unwrap();
+    {
+        let other = over(&world, DurabilityMode::Strict).create().unwrap();
+        other.default_run().kv().put("k", &int(2)).unwrap();
+        other.default_run().kv().put("other", &int(2)).unwrap();
+        other.shutdown().unwrap();
+    }
+    let strict = run.kv().with_durability(Durability::Strict);
+    for _ in 0..2 {
+        let refused = strict.put("k", &int(3)).unwrap_err();
+        assert!(
+            matches!(&refused, CommitError::Files(error)
+                if matches!(**error, OpenError::AlreadyExists)),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(run.kv().list("").unwrap(), [b"k".to_vec()]);
+    assert_eq!(run.kv().history("k", None, None).unwrap().len(), 1);
+    run.kv().put("k", &int(4)).unwrap();
+    drop(database);
+    let other = over(&world, DurabilityMode::Strict)
+        .open_existing()
+        .unwrap();
+    let found = other.default_run().kv().get("k").unwrap().unwrap();
+    assert_eq!(found, int(2).as_bytes(), "theirs is as it was");
+}
+
+#[test]
+fn a_creation_that_failed_half_way_is_finished_by_the_next_durable_commit() {
+    let mut failed_count = 0;
+    for skip_count in 0..200 {
+        let world = world();
+        let database = over(&world, DurabilityMode::InMemory)
+            .manual()
+            .open()
+            .unwrap();
+        let run = database.default_run();
+        let before = run.kv().put("k", &int(1)).unwrap();
+        let rule = FaultRule::new(Fault::Io).after(skip_count).times(1);
+        world.add_rule(rule);
+        let sink = std::sync::Arc::new(super::Collector::default());
+        let submit = |token| {
+            let value = int(2);
+            let steps = [Step::Put {
+                key: b"k",
+                value: value.as_ref(),
+            }];
+            let options = CommitOptions {
+                durability: Some(Durability::Strict),
+            };
+            let program = Program {
+                checks: &[],
+                steps: &steps,
+            };
+            run.submit(&program, options, &sink.completion(token))
+        };
+        let first = submit(1);
+        if database.log_metrics().is_some() {
+            break;
+        }
+        assert!(
+            matches!(&first, Submitted::Done(Err(CommitError::Files(_)))),
+            "{skip_count}: {first:?}"
+        );
+        failed_count += 1;
+        world.clear_faults();
+        // The files are made by the attempt, the room in them by the background work.
+        assert!(!matches!(submit(2), Submitted::Done(_)), "{skip_count}");
+        let mut driver = database.take_driver().unwrap().unwrap();
+        while driver.drive_background() {}
+        super::drive(&mut driver);
+        assert!(!matches!(submit(3), Submitted::Done(_)), "{skip_count}");
+        super::drive(&mut driver);
+        let told = sink.take();
+        let (_, last) = told.last().unwrap();
+        assert!(before < last.as_ref().unwrap().version, "{skip_count}");
+    }
+    assert!((1..200).contains(&failed_count), "{failed_count}");
 }

@@ -1,10 +1,15 @@
 //! After the log has failed: no write from any entry point, reads go on, reopening is consistent.
 
+use std::sync::Arc;
+
 use in_mem_model::{Durability, RunId};
 use in_mem_wal::disk::{Fault, FaultRule, OpKind};
 
-use super::{MODES, int, over, world};
-use crate::{BeginRun, CommitError, DurabilityMode, ShutdownError, Storage, WriteSet};
+use super::{Collector, MODES, drive, driven, int, over, world};
+use crate::{
+    BeginRun, CommitError, CommitOptions, DurabilityMode, Program, ShutdownError, Step, Storage,
+    Submitted, WriteSet,
+};
 
 fn is_refused<T>(result: Result<T, CommitError>) -> bool {
     matches!(
@@ -73,4 +78,39 @@ fn a_failed_sync_fails_the_commit_and_every_entry_point_after_it() {
             .any(|value| value.as_bytes() == found)
     );
     database.default_run().kv().put("k", &int(3)).unwrap();
+}
+
+/// Lost before: what the failure dropped counted as published.
+#[test]
+fn the_global_watermark_stays_below_what_a_failure_dropped() {
+    let world = world();
+    let (database, mut driver) = driven(&world);
+    let run = database.default_run();
+    let collector = Arc::new(Collector::default());
+    let put = |key: &[u8], token| {
+        let value = int(1);
+        let steps = [Step::Put {
+            key,
+            value: value.as_ref(),
+        }];
+        let program = Program {
+            checks: &[],
+            steps: &steps,
+        };
+        let completion = collector.completion(token);
+        run.submit(&program, CommitOptions::default(), &completion)
+    };
+    assert!(matches!(put(b"kept", 1), Submitted::Pending));
+    drive(&mut driver);
+    let published = database.version();
+    assert_eq!(database.global_watermark(), published);
+    assert!(matches!(put(b"lost", 2), Submitted::Pending));
+    assert!(matches!(put(b"lost too", 3), Submitted::Pending));
+    assert_eq!(database.global_watermark(), published);
+    world.add_rule(FaultRule::new(Fault::Io).on(OpKind::WriteSynced));
+    world.add_rule(FaultRule::new(Fault::Io).on(OpKind::Sync));
+    drive(&mut driver);
+    assert!(database.is_poisoned());
+    assert_eq!(run.visible_version(), published);
+    assert_eq!(database.global_watermark(), published);
 }

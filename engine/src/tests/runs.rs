@@ -1,9 +1,12 @@
 //! Runs: identity, statuses, names, lists, and what a closed run takes.
 
 use in_mem_model::{RunId, RunStatus, Value, encode};
+use in_mem_wal::disk::{Fault, FaultRule, OpKind};
 
-use super::{MODES, in_memory, int, over, world};
-use crate::{BeginRun, CommitError, DurabilityMode, RunChange, RunFilter};
+use super::{Collector, MODES, drive, driven, in_memory, int, over, world};
+use crate::{
+    BeginRun, CommitError, DurabilityMode, Program, RunChange, RunFilter, Step, Submitted,
+};
 
 fn named(name: &str) -> BeginRun {
     BeginRun {
@@ -227,4 +230,58 @@ fn a_run_recovered_with_an_owner_is_orphaned_until_someone_moves_it() {
     runs.resume(owned).unwrap();
     run.kv().put("k", &int(1)).unwrap();
     assert_eq!(runs.orphaned_runs().len(), 1);
+}
+
+/// Lost before: a pending resume already showed the run as Active, a state nobody had published
+/// and that the failure of the log took back.
+#[test]
+fn an_orphaned_run_stays_orphaned_until_who_moves_it_is_published() {
+    for is_lost in [false, true] {
+        let world = world();
+        let id = {
+            let database = over(&world, DurabilityMode::Strict).open().unwrap();
+            let begin = BeginRun {
+                owner: Some("pid 1".into()),
+                ..BeginRun::default()
+            };
+            database.runs().begin_run(begin).unwrap().0.id
+        };
+        let (database, mut driver) = driven(&world);
+        let runs = database.runs();
+        let run = database.run(id).unwrap();
+        let before = run.visible_version();
+        let check = |is_orphaned: bool, when: &str| {
+            let expected = if is_orphaned {
+                RunStatus::Orphaned
+            } else {
+                RunStatus::Active
+            };
+            assert_eq!(runs.run_status(id), Some(expected), "{when}");
+            let listed = RunFilter {
+                status: Some(RunStatus::Orphaned),
+                ..RunFilter::default()
+            };
+            let count = usize::from(is_orphaned);
+            assert_eq!(runs.list_runs(&listed).runs.len(), count, "{when}");
+            assert_eq!(runs.orphaned_runs().len(), count, "{when}");
+        };
+        check(true, "recovered");
+        let collector = std::sync::Arc::new(Collector::default());
+        let steps = [Step::Run(&RunChange::Resume)];
+        let program = Program {
+            checks: &[],
+            steps: &steps,
+        };
+        let submitted = run.submit(&program, Default::default(), &collector.completion(1));
+        assert!(matches!(submitted, Submitted::Pending));
+        check(true, "pending");
+        if is_lost {
+            world.add_rule(FaultRule::new(Fault::Io).on(OpKind::WriteSynced));
+            world.add_rule(FaultRule::new(Fault::Io).on(OpKind::Sync));
+        }
+        drive(&mut driver);
+        check(is_lost, "decided");
+        let earlier = crate::runs::info_at(&run.shard, before).unwrap();
+        assert_eq!(earlier.status, RunStatus::Orphaned, "a view keeps its own");
+    }
 }

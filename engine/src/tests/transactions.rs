@@ -112,6 +112,53 @@ fn a_compare_and_swap_that_does_not_hold_at_commit_is_a_conflict() {
     assert!(!run.kv().contains("b").unwrap(), "all or nothing");
 }
 
+/// Lost before: a deletion forgot what a compare-and-swap before it expected, and a second
+/// compare-and-swap replaced the expectation of the first.
+#[test]
+fn an_expectation_holds_whatever_the_transaction_does_to_the_key_afterwards() {
+    let (old, now) = (Expected::Version(1), Expected::Version(2));
+    let (never, absent) = (Expected::Version(0), Expected::Absent);
+    let cases: [(&[u8], &[Expected], bool); 10] = [
+        (b"a", &[old], false),
+        (b"a", &[now], true),
+        (b"a", &[absent], false),
+        (b"new", &[absent], true),
+        (b"a", &[old, now], false),
+        (b"a", &[now, old], false),
+        (b"a", &[now, now], true),
+        (b"new", &[never, absent, never], true),
+        (b"new", &[never, absent, now], false),
+        (b"new", &[absent, never, now, never], false),
+    ];
+    for (key, expected, holds) in cases {
+        for deletes in [false, true] {
+            let database = in_memory();
+            let run = database.default_run();
+            run.kv().put("a", &int(1)).unwrap();
+            run.kv().put("a", &int(2)).unwrap();
+            let before = run.kv().get(key).unwrap();
+            let mut context = database.begin_transaction(RunId::DEFAULT).unwrap();
+            let value = int(3);
+            for expected in expected {
+                context.cas_version(key, *expected, value.as_ref()).unwrap();
+            }
+            if deletes {
+                assert!(context.delete(key).unwrap());
+            }
+            let committed = context.commit();
+            let case = format!("{key:?} {expected:?} {deletes}: {committed:?}");
+            assert_eq!(committed.is_ok(), holds, "{case}");
+            assert!(committed.is_ok() || committed.unwrap_err().is_conflict());
+            let after = match (holds, deletes) {
+                (false, _) => before,
+                (true, false) => Some(value.as_bytes().to_vec()),
+                (true, true) => None,
+            };
+            assert_eq!(run.kv().get(key).unwrap(), after, "{case}");
+        }
+    }
+}
+
 #[test]
 fn a_transaction_is_bound_to_one_run_and_can_end_it() {
     let database = in_memory();
