@@ -114,6 +114,8 @@ fn step_on_key<S: StepSource>(
         let newest = Newest {
             version,
             value: stored,
+            may_return: prepared.writeset.is_some()
+                && node.is_some_and(|node| node.is_tombstone() && node.is_volatile()),
         };
         let unmet = expected
             .into_iter()
@@ -127,15 +129,7 @@ fn step_on_key<S: StepSource>(
                 .map(VersionNode::value),
             None => stored,
         };
-        let may_return = own.is_none()
-            && prepared.writeset.is_some()
-            && node.is_some_and(|node| node.is_tombstone() && node.is_volatile());
-        let newest = Newest {
-            version,
-            value,
-            may_return,
-        };
-        (version, unmet, decide(step, newest))
+        (version, unmet, decide(step, Newest { value, ..newest }))
     });
     if let Some(expected) = unmet {
         return Err(cas_conflict(shard, key, version_of(expected), version));
