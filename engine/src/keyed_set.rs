@@ -63,9 +63,25 @@ impl<T> KeyedSet<T> {
             .map(|entry| &entry.value)
     }
 
-    pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut T> {
+    /// The place and the value of a key.
+    pub(crate) fn entry_mut(&mut self, key: &[u8]) -> Option<(usize, &mut T)> {
         let at = self.find(key)?;
-        self.entries.get_mut(at).map(|entry| &mut entry.value)
+        let entry = self.entries.get_mut(at)?;
+        Some((at, &mut entry.value))
+    }
+
+    /// Removes the key that was added last.
+    pub(crate) fn remove_newest(&mut self) {
+        let Some(entry) = self.entries.pop() else {
+            return;
+        };
+        let key = self.bytes.get(entry.key.clone()).unwrap_or(&[]);
+        let hash = KeyHasher.hash_one(key);
+        match entry.older {
+            Some(older) => self.newest.insert(hash, older),
+            None => self.newest.remove(&hash),
+        };
+        self.bytes.truncate(entry.key.start);
     }
 
     /// Adds a key that is not in the set.

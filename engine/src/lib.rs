@@ -52,6 +52,7 @@ mod run;
 mod run_change;
 mod run_storage;
 mod runs;
+mod savepoints;
 mod sequencer;
 mod shard;
 mod shared;
@@ -96,6 +97,7 @@ pub use registry::{PrimitiveError, PrimitiveRegistry, PrimitiveStorageExt, Regis
 pub use run::Run;
 pub use run_change::{BeginRun, DEFAULT_RUN_NAME, RunChange};
 pub use runs::{RunFilter, RunPage, Runs};
+pub use savepoints::Savepoint;
 pub use storage::{Storage, WriteSet};
 pub use store::ShardedStore;
 pub use transaction::{TransactionContext, TransactionInfo, TransactionOptions, TransactionStatus};

@@ -17,6 +17,7 @@ use crate::keyed_set::KeyedSet;
 use crate::program::{Actual, CommitOptions, Completion, Expected, Outcome, Submitted};
 use crate::run::Run;
 use crate::run_change::RunChange;
+use crate::savepoints::Savepoints;
 use crate::version_node::{Node, VersionNode};
 use crate::view::{HistoryEntry, Versioned};
 
@@ -67,6 +68,7 @@ pub struct TransactionContext {
     pub(crate) read_set: KeyedSet<u64>,
     pub(crate) write_set: KeyedSet<Write>,
     pub(crate) run_change: Option<RunChange>,
+    pub(crate) savepoints: Savepoints,
     pub(crate) status: TransactionStatus,
     pub(crate) options: TransactionOptions,
     pub(crate) started_at_us: u64,
@@ -93,6 +95,7 @@ impl TransactionContext {
             read_set: KeyedSet::default(),
             write_set: KeyedSet::default(),
             run_change: None,
+            savepoints: Savepoints::default(),
             status: TransactionStatus::Aborted,
             options: TransactionOptions::default(),
             started_at_us: 0,
@@ -130,6 +133,7 @@ impl TransactionContext {
         self.read_set.clear();
         self.write_set.clear();
         self.run_change = None;
+        self.savepoints.clear();
         self.status = TransactionStatus::Aborted;
         self.operation_count = 0;
         self.written_len_bytes = 0;

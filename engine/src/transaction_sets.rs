@@ -89,21 +89,20 @@ impl TransactionContext {
         expected: Option<Expected>,
     ) {
         let is_delete = node.is_none();
-        match self.write_set.get_mut(key) {
-            Some(write) => {
-                write.node = node;
-                write.is_delete = is_delete;
-                write.expect(expected);
-            }
-            None => self.write_set.insert(
-                key,
-                Write {
-                    node,
-                    is_delete,
-                    expected: [expected, None],
-                },
-            ),
-        }
+        let mut new = Write {
+            node,
+            is_delete,
+            expected: [expected, None],
+        };
+        let Some((index, write)) = self.write_set.entry_mut(key) else {
+            self.write_set.insert(key, new);
+            self.savepoints.added();
+            return;
+        };
+        new.expected = write.expected;
+        new.expect(expected);
+        let before = std::mem::replace(write, new);
+        self.savepoints.replaced(index, before);
     }
 
     /// One bounded step of a listing in key order, own writes included.

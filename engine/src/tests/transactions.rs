@@ -1,6 +1,6 @@
 //! Transactions: what they see, when they conflict, and what they leave behind.
 
-use in_mem_model::{RunId, Value, encode};
+use in_mem_model::{RunId, Value, as_int, encode};
 
 use super::{in_memory, int};
 use crate::{
@@ -349,4 +349,63 @@ fn a_read_view_keeps_what_it_saw() {
         with_values: false,
     };
     assert_eq!(crate::kv::scan(&view, &request).unwrap().items.len(), 1);
+}
+
+#[test]
+fn rolling_back_to_a_savepoint_takes_back_what_was_written_since_and_nothing_else() {
+    let database = in_memory();
+    let run = database.default_run();
+    run.kv().put("stored", &int(1)).unwrap();
+    let mut context = database.begin_transaction(RunId::DEFAULT).unwrap();
+    context.put(b"before", int(1).as_ref()).unwrap();
+    context.put(b"twice", int(1).as_ref()).unwrap();
+    let outer = context.savepoint().unwrap();
+    context.put(b"twice", int(2).as_ref()).unwrap();
+    assert!(context.delete(b"stored").unwrap());
+    let inner = context.savepoint().unwrap();
+    context.put(b"twice", int(3).as_ref()).unwrap();
+    context.put(b"late", int(3).as_ref()).unwrap();
+    context.change_run(RunChange::Pause).unwrap();
+
+    context.rollback_to(inner).unwrap();
+    let value = |context: &mut crate::TransactionContext, key: &[u8]| {
+        context.get(key).unwrap().map(|found| found.value)
+    };
+    assert_eq!(value(&mut context, b"twice").unwrap(), int(2).as_bytes());
+    assert!(!context.contains(b"late").unwrap());
+    assert!(!context.contains(b"stored").unwrap());
+
+    context.put(b"late", int(4).as_ref()).unwrap();
+    context.rollback_to(outer).unwrap();
+    assert!(context.contains(b"stored").unwrap());
+    assert!(matches!(
+        context.rollback_to(inner),
+        Err(CommitError::InvalidArgument { .. })
+    ));
+    context.put(b"after", int(5).as_ref()).unwrap();
+    context.release(outer).unwrap();
+    assert!(context.rollback_to(outer).is_err());
+    assert!(context.commit().is_ok());
+
+    let kv = run.kv();
+    let sum = |key| kv.get(key).unwrap().map(|value| as_int(&value).unwrap());
+    assert_eq!(sum("before"), Some(1));
+    assert_eq!(sum("twice"), Some(1));
+    assert_eq!(sum("stored"), Some(1));
+    assert_eq!(sum("after"), Some(5));
+    assert_eq!(sum("late"), None);
+    assert!(run.kv().put("x", &int(1)).is_ok(), "the run was not paused");
+}
+
+#[test]
+fn a_read_made_after_a_savepoint_is_validated_although_it_was_rolled_back() {
+    let database = in_memory();
+    let run = database.default_run();
+    let mut context = database.begin_transaction(RunId::DEFAULT).unwrap();
+    let savepoint = context.savepoint().unwrap();
+    context.get(b"k").unwrap();
+    context.rollback_to(savepoint).unwrap();
+    context.put(b"own", int(1).as_ref()).unwrap();
+    run.kv().put("k", &int(1)).unwrap();
+    assert!(context.commit().unwrap_err().is_conflict());
 }
