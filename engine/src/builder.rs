@@ -96,6 +96,13 @@ impl DatabaseBuilder {
         self
     }
 
+    /// Opens an existing database for reading only, and passes over what this build does not
+    /// understand instead of refusing to open. What is read may be part of a transaction.
+    pub fn read_only_skipping_unknown(mut self) -> Self {
+        self.config.skips_unknown_entries = true;
+        self
+    }
+
     /// Which means of input and output to try first.
     pub fn disk_preference(mut self, preference: DiskPreference) -> Self {
         self.preference = preference;

@@ -61,6 +61,9 @@ pub struct DatabaseConfig {
     pub orphan_on_recovery: bool,
     /// How long a shutdown waits for commits in flight, milliseconds.
     pub shutdown_deadline_ms: u64,
+    /// Opens an existing database for reading only, without the mutations of entry types that no
+    /// primitive of this build knows; see [`crate::RecoveryResult::entries_skipped`].
+    pub skips_unknown_entries: bool,
 }
 
 impl Default for DatabaseConfig {
@@ -74,6 +77,7 @@ impl Default for DatabaseConfig {
             driving: Driving::default(),
             orphan_on_recovery: false,
             shutdown_deadline_ms: SHUTDOWN_DEADLINE_MS,
+            skips_unknown_entries: false,
         }
     }
 }

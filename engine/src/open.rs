@@ -124,6 +124,7 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
     };
     match (found, mode) {
         (Found::DataWithoutManifest, _) => return Err(OpenError::MissingManifest),
+        (Found::Nothing, _) if config.skips_unknown_entries => return Err(OpenError::NotFound),
         (Found::Nothing, OpenMode::Open) => return Err(OpenError::NotFound),
         (Found::Database, OpenMode::Create) => return Err(OpenError::AlreadyExists),
         _ => {}
@@ -160,7 +161,8 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
 
 /// Looks what is there, taking the lock when the files are going to be used.
 fn find(files: &Files, config: &DatabaseConfig, mode: OpenMode) -> Result<Found, OpenError> {
-    let may_create = mode != OpenMode::Open && config.durability.requires_wal();
+    let may_create =
+        mode != OpenMode::Open && config.durability.requires_wal() && !config.skips_unknown_entries;
     if let (Place::Path(path, _), false) = (&files.place, may_create) {
         // Look before locking: a directory that is not used is left as it is.
         let root = match open_root(path, false) {
@@ -217,6 +219,7 @@ pub(crate) fn open_log(
         let codec = Arc::clone(&codec);
         let context = RecoveryContext {
             shared,
+            skips_unknown: config.skips_unknown_entries,
             registry,
             config: log_config,
             codec,

@@ -20,7 +20,7 @@ use crate::errors::{OpenError, RecordError};
 use crate::limits::VERSION_FLOOR_STEP;
 use crate::registry::PrimitiveRegistry;
 use crate::shared::Shared;
-use crate::writeset_reader::{RecordHead, WritesetError, read_writeset};
+use crate::writeset_reader::{RecordHead, Unknown, WritesetError, read_writeset};
 
 /// The directory of disk images.
 const SNAPSHOTS_DIR: &str = "SNAPSHOTS";
@@ -41,9 +41,11 @@ pub struct RecoveryResult {
     pub records_applied: u64,
     /// Runs recovered as Active that nobody owns.
     pub orphaned_runs: u64,
+    /// Mutations of unknown types that were passed over, because that was asked for.
+    pub entries_skipped: u64,
     /// Bytes behind the end of the log that went to quarantine.
     pub truncated_bytes: u64,
-    /// The disk was too full to make the log writable: reads only.
+    /// Reads only: the disk was too full to make the log writable, or that was asked for.
     pub is_read_only: bool,
     /// How long it took, microseconds.
     pub recovery_time_us: u64,
@@ -145,6 +147,8 @@ pub(crate) struct Recovered {
 /// What recovery works with.
 pub(crate) struct RecoveryContext<'a> {
     pub(crate) shared: &'a Shared,
+    /// Reads only, and passes over what no primitive knows.
+    pub(crate) skips_unknown: bool,
     pub(crate) registry: &'a PrimitiveRegistry,
     pub(crate) config: LogConfig,
     pub(crate) codec: Arc<dyn StorageCodec>,
@@ -207,8 +211,14 @@ pub(crate) fn recover(
             Err(PublishError::Unchanged(error) | PublishError::Unknown(error)) => Err(error),
         }
     };
-    let settled = match settle(disk, scanned, &options, &mut lower_hint) {
-        Ok(settled) => Some(settled),
+    let settled = match settle_unless(
+        context.skips_unknown,
+        disk,
+        scanned,
+        &options,
+        &mut lower_hint,
+    ) {
+        Ok(settled) => settled,
         Err(SettleError::NoSpace(error)) => {
             tracing::error!(target: "recovery", %error, "disk is full: opened for reading only");
             None
@@ -233,7 +243,25 @@ pub(crate) fn recover(
     })
 }
 
+/// Makes the log writable, unless it is only read: then nothing on disk is changed.
+fn settle_unless(
+    is_only_read: bool,
+    disk: &mut dyn Disk,
+    scanned: Scan,
+    options: &SettleOptions,
+    lower_hint: &mut dyn FnMut(&mut dyn Disk, u64) -> io::Result<()>,
+) -> Result<Option<Settled>, SettleError> {
+    if is_only_read {
+        return Ok(None);
+    }
+    settle(disk, scanned, options, lower_hint).map(Some)
+}
+
 fn report(result: &RecoveryResult) {
+    if result.entries_skipped != 0 {
+        let count = result.entries_skipped;
+        tracing::warn!(target: "recovery", count, "mutations of unknown types were passed over");
+    }
     tracing::info!(target: "recovery", summary = %result.summary(), "recovered");
     if result.orphaned_runs != 0 {
         let count = result.orphaned_runs;
@@ -291,7 +319,8 @@ fn apply_log(
         if !context.takes_records {
             return Err(RecordError::Foreign);
         }
-        match apply_record(context, &record) {
+        let entries_skipped = &mut result.entries_skipped;
+        match apply_record(context, &record, entries_skipped) {
             Ok(()) => result.records_applied += 1,
             Err(RecordError::Writeset(WritesetError::MissingCommit)) => {
                 result.records_skipped += 1;
@@ -318,13 +347,20 @@ fn apply_log(
 fn apply_record(
     context: &RecoveryContext<'_>,
     record: &RecoveredRecord<'_>,
+    entries_skipped: &mut u64,
 ) -> Result<(), RecordError> {
     let head = RecordHead {
         run_id: RunId(record.run_id),
         commit_version: record.txn_id,
         timestamp_us: record.timestamp_us,
     };
-    for entry in read_writeset(record.writeset, head, context.registry)? {
+    let unknown = match context.skips_unknown {
+        true => Unknown::Skipped,
+        false => Unknown::Refused,
+    };
+    let mutations = read_writeset(record.writeset, head, context.registry, unknown)?;
+    *entries_skipped += mutations.skipped_count;
+    for entry in mutations.entries {
         let owner = context.registry.for_entry_type(entry.entry_type);
         let owner = owner.ok_or(WritesetError::UnknownEntryType {
             entry_type: entry.entry_type,

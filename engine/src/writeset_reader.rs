@@ -75,25 +75,56 @@ pub enum WritesetError {
     },
 }
 
-/// Reads the mutations of one record, in order, all or nothing.
+/// What becomes of a mutation whose entry type no primitive of this build knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// The whole record is refused.
+    Refused,
+    /// It is passed over. For reading only: the record is applied without it.
+    Skipped,
+}
+
+/// The mutations of one record, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Mutations<'a> {
+    pub(crate) entries: Vec<WalEntry<'a>>,
+    /// Mutations of unknown types that were passed over.
+    pub(crate) skipped_count: u64,
+}
+
+/// Reads the mutations of one record, all or nothing.
 pub(crate) fn read_writeset<'a>(
     bytes: &'a [u8],
     head: RecordHead,
     registry: &PrimitiveRegistry,
-) -> Result<Vec<WalEntry<'a>>, WritesetError> {
-    let mut reader = Reader { bytes, at: 0 };
+    unknown: Unknown,
+) -> Result<Mutations<'a>, WritesetError> {
+    let mut reader = Reader {
+        bytes,
+        at: 0,
+        unknown,
+    };
     let count = reader.u32()?;
-    let mut entries = Vec::new();
+    let mut mutations = Mutations::default();
     let mut is_committed = false;
+    let mut has_attributes = false;
     for _ in 0..count {
         if is_committed {
             return Err(WritesetError::TrailingBytes {
                 count: reader.remaining(),
             });
         }
+        let offset = reader.at;
         match reader.entry(head, registry)? {
-            ReadEntry::Mutation(entry) => entries.push(entry),
             ReadEntry::Marker => is_committed = true,
+            // The attributes stand once, directly before the marker.
+            _ if has_attributes => {
+                let tag = entry_type::COMMIT_ATTRIBUTES;
+                return Err(WritesetError::InvalidTag { tag, offset });
+            }
+            ReadEntry::Attributes => has_attributes = true,
+            ReadEntry::Mutation(entry) => mutations.entries.push(entry),
+            ReadEntry::Unknown => mutations.skipped_count += 1,
             ReadEntry::Ignored => {}
         }
     }
@@ -101,7 +132,7 @@ pub(crate) fn read_writeset<'a>(
         return Err(WritesetError::MissingCommit);
     }
     match reader.remaining() {
-        0 => Ok(entries),
+        0 => Ok(mutations),
         count => Err(WritesetError::TrailingBytes { count }),
     }
 }
@@ -109,12 +140,15 @@ pub(crate) fn read_writeset<'a>(
 enum ReadEntry<'a> {
     Mutation(WalEntry<'a>),
     Marker,
+    Attributes,
+    Unknown,
     Ignored,
 }
 
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    unknown: Unknown,
 }
 
 impl<'a> Reader<'a> {
@@ -131,6 +165,10 @@ impl<'a> Reader<'a> {
         })?;
         let entry_type = self.u8()?;
         let payload_version = self.u8()?;
+        let owner = registry.for_entry_type(entry_type);
+        if kind != MutationKind::Control && owner.is_none() && self.unknown == Unknown::Skipped {
+            return self.skip_mutation();
+        }
         if payload_version != PAYLOAD_VERSION {
             return Err(WritesetError::InvalidTag {
                 tag: payload_version,
@@ -140,9 +178,7 @@ impl<'a> Reader<'a> {
         if kind == MutationKind::Control {
             return self.control(entry_type, head);
         }
-        let owner = registry
-            .for_entry_type(entry_type)
-            .ok_or(WritesetError::UnknownEntryType { entry_type })?;
+        let owner = owner.ok_or(WritesetError::UnknownEntryType { entry_type })?;
         let ref_offset = self.at;
         let primitive_id = self.u8()?;
         let run_bytes = self.take(16)?;
@@ -164,8 +200,19 @@ impl<'a> Reader<'a> {
         }))
     }
 
+    /// Passes over a mutation that nobody here understands.
+    fn skip_mutation(&mut self) -> Result<ReadEntry<'a>, WritesetError> {
+        let primitive_id = self.u8()?;
+        self.take(16)?;
+        self.body(primitive_id)?;
+        self.u64()?;
+        self.prefixed()?;
+        Ok(ReadEntry::Unknown)
+    }
+
     fn control(&mut self, kind: u8, head: RecordHead) -> Result<ReadEntry<'a>, WritesetError> {
         let version = self.u64()?;
+        let value_offset = self.at + size_of::<u32>();
         let value = self.prefixed()?;
         match kind {
             entry_type::TRANSACTION_COMMIT => {
@@ -175,9 +222,12 @@ impl<'a> Reader<'a> {
                     Err(WritesetError::MissingCommit)
                 }
             }
-            entry_type::TRANSACTION_ABORT
-            | entry_type::SNAPSHOT_MARKER
-            | entry_type::COMMIT_ATTRIBUTES => Ok(ReadEntry::Ignored),
+            entry_type::TRANSACTION_ABORT | entry_type::SNAPSHOT_MARKER => Ok(ReadEntry::Ignored),
+            entry_type::COMMIT_ATTRIBUTES => {
+                check_attributes(value, value_offset)?;
+                Ok(ReadEntry::Attributes)
+            }
+            _ if self.unknown == Unknown::Skipped => Ok(ReadEntry::Unknown),
             entry_type => Err(WritesetError::UnknownEntryType { entry_type }),
         }
     }
@@ -237,5 +287,68 @@ impl<'a> Reader<'a> {
 
     fn remaining(&self) -> usize {
         self.bytes.len().saturating_sub(self.at)
+    }
+}
+
+/// Versions of the commit attributes.
+const ATTRIBUTES_VERSION: u8 = 1;
+
+/// The longest result kept with a commit, bytes.
+const RESULT_LEN_BYTES_MAX: usize = 4 << 10;
+
+/// Checks the attributes of a commit, which are at `offset` in the writeset:
+///
+/// ```text
+/// attributes := version u8 (= 1), then fields
+/// field      := id u8 | len u16 | bytes, ids ascending
+/// ```
+///
+/// Fields of unknown ids are passed over: they have no effect on what is stored.
+fn check_attributes(value: &[u8], offset: usize) -> Result<(), WritesetError> {
+    let mut reader = Reader {
+        bytes: value,
+        at: 0,
+        unknown: Unknown::Refused,
+    };
+    let version = reader.u8().map_err(|error| error.behind(offset))?;
+    if version != ATTRIBUTES_VERSION {
+        let tag = version;
+        return Err(WritesetError::InvalidTag { tag, offset });
+    }
+    let mut last_id = 0;
+    while reader.remaining() != 0 {
+        let offset = offset + reader.at;
+        let (id, field) = reader.field().map_err(|error| error.behind(offset))?;
+        let fits = match id {
+            0 => false,
+            1 | 18 => field.len() == 16,
+            2 | 4 | 17 | 19 => field.len() == size_of::<u64>(),
+            3 => field.len() <= RESULT_LEN_BYTES_MAX,
+            16 => std::str::from_utf8(field).is_ok(),
+            _ => true,
+        };
+        if id <= last_id || !fits {
+            return Err(WritesetError::InvalidTag { tag: id, offset });
+        }
+        last_id = id;
+    }
+    Ok(())
+}
+
+impl<'a> Reader<'a> {
+    fn field(&mut self) -> Result<(u8, &'a [u8]), WritesetError> {
+        let id = self.u8()?;
+        let len = self.array().map(u16::from_le_bytes)?;
+        Ok((id, self.take(usize::from(len))?))
+    }
+}
+
+impl WritesetError {
+    /// The same of bytes that begin at `offset` of the writeset.
+    fn behind(self, offset: usize) -> Self {
+        match self {
+            Self::InsufficientData { .. } => Self::InsufficientData { offset },
+            other => other,
+        }
     }
 }

@@ -326,3 +326,74 @@ fn an_empty_newest_segment_is_let_go_on_a_full_disk() {
         assert!(world.read_file("WAL/wal-000002.seg").is_none());
     }
 }
+
+/// Changes the entry type of the first mutation of the record whose key is `key`, and its checksum.
+fn with_entry_type(segment: &mut [u8], key: &[u8], entry_type: u8) {
+    let at = segment
+        .windows(key.len())
+        .position(|window| window == key)
+        .unwrap();
+    // Record head, count, kind; entry type, payload version, primitive, run, length of the key.
+    let writeset = at - 4 - 16 - 1 - 3 - 4;
+    let start = writeset - 37;
+    segment[writeset + 5] = entry_type;
+    let length: [u8; 4] = segment[start..start + 4].try_into().unwrap();
+    let end = start + 4 + u32::from_le_bytes(length) as usize;
+    let crc = crc32(&segment[start + 4..end - 4]);
+    segment[end - 4..end].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// CRC-32/ISO-HDLC, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 * (crc & 1))
+        })
+    })
+}
+
+#[test]
+fn an_unknown_entry_type_is_refused_or_on_request_passed_over_for_reading_only() {
+    let world = world();
+    let database = over(&world, STRICT).open().unwrap();
+    let run = database.default_run();
+    let kv = run.kv();
+    kv.put("known-before", &int(1)).unwrap();
+    kv.put("unknown-to-us", &int(2)).unwrap();
+    kv.put("known-after", &int(3)).unwrap();
+    database.shutdown().unwrap();
+    drop(database);
+    let path = "WAL/wal-000001.seg";
+    let mut bytes = world.read_file(path).unwrap();
+    with_entry_type(&mut bytes, b"unknown-to-us", 0x20);
+    world.write_file(path, &bytes);
+    let refused = over(&world, STRICT).open_existing().err().unwrap();
+    let source = std::error::Error::source(&refused).map(ToString::to_string);
+    let text = format!("{refused:?} {source:?}");
+    assert!(text.contains("UnknownEntryType"), "{text}");
+    let paths = world.paths();
+    let database = over(&world, STRICT)
+        .read_only_skipping_unknown()
+        .open()
+        .unwrap();
+    let result = database.last_recovery_result().unwrap();
+    assert_eq!((result.entries_skipped, result.is_read_only), (1, true));
+    let run = database.default_run();
+    let kv = run.kv();
+    assert!(kv.get("known-before").unwrap().is_some());
+    assert!(kv.get("known-after").unwrap().is_some());
+    assert!(kv.get("unknown-to-us").unwrap().is_none());
+    assert!(matches!(
+        kv.put("more", &int(4)),
+        Err(crate::CommitError::ReadOnly)
+    ));
+    database.shutdown().unwrap();
+    drop(database);
+    assert_eq!(world.read_file(path).unwrap(), bytes, "nothing is changed");
+    assert_eq!(world.paths(), paths);
+    // It never creates a database.
+    let empty = super::world();
+    let opened = over(&empty, STRICT).read_only_skipping_unknown().open();
+    assert!(matches!(opened.err(), Some(OpenError::NotFound)));
+    assert!(empty.paths().iter().all(|path| !path.contains("MANIFEST")));
+}

@@ -4,7 +4,7 @@ use in_mem_model::RunId;
 
 use crate::registry::PrimitiveRegistry;
 use crate::writeset::{EntityRef, MutationKind, WritesetWriter, entry_type};
-use crate::writeset_reader::{RecordHead, WritesetError, read_writeset};
+use crate::writeset_reader::{Mutations, RecordHead, Unknown, WritesetError};
 
 const RUN: RunId = RunId([7; 16]);
 const HEAD: RecordHead = RecordHead {
@@ -21,6 +21,23 @@ fn registry() -> PrimitiveRegistry {
     let runs = crate::run_storage::RunStorage::new(false);
     registry.register(std::sync::Arc::new(runs)).unwrap();
     registry
+}
+
+fn read_writeset<'a>(
+    bytes: &'a [u8],
+    head: RecordHead,
+    registry: &PrimitiveRegistry,
+) -> Result<Vec<crate::WalEntry<'a>>, WritesetError> {
+    read(bytes, head, registry, Unknown::Refused).map(|mutations| mutations.entries)
+}
+
+fn read<'a>(
+    bytes: &'a [u8],
+    head: RecordHead,
+    registry: &PrimitiveRegistry,
+    unknown: Unknown,
+) -> Result<Mutations<'a>, WritesetError> {
+    crate::writeset_reader::read_writeset(bytes, head, registry, unknown)
 }
 
 fn written(stays: [bool; 4]) -> Vec<u8> {
@@ -157,4 +174,112 @@ fn each_flaw_has_its_own_error() {
     check(&fewer, HEAD, |error| {
         matches!(error, WritesetError::MissingCommit)
     });
+}
+
+/// A control entry.
+fn control(entry_type: u8, version: u64, value: &[u8]) -> Vec<u8> {
+    let mut entry = vec![0, entry_type, 1];
+    entry.extend_from_slice(&version.to_le_bytes());
+    entry.extend_from_slice(&u32::try_from(value.len()).unwrap().to_le_bytes());
+    entry.extend_from_slice(value);
+    entry
+}
+
+/// A writeset of these entries and the marker.
+fn committed(entries: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = u32::try_from(entries.len() + 1)
+        .unwrap()
+        .to_le_bytes()
+        .to_vec();
+    entries
+        .iter()
+        .for_each(|entry| bytes.extend_from_slice(entry));
+    bytes.extend_from_slice(&control(
+        entry_type::TRANSACTION_COMMIT,
+        HEAD.commit_version,
+        &[],
+    ));
+    bytes
+}
+
+fn attributes(fields: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut value = vec![1];
+    for (id, bytes) in fields {
+        value.push(*id);
+        value.extend_from_slice(&u16::try_from(bytes.len()).unwrap().to_le_bytes());
+        value.extend_from_slice(bytes);
+    }
+    control(entry_type::COMMIT_ATTRIBUTES, 0, &value)
+}
+
+#[test]
+fn commit_attributes_stand_once_before_the_marker_and_their_fields_are_checked() {
+    let good: [&[(u8, &[u8])]; 4] = [
+        &[],
+        &[(1, &[7; 16]), (2, &[0; 8]), (3, &[0; 4096]), (4, &[1; 8])],
+        &[(16, "agent".as_bytes()), (17, &[0; 8]), (18, &[0; 16])],
+        // Of a later version, without effect on what is stored.
+        &[(19, &[0; 8]), (20, &[]), (200, &[1, 2, 3])],
+    ];
+    for fields in good {
+        let bytes = committed(&[attributes(fields)]);
+        assert!(
+            read_writeset(&bytes, HEAD, &registry()).is_ok(),
+            "{fields:?}"
+        );
+    }
+    let bad: [&[(u8, &[u8])]; 8] = [
+        &[(0, &[])],
+        &[(1, &[7; 15])],
+        &[(2, &[0; 9])],
+        &[(3, &[0; 4097])],
+        &[(16, &[0xFF])],
+        &[(17, &[0; 4])],
+        &[(2, &[0; 8]), (1, &[7; 16])],
+        &[(20, &[]), (20, &[])],
+    ];
+    for fields in bad {
+        let bytes = committed(&[attributes(fields)]);
+        let error = read_writeset(&bytes, HEAD, &registry()).unwrap_err();
+        assert!(
+            matches!(error, WritesetError::InvalidTag { .. }),
+            "{fields:?} {error:?}"
+        );
+    }
+    for (value, is_cut) in [
+        (&[][..], true),
+        (&[2], false),
+        (&[1, 1], true),
+        (&[1, 20, 1, 0], true),
+    ] {
+        let entry = control(entry_type::COMMIT_ATTRIBUTES, 0, value);
+        let error = read_writeset(&committed(&[entry]), HEAD, &registry()).unwrap_err();
+        let is_insufficient = matches!(error, WritesetError::InsufficientData { .. });
+        assert_eq!(is_insufficient, is_cut, "{value:?} {error:?}");
+    }
+    let abort = control(entry_type::TRANSACTION_ABORT, 0, &[]);
+    for follows in [attributes(&[]), abort] {
+        let bytes = committed(&[attributes(&[]), follows]);
+        let error = read_writeset(&bytes, HEAD, &registry()).unwrap_err();
+        let tag = entry_type::COMMIT_ATTRIBUTES;
+        assert!(matches!(error, WritesetError::InvalidTag { tag: got, .. } if got == tag));
+    }
+}
+
+#[test]
+fn mutations_of_unknown_types_are_passed_over_only_when_asked() {
+    let mut bytes = written([true; 4]);
+    bytes[5] = 0x20;
+    // A payload of a later version, too.
+    bytes[6] = 2;
+    assert_eq!(
+        read_writeset(&bytes, HEAD, &registry()).unwrap_err(),
+        WritesetError::InvalidTag { tag: 2, offset: 4 }
+    );
+    let mutations = read(&bytes, HEAD, &registry(), Unknown::Skipped).unwrap();
+    assert_eq!(mutations.skipped_count, 1);
+    assert_eq!(mutations.entries.len(), 3);
+    for len in 0..bytes.len() {
+        assert!(read(&bytes[..len], HEAD, &registry(), Unknown::Skipped).is_err());
+    }
 }

@@ -14,7 +14,7 @@ use crate::faults::Planted;
 use crate::files;
 use crate::format::header::{HEADER_LEN_BYTES, HeaderState, SegmentHeader};
 use crate::format::mark::{MARK_LEN_BYTES, Mark, MarkKind};
-use crate::limits::{SEGMENT_DATA_OFFSET, SEGMENT_LEN_BYTES_MAX};
+use crate::limits::{RECORD_LEN_BYTES_MAX, SEGMENT_DATA_OFFSET, SEGMENT_LEN_BYTES_MAX};
 use crate::lsn::Lsn;
 use crate::names;
 
@@ -23,7 +23,8 @@ use crate::names;
 pub struct ScanOptions {
     /// The database, from MANIFEST.
     pub database_uuid: [u8; 16],
-    /// Largest record accepted, bytes, framing included.
+    /// Largest record accepted, bytes, framing included. Records up to the cap of the format are
+    /// accepted even if this is lower: a setting that was lowered tears no log.
     pub record_len_bytes_max: u32,
     /// The `wal_offset` of the snapshot in use; [`Lsn::ZERO`] without one. Reading starts at its
     /// segment, and the log must reach to it.
@@ -237,7 +238,7 @@ impl<E, V: FnMut(RecoveredRecord<'_>) -> Result<(), E>> Scanner<'_, V> {
         WalkOptions {
             segment,
             database_uuid: self.options.database_uuid,
-            record_len_bytes_max: self.options.record_len_bytes_max,
+            record_len_bytes_max: self.options.record_len_bytes_max.max(RECORD_LEN_BYTES_MAX),
             planted: self.options.planted,
         }
     }
@@ -413,9 +414,12 @@ impl<E, V: FnMut(RecoveredRecord<'_>) -> Result<(), E>> Scanner<'_, V> {
     }
 
     fn last_end(&mut self, number: u64, bytes: &[u8], stop: Stop) -> Result<(), ScanError<E>> {
-        let later_durable_lsn = walk::later_marks(bytes, self.walk_options(number), stop.at)
-            .filter_map(|mark| mark.ok().map(|mark| mark.durable_lsn))
-            .max();
+        let mut later_durable_lsn = None;
+        for mark in walk::later_marks(bytes, self.walk_options(number), stop.at) {
+            // What a build that knows more wrote behind P is not this build's to drop.
+            let mark = mark.map_err(|unknown| unknown_format(number, unknown))?;
+            later_durable_lsn = later_durable_lsn.max(Some(mark.durable_lsn));
+        }
         let facts = TailFacts {
             at: Lsn::new(number, stop.at),
             snapshot_end: self.options.snapshot_end,

@@ -2,7 +2,7 @@
 
 use crate::codec::IdentityCodec;
 use crate::disk::{Fault, FaultRule, OpKind, SimOptions, SimWorld};
-use crate::format::mark::Mark;
+use crate::format::mark::{MARK_LEN_BYTES, Mark, MarkKind};
 use crate::harness::{
     Harness, Issued, OpenError, UUID, check, promised, read_only, recover, sound,
 };
@@ -433,6 +433,57 @@ fn an_unknown_record_version_is_an_error_and_drops_nothing() {
             ..
         }))
     ));
+}
+
+/// What was lost: behind a position that did not read, a mark of a newer format counted as no mark, and
+/// all that followed was dropped as a torn tail.
+#[test]
+fn a_mark_of_an_unknown_version_behind_the_end_is_an_error_and_drops_nothing() {
+    let harness = log_of(2, 50);
+    let mut bytes = harness.world.read_file(FIRST).unwrap();
+    let at = end_of(&harness, 1).offset().next_multiple_of(512) + 2048;
+    let own_lsn = Lsn::new(1, at);
+    let mark = Mark {
+        kind: MarkKind::Batch,
+        log_block_len_bytes: 512,
+        batch_len_bytes: MARK_LEN_BYTES,
+        own_lsn,
+        durable_lsn: own_lsn,
+        version_floor: 1,
+    };
+    let mut mark = mark.encode(UUID);
+    let crc_at = mark.len() - 4;
+    mark[4] = 9;
+    let crc = crc32fast::hash(&mark[4..crc_at]).to_le_bytes();
+    mark[crc_at..].copy_from_slice(&crc);
+    let at = at as usize;
+    bytes[at..at + mark.len()].copy_from_slice(&mark);
+    harness.world.write_file(FIRST, &bytes);
+    assert!(matches!(
+        recover(&harness.world, &sound()),
+        Err(OpenError::Scan(ScanError::UnknownFormat {
+            segment: 1,
+            version: 9,
+            ..
+        }))
+    ));
+    assert_eq!(harness.world.read_file(FIRST).unwrap(), bytes);
+}
+
+/// What was lost: a lower cap than the one a record was written under made it look torn, and the
+/// acknowledged commit was dropped.
+#[test]
+fn a_record_above_a_cap_that_was_lowered_since_is_read() {
+    let harness = log_of(3, 3000);
+    let config = crate::config::LogConfig {
+        record_len_bytes_max: 1000,
+        ..sound()
+    };
+    for _ in 0..2 {
+        let (recovered, _) = recover(&harness.world, &config).unwrap();
+        assert_eq!(recovered.records.len(), 3);
+        assert_eq!(recovered.quarantined_len_bytes, 0);
+    }
 }
 
 #[test]
