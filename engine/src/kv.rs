@@ -476,7 +476,7 @@ pub(crate) fn scan(view: &ReadView, request: &ListRequest<'_>) -> Result<Page, R
                 limit: request.limit - page.items.len(),
                 ..*request
             },
-        );
+        )?;
         page.items.extend(step.items);
         page.has_more = !step.is_complete;
         page.cursor = step.after.or(page.cursor);

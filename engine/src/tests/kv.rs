@@ -277,7 +277,8 @@ fn every_step_of_a_first_listing_is_bounded_and_none_of_the_keys_is_missed() {
     };
     assert!(!view.is_ordered());
     let mut step_count = 0;
-    while view.list_step(TypeTag::Kv, &request).items.is_empty() {
+    let step = |request| view.list_step(TypeTag::Kv, request).unwrap();
+    while step(&request).items.is_empty() {
         step_count += 1;
         // Keys that come meanwhile are met as well.
         run.kv().put(key(count + step_count), &int(1)).unwrap();
@@ -296,5 +297,35 @@ fn a_run_of_many_keys_is_dropped_without_recursion() {
     let value = int(1);
     for n in 0..200_000_u32 {
         run.kv().put(format!("{n}"), &value).unwrap();
+    }
+}
+
+/// Lost before: a step that may list nothing said "not complete" for ever.
+#[test]
+fn a_step_of_a_listing_that_may_list_nothing_is_refused() {
+    let database = in_memory();
+    let run = database.default_run();
+    run.kv().put("k", &int(1)).unwrap();
+    let request = ListRequest {
+        prefix: b"",
+        after: None,
+        start: b"",
+        limit: 0,
+        with_values: false,
+    };
+    let view = run.read_view();
+    let mut context = database.begin_transaction(run.id()).unwrap();
+    for _ in 0..2 {
+        let steps = [
+            view.list_step(TypeTag::Kv, &request),
+            context.list_step(&request),
+        ];
+        for step in steps {
+            assert!(
+                matches!(step, Err(ReadError::InvalidArgument { .. })),
+                "{step:?}"
+            );
+        }
+        run.kv().list("").unwrap();
     }
 }
