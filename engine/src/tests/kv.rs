@@ -131,6 +131,35 @@ fn incr_counts_from_zero_and_refuses_other_types_and_overflow() {
     });
 }
 
+/// Lost before: the least Int was never subtracted, not even where the difference fits.
+#[test]
+fn decr_subtracts_every_int_whose_difference_fits() {
+    in_every_mode(|database| {
+        let run = database.default_run();
+        let kv = run.kv();
+        for (value, delta, difference) in [
+            (-1, i64::MIN, Some(i64::MAX)),
+            (i64::MIN, i64::MIN, Some(0)),
+            (0, i64::MIN, None),
+            (i64::MAX, i64::MIN, None),
+            (0, i64::MAX, Some(-i64::MAX)),
+            (-1, i64::MAX, Some(i64::MIN)),
+            (-2, i64::MAX, None),
+        ] {
+            kv.put("n", &int(value)).unwrap();
+            let done = kv.decr("n", delta);
+            match difference {
+                Some(difference) => assert_eq!(done.unwrap(), difference),
+                None => assert!(
+                    matches!(&done, Err(CommitError::Overflow { operation: "decr", value: found })
+                        if *found == value),
+                    "{value} - {delta}: {done:?}"
+                ),
+            }
+        }
+    });
+}
+
 #[test]
 fn get_and_set_and_get_and_delete_answer_with_the_value_before() {
     let database = in_memory();
