@@ -45,8 +45,10 @@ pub(crate) enum StepError {
         /// What it is.
         actual: &'static str,
     },
-    /// The sum leaves the range of i64.
+    /// The sum or difference leaves the range of i64.
     Overflow {
+        /// What was to be done.
+        operation: &'static str,
         /// The value before.
         value: i64,
     },
@@ -68,7 +70,8 @@ pub(crate) fn decide(step: &Step<'_>, newest: Newest<'_>) -> Result<Decision, St
         Step::PutIfAbsent { .. } => write_if(newest.value.is_none(), newest),
         Step::CasVersion { expected, .. } => write_if(is_expected(*expected, newest), newest),
         Step::CasValue { expected, .. } => write_if(is_equal(*expected, newest.value), newest),
-        Step::Increment { delta, .. } => increment(*delta, newest)?,
+        Step::Increment { delta, .. } => int(newest, "incr", |value| value.checked_add(*delta))?,
+        Step::Decrement { delta, .. } => int(newest, "decr", |value| value.checked_sub(*delta))?,
         Step::GetAndSet { .. } => write(StepOutcome::Previous(newest.value.map(<[u8]>::to_vec))),
         Step::GetAndDelete { .. } => tombstone(
             newest,
@@ -128,19 +131,22 @@ fn is_equal(expected: Option<ValueRef<'_>>, actual: Option<&[u8]>) -> bool {
     }
 }
 
-fn increment(delta: i64, newest: Newest<'_>) -> Result<Decision, StepError> {
+/// Computes an Int from the one there is.
+fn int(
+    newest: Newest<'_>,
+    operation: &'static str,
+    compute: impl FnOnce(i64) -> Option<i64>,
+) -> Result<Decision, StepError> {
     let value = match newest.value {
         None => 0,
         Some(bytes) => as_int(bytes).ok_or(StepError::NotInt {
             actual: type_name(bytes),
         })?,
     };
-    let sum = value
-        .checked_add(delta)
-        .ok_or(StepError::Overflow { value })?;
+    let result = compute(value).ok_or(StepError::Overflow { operation, value })?;
     Ok(Decision {
-        effect: Effect::Int(sum),
-        outcome: StepOutcome::Incremented(sum),
+        effect: Effect::Int(result),
+        outcome: StepOutcome::Incremented(result),
     })
 }
 

@@ -169,6 +169,17 @@ impl CommitError {
         )
     }
 
+    /// The same failure, for who wrote nothing.
+    pub(crate) fn without_effect(&self) -> Self {
+        match self {
+            Self::Poisoned { cause, .. } => Self::Poisoned {
+                cause: cause.clone(),
+                is_outcome_unknown: false,
+            },
+            error => error.clone(),
+        }
+    }
+
     /// True for a refusal that tells the caller what the run holds: as long as that is pending it
     /// may still be lost, so nobody is told before. A conflict tells nothing but to read again.
     pub(crate) fn is_negative_answer(&self) -> bool {

@@ -208,10 +208,7 @@ fn step_error(error: StepError) -> CommitError {
             expected: "Int",
             actual,
         },
-        StepError::Overflow { value } => CommitError::Overflow {
-            operation: "incr",
-            value,
-        },
+        StepError::Overflow { operation, value } => CommitError::Overflow { operation, value },
     }
 }
 

@@ -196,14 +196,11 @@ impl<'a> Kv<'a> {
     /// # Errors
     /// `WrongType` when the value is no Int, `Overflow` when the sum leaves the range of i64.
     pub fn incr(&self, key: impl AsRef<[u8]>, delta: i64) -> Result<i64, CommitError> {
-        let done = self.one(Step::Increment {
+        self.one(Step::Increment {
             key: key.as_ref(),
             delta,
-        })?;
-        match first(&done) {
-            Some(StepOutcome::Incremented(sum)) => Ok(*sum),
-            _ => Err(CommitError::Internal),
-        }
+        })
+        .and_then(|done| computed(&done))
     }
 
     /// Subtracts from an Int and returns the difference.
@@ -211,11 +208,11 @@ impl<'a> Kv<'a> {
     /// # Errors
     /// As [`Self::incr`].
     pub fn decr(&self, key: impl AsRef<[u8]>, delta: i64) -> Result<i64, CommitError> {
-        let negated = delta.checked_neg().ok_or(CommitError::Overflow {
-            operation: "decr",
-            value: delta,
-        })?;
-        self.incr(key, negated)
+        self.one(Step::Decrement {
+            key: key.as_ref(),
+            delta,
+        })
+        .and_then(|done| computed(&done))
     }
 
     /// Writes if the newest version is as expected.
@@ -414,6 +411,13 @@ fn first(done: &Outcome) -> Option<&StepOutcome> {
     done.steps.as_slice().first()
 }
 
+fn computed(done: &Outcome) -> Result<i64, CommitError> {
+    match first(done) {
+        Some(StepOutcome::Incremented(value)) => Ok(*value),
+        _ => Err(CommitError::Internal),
+    }
+}
+
 fn previous(done: Outcome) -> Option<Vec<u8>> {
     match done.steps {
         StepOutcomes::One(StepOutcome::Previous(value)) => value,
@@ -476,7 +480,7 @@ pub(crate) fn scan(view: &ReadView, request: &ListRequest<'_>) -> Result<Page, R
                 limit: request.limit - page.items.len(),
                 ..*request
             },
-        );
+        )?;
         page.items.extend(step.items);
         page.has_more = !step.is_complete;
         page.cursor = step.after.or(page.cursor);

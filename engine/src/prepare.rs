@@ -85,6 +85,7 @@ pub(crate) fn step_key<'a>(step: &Step<'a>) -> KeyRef<'a> {
         | Step::CasVersion { key, .. }
         | Step::CasValue { key, .. }
         | Step::Increment { key, .. }
+        | Step::Decrement { key, .. }
         | Step::GetAndSet { key, .. }
         | Step::GetAndDelete { key } => KeyRef::kv(key),
         Step::Run(_) => RUN_ENTITY,
@@ -182,7 +183,7 @@ impl Prepared {
         let key = step_key(step).user_key;
         validate_user_key(key)?;
         let value_len_max = match step {
-            Step::Increment { .. } => INT_LEN_BYTES_MAX,
+            Step::Increment { .. } | Step::Decrement { .. } => INT_LEN_BYTES_MAX,
             step => given_value(step).map_or(0, <[u8]>::len),
         };
         self.len_bytes_max += ENTRY_OVERHEAD_BYTES + key.len() + value_len_max;

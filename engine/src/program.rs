@@ -90,6 +90,13 @@ pub enum Step<'a> {
         /// What to add.
         delta: i64,
     },
+    /// Subtracts from an Int; a missing key counts from 0.
+    Decrement {
+        /// The user key.
+        key: &'a [u8],
+        /// What to subtract.
+        delta: i64,
+    },
     /// Writes the value and answers with the one before.
     GetAndSet {
         /// The user key.
@@ -122,7 +129,7 @@ pub enum StepOutcome {
     Written,
     /// A delete; false when there was nothing to delete and nothing was written.
     Deleted(bool),
-    /// The sum, written.
+    /// The sum or difference, written.
     Incremented(i64),
     /// The encoded value before, if there was one.
     Previous(Option<Vec<u8>>),

@@ -207,7 +207,8 @@ impl Publication {
         self.finish(ready);
     }
 
-    /// The log failed: drops everything that waits and fails it with `error`.
+    /// The log failed: drops everything that waits and fails it with `error`; followers wrote
+    /// nothing, and are told so.
     pub(crate) fn fail(&self, error: &CommitError) {
         let dropped = {
             let mut queue = self.queue.lock();
@@ -221,10 +222,12 @@ impl Publication {
             std::mem::take(&mut *queue)
         };
         for waiting in dropped {
+            let error = match waiting.version {
+                0 => error.without_effect(),
+                _ => error.clone(),
+            };
             if let Some((completion, _)) = waiting.answer {
-                completion
-                    .sink
-                    .complete(completion.token, Err(error.clone()));
+                completion.sink.complete(completion.token, Err(error));
             }
         }
     }

@@ -108,13 +108,13 @@ impl TransactionContext {
     /// One bounded step of a listing in key order, own writes included.
     ///
     /// # Errors
-    /// When the prefix is not allowed or the transaction is over.
+    /// When the prefix is not allowed, the limit is 0 or the transaction is over.
     pub fn list_step(&mut self, request: &ListRequest<'_>) -> Result<ListStep, ReadError> {
         self.check_active()
             .map_err(|_| ReadError::TransactionNotActive)?;
         validate_prefix(request.prefix)?;
         self.operation_count += 1;
-        let mut step = self.view()?.list_step(TypeTag::Kv, request);
+        let mut step = self.view()?.list_step(TypeTag::Kv, request)?;
         if step.after.is_none() && !step.is_complete {
             return Ok(step);
         }
@@ -162,7 +162,7 @@ impl TransactionContext {
     /// One page of live keys, own writes included.
     ///
     /// # Errors
-    /// As [`Self::list_step`]; a limit of 0.
+    /// As [`Self::list_step`].
     pub fn scan(&mut self, request: &ListRequest<'_>) -> Result<Page, ReadError> {
         if request.limit == 0 {
             return Err(ReadError::InvalidArgument {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use in_mem_model::{RunId, SYSTEM_NAMESPACE, TypeTag};
 
+use crate::errors::ReadError;
 use crate::index::{IndexKey, KeyRef};
 use crate::limits::{HISTORY_COUNT_MAX, LIST_STEP_KEY_COUNT_MAX};
 use crate::shard::RunShard;
@@ -75,7 +76,7 @@ pub struct ListRequest<'a> {
     pub after: Option<&'a [u8]>,
     /// Keys at or after this one.
     pub start: &'a [u8],
-    /// At most so many items in this step.
+    /// At most so many items in this step; not 0.
     pub limit: usize,
     /// Copy the values as well.
     pub with_values: bool,
@@ -160,8 +161,19 @@ impl ReadView {
     /// One bounded step of a listing in key order: at most `request.limit` items and
     /// [`LIST_STEP_KEY_COUNT_MAX`] keys looked at. System keys are left out. The first listing of
     /// a run puts its keys in order, a few per step.
-    #[must_use]
-    pub fn list_step(&self, tag: TypeTag, request: &ListRequest<'_>) -> ListStep {
+    ///
+    /// # Errors
+    /// When the limit is 0: such a step would never come to an end.
+    pub fn list_step(
+        &self,
+        tag: TypeTag,
+        request: &ListRequest<'_>,
+    ) -> Result<ListStep, ReadError> {
+        if request.limit == 0 {
+            return Err(ReadError::InvalidArgument {
+                what: "a limit of 0",
+            });
+        }
         let Some(keys) = self.shard.index.ordered.filled() else {
             {
                 let _section = self.shard.commit.lock();
@@ -169,11 +181,11 @@ impl ReadView {
             }
             self.shard.index.ordered.fill_step();
             let after = request.after.map(<[u8]>::to_vec);
-            return ListStep {
+            return Ok(ListStep {
                 items: Vec::new(),
                 is_complete: false,
                 after,
-            };
+            });
         };
         let mut step = ListStep {
             items: Vec::new(),
@@ -197,7 +209,7 @@ impl ReadView {
             last_key = Some(entry);
         }
         step.after = last_key.map(|entry| entry.value().user_key().to_vec());
-        step
+        Ok(step)
     }
 
     fn push_item(&self, key: &IndexKey, with_values: bool, items: &mut Vec<ListItem>) {

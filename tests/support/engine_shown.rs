@@ -95,7 +95,9 @@ pub(super) fn entries(view: &ReadView) -> Vec<(String, Entry)> {
             limit: 1_000,
             with_values: true,
         };
-        let step = view.list_step(TypeTag::Kv, &request);
+        let step = view
+            .list_step(TypeTag::Kv, &request)
+            .expect("the limit is not 0");
         for item in step.items {
             let key = String::from_utf8(item.key).expect("keys are UTF-8");
             let datum = item.value.as_deref().map(Datum::from_encoded);

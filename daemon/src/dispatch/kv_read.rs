@@ -74,7 +74,10 @@ fn answer(
             out.reply(&history_page(entries, limit));
         }
         _ => {
-            let step = |request: &ListRequest<'_>| Ok(view.list_step(TypeTag::Kv, request));
+            let step = |request: &ListRequest<'_>| {
+                let step = view.list_step(TypeTag::Kv, request);
+                step.map_err(|error| errors::of_read(&error))
+            };
             out.reply(&listing(operation, step)?);
         }
     }

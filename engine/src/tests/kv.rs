@@ -131,6 +131,35 @@ fn incr_counts_from_zero_and_refuses_other_types_and_overflow() {
     });
 }
 
+/// Lost before: the least Int was never subtracted, not even where the difference fits.
+#[test]
+fn decr_subtracts_every_int_whose_difference_fits() {
+    in_every_mode(|database| {
+        let run = database.default_run();
+        let kv = run.kv();
+        for (value, delta, difference) in [
+            (-1, i64::MIN, Some(i64::MAX)),
+            (i64::MIN, i64::MIN, Some(0)),
+            (0, i64::MIN, None),
+            (i64::MAX, i64::MIN, None),
+            (0, i64::MAX, Some(-i64::MAX)),
+            (-1, i64::MAX, Some(i64::MIN)),
+            (-2, i64::MAX, None),
+        ] {
+            kv.put("n", &int(value)).unwrap();
+            let done = kv.decr("n", delta);
+            match difference {
+                Some(difference) => assert_eq!(done.unwrap(), difference),
+                None => assert!(
+                    matches!(&done, Err(CommitError::Overflow { operation: "decr", value: found })
+                        if *found == value),
+                    "{value} - {delta}: {done:?}"
+                ),
+            }
+        }
+    });
+}
+
 #[test]
 fn get_and_set_and_get_and_delete_answer_with_the_value_before() {
     let database = in_memory();
@@ -277,7 +306,8 @@ fn every_step_of_a_first_listing_is_bounded_and_none_of_the_keys_is_missed() {
     };
     assert!(!view.is_ordered());
     let mut step_count = 0;
-    while view.list_step(TypeTag::Kv, &request).items.is_empty() {
+    let step = |request| view.list_step(TypeTag::Kv, request).unwrap();
+    while step(&request).items.is_empty() {
         step_count += 1;
         // Keys that come meanwhile are met as well.
         run.kv().put(key(count + step_count), &int(1)).unwrap();
@@ -296,5 +326,35 @@ fn a_run_of_many_keys_is_dropped_without_recursion() {
     let value = int(1);
     for n in 0..200_000_u32 {
         run.kv().put(format!("{n}"), &value).unwrap();
+    }
+}
+
+/// Lost before: a step that may list nothing said "not complete" for ever.
+#[test]
+fn a_step_of_a_listing_that_may_list_nothing_is_refused() {
+    let database = in_memory();
+    let run = database.default_run();
+    run.kv().put("k", &int(1)).unwrap();
+    let request = ListRequest {
+        prefix: b"",
+        after: None,
+        start: b"",
+        limit: 0,
+        with_values: false,
+    };
+    let view = run.read_view();
+    let mut context = database.begin_transaction(run.id()).unwrap();
+    for _ in 0..2 {
+        let steps = [
+            view.list_step(TypeTag::Kv, &request),
+            context.list_step(&request),
+        ];
+        for step in steps {
+            assert!(
+                matches!(step, Err(ReadError::InvalidArgument { .. })),
+                "{step:?}"
+            );
+        }
+        run.kv().list("").unwrap();
     }
 }
