@@ -205,10 +205,9 @@ fn open(settings: &Settings, root: &RealRoot) -> Result<(Database, Place), RunEr
         refusal: disk.refusal().map(ToString::to_string),
     };
     let disk: Arc<dyn OpenDisk> = Arc::new(disk);
-    let database = Database::builder()
-        .config(config_of(settings))
-        .disk(disk)
-        .open()?;
+    let mut config = config_of(settings);
+    config.wal_config.log_block_len_bytes = disk.block_bytes();
+    let database = Database::builder().config(config).disk(disk).open()?;
     Ok((database, place))
 }
 
