@@ -33,28 +33,19 @@ impl Sink<u64> for Acks {
     }
 }
 
-fn spawn(
-    world: &SimWorld,
-    config: LogConfig,
-) -> (
+/// A log on its thread, and what it tells.
+type Spawned = (
     LogThread,
     LogHandle<u64>,
     std::sync::mpsc::Receiver<(u64, bool)>,
-) {
-    let (thread, handle, receiver, _) = spawn_counted(world, config);
-    (thread, handle, receiver)
+);
+
+fn spawn(world: &SimWorld, config: LogConfig) -> Spawned {
+    spawn_counted(world, config).0
 }
 
 /// The same, with the number of threads of this log that have not ended.
-fn spawn_counted(
-    world: &SimWorld,
-    config: LogConfig,
-) -> (
-    LogThread,
-    LogHandle<u64>,
-    std::sync::mpsc::Receiver<(u64, bool)>,
-    Arc<AtomicUsize>,
-) {
+fn spawn_counted(world: &SimWorld, config: LogConfig) -> (Spawned, Arc<AtomicUsize>) {
     let (_, settled) = recover(world, &config).unwrap();
     let (handle, seed) = start(config, Arc::new(IdentityCodec), &settled).unwrap();
     let (sender, receiver) = channel();
@@ -65,7 +56,7 @@ fn spawn_counted(
     });
     let thread = spawn_log_thread(seed, opener, Arc::new(SystemClock), Acks(sender)).unwrap();
     prepare_spare(&mut world.disk(), handle.spares());
-    (thread, handle, receiver, living)
+    ((thread, handle, receiver), living)
 }
 
 fn new_world() -> SimWorld {
@@ -140,7 +131,7 @@ fn committers_on_many_threads_are_all_answered_and_the_thread_ends_with_its_owne
         segment_len_bytes: 1 << 20,
         ..sound()
     };
-    let (log, handle, acks, living) = spawn_counted(&world, config);
+    let ((log, handle, acks), living) = spawn_counted(&world, config);
     assert_eq!(living.load(Ordering::SeqCst), 1);
     let next = parking_lot::Mutex::new(0_u64);
     std::thread::scope(|scope| {
@@ -238,7 +229,7 @@ fn a_committer_that_waits_for_room_wakes_when_there_is_some_or_when_the_log_ends
 fn repeated_open_and_drop_leaks_no_thread() {
     let world = new_world();
     for _ in 0..20 {
-        let (log, _, _, living) = spawn_counted(&world, sound());
+        let ((log, _, _), living) = spawn_counted(&world, sound());
         drop(log);
         assert_eq!(living.load(Ordering::SeqCst), 0);
     }
