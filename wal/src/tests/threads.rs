@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use crate::clock::SystemClock;
@@ -18,6 +18,9 @@ use crate::recover::create_log;
 use crate::sink::{Need, PoisonCause, Sink};
 use crate::spares::prepare_spare;
 use crate::writer::start;
+
+/// Longest a thread may take to be told something, as a count of looks.
+const LOOK_COUNT_MAX: u32 = 1_000_000;
 
 struct Acks(Sender<(u64, bool)>);
 
@@ -222,6 +225,45 @@ fn a_committer_that_waits_for_room_wakes_when_there_is_some_or_when_the_log_ends
         drop(log);
         let (_, error) = waiting.join().unwrap();
         assert_eq!(error, ReserveError::Closed);
+    });
+}
+
+/// What was lost: a preparation that failed woke nobody. On a full disk a committer that had been told
+/// to wait for room waited for ever, unless the log happened to have other work.
+#[test]
+fn a_committer_that_waits_for_room_learns_that_the_disk_is_full() {
+    let world = new_world();
+    let config = LogConfig {
+        idle_mark_delay_us: u64::MAX / 2,
+        ..sound()
+    };
+    let (log, handle, _acks) = spawn(&world, config);
+    let mut txn_id = 1 << 40;
+    // One rotation uses the spare up; nobody makes another one.
+    while handle.metrics().rotation_count == 0 || handle.reserve(20).is_ok() {
+        txn_id += 1;
+        append(&handle, txn_id, Need::Synced).unwrap();
+    }
+    handle.flush().unwrap();
+    world.set_capacity(Some(world.used_bytes()));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let refused = handle.reserve_wait(20).err();
+            is_over.store(true, Ordering::SeqCst);
+            refused
+        });
+        let mut disk = world.disk();
+        for _ in 0..LOOK_COUNT_MAX {
+            if is_over.load(Ordering::SeqCst) {
+                break;
+            }
+            prepare_spare(&mut disk, handle.spares());
+            std::thread::yield_now();
+        }
+        // Wakes whoever still waits.
+        drop(log);
+        assert_eq!(waiting.join().unwrap(), Some(ReserveError::NoSpace));
     });
 }
 
