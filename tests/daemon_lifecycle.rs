@@ -350,6 +350,21 @@ fn a_stop_that_is_cut_off_does_not_wait_for_a_worker_that_is_stuck() {
 }
 
 #[test]
+fn the_log_is_written_in_blocks_of_the_device_below() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(directory.path());
+    RawClient::connect(daemon.socket()).put("key", SEVEN);
+    daemon.terminate();
+    let data = directory.path().join("data.inmem");
+    let segment = std::fs::read(data.join("WAL/wal-000001.seg")).unwrap();
+    // The first mark stands behind the header; its block follows the head of a record and a kind.
+    let at = 4096 + 37 + 1;
+    let block = u16::from_le_bytes([segment[at], segment[at + 1]]);
+    let device = in_mem_wal::disk::RealRoot::open(&data).unwrap();
+    assert_eq!(u32::from(block), device.block_bytes());
+}
+
+#[test]
 fn the_log_names_the_data_directory_as_it_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let mut daemon = Daemon::start(directory.path());

@@ -205,14 +205,13 @@ fn open(settings: &Settings, root: &RealRoot) -> Result<(Database, Place), RunEr
         refusal: disk.refusal().map(ToString::to_string),
     };
     let disk: Arc<dyn OpenDisk> = Arc::new(disk);
-    let database = Database::builder()
-        .config(config_of(settings))
-        .disk(disk)
-        .open()?;
+    let config = config_of(settings, disk.block_bytes());
+    let database = Database::builder().config(config).disk(disk).open()?;
     Ok((database, place))
 }
 
-fn config_of(settings: &Settings) -> DatabaseConfig {
+/// The settings of a database on a device that writes blocks of `block_len_bytes` whole.
+fn config_of(settings: &Settings, block_len_bytes: u32) -> DatabaseConfig {
     let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     let buffered = &settings.buffered;
     let durability = match settings.durability {
@@ -226,6 +225,7 @@ fn config_of(settings: &Settings) -> DatabaseConfig {
     DatabaseConfig {
         durability,
         wal_config: LogConfig {
+            log_block_len_bytes: block_len_bytes,
             segment_len_bytes: narrow(settings.wal.segment_len_bytes),
             buffered_sync_len_bytes: narrow(settings.wal.buffered_sync_bytes),
             buffered_sync_count: narrow(buffered.max_pending_writes),
@@ -290,4 +290,19 @@ fn raise_descriptor_limit() -> u64 {
         return limit.maximum.unwrap_or(u64::MAX);
     }
     limit.current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was lost: every commit took 4 KiB of log, also on devices that write 512 bytes whole.
+    #[test]
+    fn the_log_is_told_the_block_of_the_device() {
+        for block_len_bytes in [512, 4096] {
+            let config = config_of(&Settings::default(), block_len_bytes);
+            assert_eq!(config.wal_config.log_block_len_bytes, block_len_bytes);
+            assert!(config.validate().is_ok());
+        }
+    }
 }

@@ -112,7 +112,14 @@ impl DatabaseInner {
         if let Some(ticker) = &self.ticker {
             ticker.poke(&self.shared);
         }
-        for _ in 0..BUSY_ATTEMPT_COUNT_MAX {
+        for attempt in 1..=BUSY_ATTEMPT_COUNT_MAX {
+            // Before the last look: what it still finds in the way goes on with the log, which
+            // then says so.
+            if attempt == BUSY_ATTEMPT_COUNT_MAX
+                && let Some(log) = self.log.get()
+            {
+                log.handle.note_refusal();
+            }
             match self.submit_once(shard, source, options, completion, may_wait) {
                 Ok(Submitted::Done(Err(CommitError::Busy))) => {}
                 Ok(submitted) => return submitted,

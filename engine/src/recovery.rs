@@ -194,37 +194,13 @@ pub(crate) fn recover(
         version_floor: sequencer.last_issued().saturating_add(VERSION_FLOOR_STEP),
         now_us: context.shared.clock.wall_us(),
     };
-    let mut lower_hint = |disk: &mut dyn Disk, segment: u64| {
-        // It may never have been raised: then nothing needs room on a disk that is full.
-        if manifest.active_wal_segment <= segment {
-            return Ok(());
-        }
-        let lowered = Manifest {
-            active_wal_segment: segment,
-            ..manifest.clone()
-        };
-        match publish(disk, &lowered) {
-            Ok(()) => {
-                manifest = lowered;
-                Ok(())
-            }
-            Err(PublishError::Unchanged(error) | PublishError::Unknown(error)) => Err(error),
-        }
-    };
-    let settled = match settle_unless(
+    let settled = settle_unless(
         context.skips_unknown,
         disk,
         scanned,
         &options,
-        &mut lower_hint,
-    ) {
-        Ok(settled) => settled,
-        Err(SettleError::NoSpace(error)) => {
-            tracing::error!(target: "recovery", %error, "disk is full: opened for reading only");
-            None
-        }
-        Err(error) => return Err(OpenError::Settle(error)),
-    };
+        &mut manifest,
+    )?;
     if let Some(settled) = &settled {
         sequencer.floor_durable(settled.version_floor);
         result.truncated_bytes = settled.quarantined_len_bytes;
@@ -243,18 +219,49 @@ pub(crate) fn recover(
     })
 }
 
-/// Makes the log writable, unless it is only read: then nothing on disk is changed.
+/// Makes the log writable, unless it is only read: then nothing on disk is changed. None when it can
+/// only be read.
 fn settle_unless(
     is_only_read: bool,
     disk: &mut dyn Disk,
     scanned: Scan,
     options: &SettleOptions,
-    lower_hint: &mut dyn FnMut(&mut dyn Disk, u64) -> io::Result<()>,
-) -> Result<Option<Settled>, SettleError> {
+    manifest: &mut Manifest,
+) -> Result<Option<Settled>, OpenError> {
     if is_only_read {
         return Ok(None);
     }
-    settle(disk, scanned, options, lower_hint).map(Some)
+    let mut lower_hint = |disk: &mut dyn Disk, segment| lower_hint(disk, manifest, segment);
+    match settle(disk, scanned, options, &mut lower_hint) {
+        Ok(settled) => Ok(Some(settled)),
+        Err(SettleError::NoSpace(error)) => {
+            tracing::error!(target: "recovery", %error, "disk is full: opened for reading only");
+            Ok(None)
+        }
+        Err(error) => Err(OpenError::Settle(error)),
+    }
+}
+
+/// Makes MANIFEST name no segment above `segment`.
+fn lower_hint(disk: &mut dyn Disk, manifest: &mut Manifest, segment: u64) -> io::Result<()> {
+    // It may never have been raised: then nothing needs room on a disk that is full.
+    if manifest.active_wal_segment <= segment {
+        return Ok(());
+    }
+    let lowered = Manifest {
+        active_wal_segment: segment,
+        ..manifest.clone()
+    };
+    match publish(disk, &lowered) {
+        Ok(()) => {
+            *manifest = lowered;
+            Ok(())
+        }
+        // Nothing has happened; with room it can be done again.
+        Err(PublishError::Unchanged(error)) => Err(error),
+        // Its kind must not look like a lack of room: a sync that failed is not tried again.
+        Err(error @ PublishError::Unknown(_)) => Err(io::Error::other(error)),
+    }
 }
 
 fn report(result: &RecoveryResult) {

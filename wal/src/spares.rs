@@ -32,7 +32,7 @@ pub struct Spares {
     log_block_len_bytes: u64,
     state: Mutex<State>,
     wanted_hook: OnceLock<Hook>,
-    ready_hook: OnceLock<Hook>,
+    done_hook: OnceLock<Hook>,
 }
 
 type Hook = Box<dyn Fn() + Send + Sync>;
@@ -98,7 +98,7 @@ impl Spares {
                 serial: 0,
             }),
             wanted_hook: OnceLock::new(),
-            ready_hook: OnceLock::new(),
+            done_hook: OnceLock::new(),
         }
     }
 
@@ -111,8 +111,8 @@ impl Spares {
         }
     }
 
-    pub(crate) fn on_ready(&self, hook: impl Fn() + Send + Sync + 'static) {
-        let _ = self.ready_hook.set(Box::new(hook));
+    pub(crate) fn on_done(&self, hook: impl Fn() + Send + Sync + 'static) {
+        let _ = self.done_hook.set(Box::new(hook));
     }
 
     /// True when [`prepare_spare`] has something to do.
@@ -254,7 +254,8 @@ impl Spares {
             }
         };
         drop(state);
-        if let (Prepared::Ready { .. }, Some(hook)) = (&prepared, self.ready_hook.get()) {
+        // Also after a failure: whoever waits for the room learns that there will be none.
+        if let Some(hook) = self.done_hook.get() {
             hook();
         }
         prepared

@@ -194,11 +194,21 @@ impl Core {
             return;
         };
         session.is_blocked = false;
-        let id = session.id;
-        self.waiting_for_room.retain(|waiting| *waiting != id);
+        self.forget_waiting(slot);
         self.refuse_late(slot, &frame);
-        // The log may never have been asked for those that queued behind this one.
-        self.look_for_room_again();
+    }
+
+    /// Takes a session that is gone out of the queue.
+    pub(super) fn forget_waiting(&mut self, slot: u32) {
+        let is_first = self
+            .waiting_for_room
+            .front()
+            .is_some_and(|first| first.slot == slot);
+        self.waiting_for_room.retain(|waiting| waiting.slot != slot);
+        if is_first && !self.waiting_for_room.is_empty() {
+            // The log may never have been asked for those that queued behind it.
+            self.look_for_room_again();
+        }
     }
 
     /// Answers the request of a session that still waits for room when the daemon stops.

@@ -142,6 +142,7 @@ impl Core {
     /// The connection is gone: everything the session owns is released and rolled back.
     pub(crate) fn disconnect(&mut self, slot: u32) {
         self.release_room_for_frame(slot);
+        self.forget_waiting(slot);
         if let Some(place) = self.sessions.get_mut(slot as usize) {
             // Commits and jobs in flight finish by themselves; their answers find nobody.
             *place = None;

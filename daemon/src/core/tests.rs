@@ -353,3 +353,29 @@ fn many_values_that_are_large_together_are_read_by_a_worker() {
         }
     }
 }
+
+#[test]
+fn a_session_that_is_gone_waits_no_longer_and_holds_nobody_up() {
+    let mut this = Fixture::new(3);
+    this.start_turn();
+    this.core.receive(0, &put(1, 0, "first"));
+    for _ in 0..100 {
+        this.core.receive(1, &put(2, 0, "gone"));
+        assert!(this.is_parked(1));
+        this.core.receive(2, &put(3, 0, "second"));
+        this.core.disconnect(1);
+        this.connect(1);
+    }
+    assert_eq!(this.core.waiting_for_room.len(), 1);
+    this.drive();
+    this.start_turn();
+    this.core.finish_turn();
+    this.drive();
+    this.core.finish_turn();
+    assert!(is_written(&this.answers(0), 1));
+    assert!(matches!(
+        this.answers(2).first(),
+        Some((3, Response::Written(_)))
+    ));
+    assert_eq!(this.value_of(1, "gone"), Response::Missing);
+}

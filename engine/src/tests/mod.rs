@@ -1,5 +1,6 @@
 //! The engine as its callers see it. Each file is about one area; names are claims.
 
+mod busy;
 mod concurrency;
 mod kv;
 mod lifecycle;

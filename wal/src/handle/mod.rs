@@ -106,6 +106,12 @@ impl<T> LogHandle<T> {
         }
     }
 
+    /// Has [`crate::Sink::space_freed`] called when the log has gone on: for whoever was refused,
+    /// not by the log, but by what waits for it.
+    pub fn note_refusal(&self) {
+        self.shared.room.note_refusal();
+    }
+
     /// Takes no more records, writes and syncs what is queued, and ends without a close mark. What
     /// dropping the owner does; idempotent.
     pub fn stop(&self) {

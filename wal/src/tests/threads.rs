@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use crate::clock::SystemClock;
@@ -19,6 +19,9 @@ use crate::sink::{Need, PoisonCause, Sink};
 use crate::spares::prepare_spare;
 use crate::writer::start;
 
+/// Longest a thread may take to be told something, as a count of looks.
+const LOOK_COUNT_MAX: u32 = 1_000_000;
+
 struct Acks(Sender<(u64, bool)>);
 
 impl Sink<u64> for Acks {
@@ -33,28 +36,19 @@ impl Sink<u64> for Acks {
     }
 }
 
-fn spawn(
-    world: &SimWorld,
-    config: LogConfig,
-) -> (
+/// A log on its thread, and what it tells.
+type Spawned = (
     LogThread,
     LogHandle<u64>,
     std::sync::mpsc::Receiver<(u64, bool)>,
-) {
-    let (thread, handle, receiver, _) = spawn_counted(world, config);
-    (thread, handle, receiver)
+);
+
+fn spawn(world: &SimWorld, config: LogConfig) -> Spawned {
+    spawn_counted(world, config).0
 }
 
 /// The same, with the number of threads of this log that have not ended.
-fn spawn_counted(
-    world: &SimWorld,
-    config: LogConfig,
-) -> (
-    LogThread,
-    LogHandle<u64>,
-    std::sync::mpsc::Receiver<(u64, bool)>,
-    Arc<AtomicUsize>,
-) {
+fn spawn_counted(world: &SimWorld, config: LogConfig) -> (Spawned, Arc<AtomicUsize>) {
     let (_, settled) = recover(world, &config).unwrap();
     let (handle, seed) = start(config, Arc::new(IdentityCodec), &settled).unwrap();
     let (sender, receiver) = channel();
@@ -65,7 +59,7 @@ fn spawn_counted(
     });
     let thread = spawn_log_thread(seed, opener, Arc::new(SystemClock), Acks(sender)).unwrap();
     prepare_spare(&mut world.disk(), handle.spares());
-    (thread, handle, receiver, living)
+    ((thread, handle, receiver), living)
 }
 
 fn new_world() -> SimWorld {
@@ -140,7 +134,7 @@ fn committers_on_many_threads_are_all_answered_and_the_thread_ends_with_its_owne
         segment_len_bytes: 1 << 20,
         ..sound()
     };
-    let (log, handle, acks, living) = spawn_counted(&world, config);
+    let ((log, handle, acks), living) = spawn_counted(&world, config);
     assert_eq!(living.load(Ordering::SeqCst), 1);
     let next = parking_lot::Mutex::new(0_u64);
     std::thread::scope(|scope| {
@@ -234,11 +228,50 @@ fn a_committer_that_waits_for_room_wakes_when_there_is_some_or_when_the_log_ends
     });
 }
 
+/// What was lost: a preparation that failed woke nobody. On a full disk a committer that had been told
+/// to wait for room waited for ever, unless the log happened to have other work.
+#[test]
+fn a_committer_that_waits_for_room_learns_that_the_disk_is_full() {
+    let world = new_world();
+    let config = LogConfig {
+        idle_mark_delay_us: u64::MAX / 2,
+        ..sound()
+    };
+    let (log, handle, _acks) = spawn(&world, config);
+    let mut txn_id = 1 << 40;
+    // One rotation uses the spare up; nobody makes another one.
+    while handle.metrics().rotation_count == 0 || handle.reserve(20).is_ok() {
+        txn_id += 1;
+        append(&handle, txn_id, Need::Synced).unwrap();
+    }
+    handle.flush().unwrap();
+    world.set_capacity(Some(world.used_bytes()));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let refused = handle.reserve_wait(20).err();
+            is_over.store(true, Ordering::SeqCst);
+            refused
+        });
+        let mut disk = world.disk();
+        for _ in 0..LOOK_COUNT_MAX {
+            if is_over.load(Ordering::SeqCst) {
+                break;
+            }
+            prepare_spare(&mut disk, handle.spares());
+            std::thread::yield_now();
+        }
+        // Wakes whoever still waits.
+        drop(log);
+        assert_eq!(waiting.join().unwrap(), Some(ReserveError::NoSpace));
+    });
+}
+
 #[test]
 fn repeated_open_and_drop_leaks_no_thread() {
     let world = new_world();
     for _ in 0..20 {
-        let (log, _, _, living) = spawn_counted(&world, sound());
+        let ((log, _, _), living) = spawn_counted(&world, sound());
         drop(log);
         assert_eq!(living.load(Ordering::SeqCst), 0);
     }

@@ -135,7 +135,7 @@ impl<T> WriterSeed<T> {
         unwritten.has_writer = true;
         // Weak: the spares live in what the hook would keep alive.
         let poked = Arc::downgrade(&shared);
-        shared.spares.on_ready(move || {
+        shared.spares.on_done(move || {
             if let Some(shared) = poked.upgrade() {
                 shared.poke_writer();
             }
