@@ -103,11 +103,10 @@ impl<'a, S: StepSource> Commit<'a, S> {
                 Section::Waits => Submitted::Pending,
                 Section::Installed(version, answer) => {
                     faults::pass(Point::CommitInstalled);
-                    self.queued(
-                        self.shard
-                            .publication
-                            .installed(version, self.completion, answer),
-                    )
+                    let publication = &self.shard.publication;
+                    let queued = publication.installed(version, self.completion, answer);
+                    self.shared.announce_room(self.shard);
+                    self.queued(queued)
                 }
             })
         }));

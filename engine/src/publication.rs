@@ -32,6 +32,8 @@ pub(crate) struct Publication {
     /// Entries in the queue. Written under its lock; read without it, in the critical section.
     waiting_count: AtomicUsize,
     is_dead: AtomicBool,
+    /// A commit was refused because too many wait, and nobody has been told of room since.
+    is_refused: AtomicBool,
     /// Once dead: the lowest version that will never be published. Written before `is_dead`.
     first_dropped: AtomicU64,
     queue: Mutex<VecDeque<Waiting>>,
@@ -71,6 +73,7 @@ impl Publication {
             visible: Padded(AtomicU64::new(0)),
             waiting_count: AtomicUsize::new(0),
             is_dead: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
             first_dropped: AtomicU64::new(u64::MAX),
             queue: Mutex::new(VecDeque::new()),
         }
@@ -119,7 +122,20 @@ impl Publication {
     pub(crate) fn reserve(&self) -> bool {
         let mut queue = self.queue.lock();
         queue.reserve(1);
-        queue.len() < PENDING_COUNT_MAX
+        let has_room = queue.len() < PENDING_COUNT_MAX;
+        if !has_room {
+            // Relaxed, under the lock: whoever publishes next took it after this and looks then.
+            self.is_refused.store(true, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    /// True once when a commit has been refused for lack of room and need not be any more. To be
+    /// asked after each publication and failure, outside every lock.
+    pub(crate) fn take_refusal(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
+            && (self.waiting_count() < PENDING_COUNT_MAX || self.is_dead())
+            && self.is_refused.swap(false, Ordering::Relaxed)
     }
 
     /// Queues a commit, before its record is handed to the log. In the critical section.

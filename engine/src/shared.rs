@@ -125,6 +125,13 @@ impl Shared {
         }
     }
 
+    /// Tells of room in the queue of a run that refused a commit.
+    pub(crate) fn announce_room(&self, shard: &RunShard) {
+        if shard.publication.take_refusal() {
+            self.for_each_listener(|listener| listener.space_available());
+        }
+    }
+
     pub(crate) fn poke_background(&self) {
         if let Some(wake) = &*self.wake_background.lock() {
             wake();
@@ -148,6 +155,7 @@ impl Sink<InFlight> for LogSink {
     fn reached(&mut self, token: InFlight, _end_lsn: Lsn) {
         if let Some(shard) = token.shard {
             shard.publication.promise_met(token.version);
+            self.shared.announce_room(&shard);
         }
     }
 
@@ -179,6 +187,7 @@ impl Sink<InFlight> for LogSink {
     fn failed(&mut self, token: InFlight) {
         if let Some(shard) = token.shard {
             shard.publication.fail(&self.shared.poisoned_error(true));
+            self.shared.announce_room(&shard);
         }
     }
 }
