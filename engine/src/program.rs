@@ -195,7 +195,8 @@ impl StepOutcomes {
 /// Where the answer of a commit goes that is not decided at once.
 ///
 /// Called without any lock of the engine held, on the log thread or on the thread of another
-/// committer: enqueue and wake, do no work.
+/// committer: enqueue and wake, do no work. A panic of `complete` is caught and logged; the answer
+/// counts as given.
 pub trait CompletionSink: Send + Sync {
     /// The program submitted with `token` is decided, and its effect published.
     fn complete(&self, token: u64, result: Result<Outcome, CommitError>);
