@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::errors::CommitError;
-use crate::limits::PENDING_COUNT_MAX;
+use crate::limits::{KEPT_QUEUE_COUNT_MAX, PENDING_COUNT_MAX};
 use crate::padded::Padded;
 use crate::program::{Completion, Outcome};
 
@@ -263,6 +263,9 @@ impl Publication {
             }
             ready.push(waiting.version, waiting.answer);
         }
+        if queue.is_empty() && KEPT_QUEUE_COUNT_MAX < queue.capacity() {
+            queue.shrink_to(KEPT_QUEUE_COUNT_MAX);
+        }
         self.waiting_count.store(queue.len(), Ordering::Release);
     }
 
@@ -448,5 +451,26 @@ mod tests {
             assert_eq!(tokens, [1, 3]);
             assert_eq!(publication.visible(), if fails { 0 } else { 3 });
         }
+    }
+
+    #[test]
+    fn a_queue_that_was_long_gives_its_memory_back_once_it_is_empty() {
+        let publication = Publication::new();
+        let sink = Arc::new(Sink::default());
+        let count = 4 * KEPT_QUEUE_COUNT_MAX as u64;
+        for version in 1..=count {
+            assert!(publication.reserve());
+            publication.push(version, version != 1).unwrap();
+            let completion = Completion {
+                sink: sink.clone(),
+                token: version,
+            };
+            publication.installed(version, &completion, outcome(version));
+        }
+        let capacity = || publication.queue.lock().capacity();
+        assert!(KEPT_QUEUE_COUNT_MAX < capacity());
+        publication.promise_met(1);
+        assert_eq!(publication.visible(), count);
+        assert!(capacity() <= 2 * KEPT_QUEUE_COUNT_MAX);
     }
 }

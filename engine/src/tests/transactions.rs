@@ -3,6 +3,7 @@
 use in_mem_model::{RunId, Value, encode};
 
 use super::{in_memory, int};
+use crate::limits::KEPT_ENTRY_COUNT_MAX;
 use crate::{
     BeginRun, CommitError, Expected, ListRequest, Program, ReadCheck, RunChange, Seen, Step,
     StepOutcome, TransactionOptions, clear_pool, pool_size,
@@ -349,4 +350,32 @@ fn a_read_view_keeps_what_it_saw() {
         with_values: false,
     };
     assert_eq!(crate::kv::scan(&view, &request).unwrap().items.len(), 1);
+}
+
+#[test]
+fn a_large_transaction_leaves_no_more_memory_with_its_thread_than_an_ordinary_one() {
+    clear_pool();
+    let database = in_memory();
+    let run = database.default_run();
+    let value = int(1);
+    for (count, keeps_it_all) in [(100, true), (20 * KEPT_ENTRY_COUNT_MAX, false)] {
+        let mut context = run.begin(TransactionOptions::default()).unwrap();
+        for n in 0..count {
+            let key = format!("a key of some length {n}");
+            context.get(key.as_bytes()).unwrap();
+            context.put(key.as_bytes(), value.as_ref()).unwrap();
+        }
+        let grown = context.capacity();
+        context.commit().unwrap();
+        database.end_transaction(context);
+        let context = run.begin(TransactionOptions::default()).unwrap();
+        if keeps_it_all {
+            assert_eq!(context.capacity(), grown);
+        } else {
+            assert!(context.capacity() <= 2 * KEPT_ENTRY_COUNT_MAX);
+        }
+        database.end_transaction(context);
+        assert!(crate::prepare::kept_state_count() <= KEPT_ENTRY_COUNT_MAX);
+        assert_eq!(pool_size(), 1);
+    }
 }
