@@ -65,7 +65,9 @@ pub enum Step<'a> {
         /// The encoded value.
         value: ValueRef<'a>,
     },
-    /// Writes the value if the key's newest commit version is as expected.
+    /// Writes the value if the key's newest commit version is as expected. An earlier step of the
+    /// program on the same key has no version yet: a version is compared with what is stored,
+    /// while `Absent`, like every other condition, sees what that step leaves.
     CasVersion {
         /// The user key.
         key: &'a [u8],

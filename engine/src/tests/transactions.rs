@@ -285,6 +285,41 @@ fn steps_of_a_batch_see_the_steps_before_them() {
 }
 
 #[test]
+fn a_version_expected_behind_an_earlier_step_is_the_stored_one() {
+    let value = int(2);
+    let put = Step::Put {
+        key: b"a",
+        value: value.as_ref(),
+    };
+    for (expected, holds) in [
+        (Expected::Version(1), true),
+        (Expected::Version(0), false),
+        (Expected::Version(2), false),
+        (Expected::Absent, false),
+    ] {
+        let cas = Step::CasVersion {
+            key: b"a",
+            expected,
+            value: value.as_ref(),
+        };
+        let delete = Step::Delete { key: b"a" };
+        let is_absent = expected == Expected::Absent;
+        // After a deletion the key is absent, and its version still the stored one.
+        for (steps, holds) in [([put, cas], holds), ([delete, cas], holds || is_absent)] {
+            let database = in_memory();
+            let run = database.default_run();
+            run.kv().put("a", &int(1)).unwrap();
+            let program = Program {
+                checks: &[],
+                steps: &steps,
+            };
+            let done = run.commit(&program, Default::default());
+            assert_eq!(done.is_ok(), holds, "{steps:?}: {done:?}");
+        }
+    }
+}
+
+#[test]
 fn a_batch_whose_check_or_condition_fails_does_nothing() {
     let database = in_memory();
     let run = database.default_run();
