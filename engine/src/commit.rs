@@ -54,7 +54,14 @@ pub(crate) enum Destination<'a> {
     },
 }
 
-impl Destination<'_> {
+impl<'a> Destination<'a> {
+    fn log(&self) -> Option<&'a LogHandle<InFlight>> {
+        match *self {
+            Self::Memory => None,
+            Self::Log { log, .. } => Some(log),
+        }
+    }
+
     /// What an answer may say was reached.
     fn level(&self) -> Level {
         match self {
@@ -97,6 +104,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
     /// Runs the sequence. The completion is called iff the result is [`Submitted::Pending`].
     pub(crate) fn run(mut self, destination: Destination<'_>) -> Submitted {
         let is_assigned = Cell::new(false);
+        let log = destination.log();
         let caught = catch_unwind(AssertUnwindSafe(|| {
             let section = self.section(destination, &is_assigned)?;
             Ok(match section {
@@ -104,14 +112,16 @@ impl<'a, S: StepSource> Commit<'a, S> {
                 Section::Waits => Submitted::Pending,
                 Section::Installed(version, answer) => {
                     faults::pass(Point::CommitInstalled);
-                    self.queued(
-                        self.shard
-                            .publication
-                            .installed(version, self.completion, answer),
-                    )
+                    let publication = &self.shard.publication;
+                    let queued = publication.installed(version, self.completion, answer);
+                    self.shared.announce_room(self.shard);
+                    self.queued(queued)
                 }
             })
         }));
+        if let (Some(log), Some(unused)) = (log, self.prepared.writeset.take()) {
+            log.recycle_buffer(unused.into_buffer());
+        }
         match caught {
             Ok(Ok(submitted)) => submitted,
             Ok(Err(CommitError::Busy)) => {
@@ -314,11 +324,6 @@ impl<'a, S: StepSource> Commit<'a, S> {
         need: Need,
         hand_off: &HandOff<'_>,
     ) -> Result<u64, CommitError> {
-        let writeset = self
-            .prepared
-            .writeset
-            .take()
-            .expect("a logged commit has a writeset");
         let publication = &self.shard.publication;
         let mut appender = match log.appender() {
             Ok(appender) => appender,
@@ -338,6 +343,8 @@ impl<'a, S: StepSource> Commit<'a, S> {
             hand_off.is_assigned.set(false);
             return Err(self.shared.poisoned_error(false));
         }
+        let writeset = self.prepared.writeset.take();
+        let writeset = writeset.expect("a logged commit has a writeset");
         let states = &self.prepared.states;
         let writeset = writeset.finish(version, states.iter().map(|s| (s.span, s.writes)));
         appender.append(

@@ -147,7 +147,7 @@ impl DatabaseInner {
             return Ok(submitted);
         };
         let log = self.log_for_commit()?;
-        let mut prepared = Prepared::new(shard, source, Some(log.handle.take_buffer()))?;
+        let mut prepared = Prepared::new(shard, source, Some(&log.handle))?;
         let reserved = if may_wait {
             log.handle.reserve_wait(prepared.len_bytes_max)
         } else {

@@ -277,6 +277,10 @@ fn change_run<'a>(
     };
     let info = change.decide(now)?;
     if let RunChange::Begin(_) = change {
+        if !context.shared.store.is_registered(shard) {
+            // Dropped after another beginning of the same id failed: looked up anew by the caller.
+            return Err(CommitError::Busy);
+        }
         if let Some(parent) = info.parent {
             check_parent(context, parent, prepared.writeset.is_some())?;
         }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use rustc_hash::FxBuildHasher;
 
 use crate::index::KeyHasher;
+use crate::limits::{KEPT_ENTRY_COUNT_MAX, KEPT_KEY_LEN_BYTES_MAX};
 
 /// Keys in insertion order, each with a value.
 pub(crate) struct KeyedSet<T> {
@@ -55,6 +56,15 @@ impl<T> KeyedSet<T> {
         self.bytes.clear();
         self.entries.clear();
         self.newest.clear();
+    }
+
+    /// Of an empty set: gives back the memory that few transactions need.
+    pub(crate) fn trim(&mut self) {
+        self.bytes.shrink_to(KEPT_KEY_LEN_BYTES_MAX);
+        self.entries.shrink_to(KEPT_ENTRY_COUNT_MAX);
+        if KEPT_ENTRY_COUNT_MAX < self.newest.capacity() / 2 {
+            self.newest.shrink_to(KEPT_ENTRY_COUNT_MAX);
+        }
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&T> {

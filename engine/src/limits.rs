@@ -13,6 +13,16 @@ pub(crate) const REGISTRY_SHARD_COUNT: usize = 64;
 /// Contexts kept per thread, count.
 pub const MAX_POOL_SIZE: usize = 8;
 
+/// Entries and step states that rest with a thread between its commits, count: a larger
+/// transaction gives its memory back when it is over.
+pub(crate) const KEPT_ENTRY_COUNT_MAX: usize = 256;
+
+/// Key bytes that rest with a pooled context, bytes.
+pub(crate) const KEPT_KEY_LEN_BYTES_MAX: usize = 16 << 10;
+
+/// Places the publication queue of a run keeps when nothing waits, count: a batch of the log.
+pub(crate) const KEPT_QUEUE_COUNT_MAX: usize = 4_096;
+
 /// How far recovery and the log thread raise the version floor at a time, versions.
 pub(crate) const VERSION_FLOOR_STEP: u64 = 1 << 32;
 

@@ -1,7 +1,7 @@
 //! Transactions over a database, with contexts pooled per thread.
 //!
 //! At most [`MAX_POOL_SIZE`] contexts of about 1 KiB rest per thread, emptied but with the memory
-//! of their sets. A context leaves its run when it is released, so that the pool keeps no database
+//! of their sets, as far as ordinary transactions need it. A context leaves its run when it is released, so that the pool keeps no database
 //! alive and pins no version. Inside `transaction` a guard returns it, whatever happens.
 
 use std::cell::RefCell;
@@ -53,6 +53,8 @@ pub(crate) fn acquire(run: &Run, options: TransactionOptions) -> TransactionCont
 /// Gives a context back, or drops it when the pool is full.
 pub(crate) fn release(mut context: TransactionContext) {
     context.clear();
+    context.read_set.trim();
+    context.write_set.trim();
     POOL.with_borrow_mut(|pool| {
         if pool.len() < MAX_POOL_SIZE {
             pool.push(context);

@@ -9,14 +9,16 @@ use std::collections::HashMap;
 
 use in_mem_model::keys::validate_user_key;
 use in_mem_model::limits::{TRANSACTION_LEN_BYTES_MAX, TRANSACTION_MUTATION_COUNT_MAX};
+use in_mem_wal::LogHandle;
 use rustc_hash::FxBuildHasher;
 
 use crate::errors::CommitError;
 use crate::index::KeyRef;
-use crate::limits::RUN_CHANGE_LEN_BYTES_MAX;
+use crate::limits::{KEPT_ENTRY_COUNT_MAX, RUN_CHANGE_LEN_BYTES_MAX};
 use crate::program::{Expected, Program, ReadCheck, Step, StepOutcome};
 use crate::run_change::RunChange;
 use crate::shard::{RUN_ENTITY, RunShard};
+use crate::shared::InFlight;
 use crate::version_node::{Node, VersionNode};
 use crate::writeset::{
     EMPTY_LEN_BYTES, ENTRY_OVERHEAD_BYTES, EntityRef, MutationKind, Span, WritesetWriter,
@@ -105,11 +107,11 @@ fn given_value<'a>(step: &Step<'a>) -> Option<&'a [u8]> {
 }
 
 impl Prepared {
-    /// Prepares a commit; `buffer` is where its writeset goes, none for a volatile commit.
+    /// Prepares a commit; `log` is where its writeset goes, none for a volatile commit.
     pub(crate) fn new<S: StepSource>(
         shard: &RunShard,
         source: &mut S,
-        buffer: Option<Vec<u8>>,
+        log: Option<&LogHandle<InFlight>>,
     ) -> Result<Self, CommitError> {
         let count = source.step_count();
         if TRANSACTION_MUTATION_COUNT_MAX < count {
@@ -118,10 +120,9 @@ impl Prepared {
                 len_bytes: 0,
             });
         }
-        let writeset = buffer.map(|buffer| WritesetWriter::begin(buffer, shard.run_id));
         let mut prepared = Self {
             states: STATES.take(),
-            writeset,
+            writeset: None,
             len_bytes_max: EMPTY_LEN_BYTES,
             run_step: None,
             has_data_step: false,
@@ -137,8 +138,10 @@ impl Prepared {
                 len_bytes,
             });
         }
-        if let Some(writeset) = &mut prepared.writeset {
+        if let Some(log) = log {
+            let mut writeset = WritesetWriter::begin(log.take_buffer(), shard.run_id);
             writeset.reserve(prepared.len_bytes_max);
+            prepared.writeset = Some(writeset);
         }
         for index in 0..count {
             let node = source.take_node(index);
@@ -224,10 +227,22 @@ impl Prepared {
 }
 
 impl Drop for Prepared {
+    /// Leaves the memory of an ordinary commit to the next one of this thread.
     fn drop(&mut self) {
         self.states.clear();
-        STATES.set(std::mem::take(&mut self.states));
+        if self.states.capacity() <= KEPT_ENTRY_COUNT_MAX {
+            STATES.set(std::mem::take(&mut self.states));
+        }
     }
+}
+
+/// Step states whose memory rests on this thread, count.
+#[cfg(test)]
+pub(crate) fn kept_state_count() -> usize {
+    let states = STATES.take();
+    let count = states.capacity();
+    STATES.set(states);
+    count
 }
 
 /// Upper bound of a run's metadata after `change`, bytes.

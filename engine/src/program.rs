@@ -65,7 +65,9 @@ pub enum Step<'a> {
         /// The encoded value.
         value: ValueRef<'a>,
     },
-    /// Writes the value if the key's newest commit version is as expected.
+    /// Writes the value if the key's newest commit version is as expected. An earlier step of the
+    /// program on the same key has no version yet: a version is compared with what is stored,
+    /// while `Absent`, like every other condition, sees what that step leaves.
     CasVersion {
         /// The user key.
         key: &'a [u8],
@@ -195,7 +197,8 @@ impl StepOutcomes {
 /// Where the answer of a commit goes that is not decided at once.
 ///
 /// Called without any lock of the engine held, on the log thread or on the thread of another
-/// committer: enqueue and wake, do no work.
+/// committer: enqueue and wake, do no work. A panic of `complete` is caught and logged; the answer
+/// counts as given.
 pub trait CompletionSink: Send + Sync {
     /// The program submitted with `token` is decided, and its effect published.
     fn complete(&self, token: u64, result: Result<Outcome, CommitError>);

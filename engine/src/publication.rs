@@ -12,12 +12,13 @@
 //! Completions are called with none of them held.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::errors::CommitError;
-use crate::limits::PENDING_COUNT_MAX;
+use crate::limits::{KEPT_QUEUE_COUNT_MAX, PENDING_COUNT_MAX};
 use crate::padded::Padded;
 use crate::program::{Completion, Outcome};
 
@@ -32,6 +33,8 @@ pub(crate) struct Publication {
     /// Entries in the queue. Written under its lock; read without it, in the critical section.
     waiting_count: AtomicUsize,
     is_dead: AtomicBool,
+    /// A commit was refused because too many wait, and nobody has been told of room since.
+    is_refused: AtomicBool,
     /// Once dead: the lowest version that will never be published. Written before `is_dead`.
     first_dropped: AtomicU64,
     queue: Mutex<VecDeque<Waiting>>,
@@ -71,6 +74,7 @@ impl Publication {
             visible: Padded(AtomicU64::new(0)),
             waiting_count: AtomicUsize::new(0),
             is_dead: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
             first_dropped: AtomicU64::new(u64::MAX),
             queue: Mutex::new(VecDeque::new()),
         }
@@ -119,7 +123,20 @@ impl Publication {
     pub(crate) fn reserve(&self) -> bool {
         let mut queue = self.queue.lock();
         queue.reserve(1);
-        queue.len() < PENDING_COUNT_MAX
+        let has_room = queue.len() < PENDING_COUNT_MAX;
+        if !has_room {
+            // Relaxed, under the lock: whoever publishes next took it after this and looks then.
+            self.is_refused.store(true, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    /// True once when a commit has been refused for lack of room and need not be any more. To be
+    /// asked after each publication and failure, outside every lock.
+    pub(crate) fn take_refusal(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
+            && (self.waiting_count() < PENDING_COUNT_MAX || self.is_dead())
+            && self.is_refused.swap(false, Ordering::Relaxed)
     }
 
     /// Queues a commit, before its record is handed to the log. In the critical section.
@@ -227,7 +244,7 @@ impl Publication {
                 _ => error.clone(),
             };
             if let Some((completion, _)) = waiting.answer {
-                completion.sink.complete(completion.token, Err(error));
+                give(&completion, Err(error));
             }
         }
     }
@@ -246,6 +263,9 @@ impl Publication {
             }
             ready.push(waiting.version, waiting.answer);
         }
+        if queue.is_empty() && KEPT_QUEUE_COUNT_MAX < queue.capacity() {
+            queue.shrink_to(KEPT_QUEUE_COUNT_MAX);
+        }
         self.waiting_count.store(queue.len(), Ordering::Release);
     }
 
@@ -254,7 +274,7 @@ impl Publication {
         loop {
             let was_full = !ready.has_room();
             for (_, completion, answer) in ready.answers.iter_mut().filter_map(Option::take) {
-                completion.sink.complete(completion.token, answer);
+                give(&completion, answer);
             }
             if !was_full {
                 return;
@@ -266,6 +286,16 @@ impl Publication {
             }
             self.publish_ready(&mut queue, &mut ready);
         }
+    }
+}
+
+/// Gives one answer. What its sink does with it is not this thread's commit and not this log's:
+/// a panic there ends there.
+fn give(completion: &Completion, answer: Answer) {
+    let complete = || completion.sink.complete(completion.token, answer);
+    if catch_unwind(AssertUnwindSafe(complete)).is_err() {
+        let token = completion.token;
+        tracing::error!(target: "txn", token, "a completion panicked");
     }
 }
 
@@ -330,7 +360,8 @@ mod tests {
 
     impl CompletionSink for Sink {
         fn complete(&self, token: u64, result: Answer) {
-            self.given.lock().push((token, result.unwrap().version));
+            let version = result.map_or(0, |outcome| outcome.version);
+            self.given.lock().push((token, version));
             let publication = self.publication.lock().take();
             let Some(publication) = publication else {
                 return;
@@ -381,5 +412,65 @@ mod tests {
             .filter(|token| *token != LATE)
             .collect();
         assert_eq!(told, (1..=count).collect::<Vec<u64>>());
+    }
+
+    struct Panics;
+
+    impl CompletionSink for Panics {
+        fn complete(&self, _token: u64, _result: Answer) {
+            panic!("on purpose")
+        }
+    }
+
+    /// Lost before: the thread that met the last condition took the panic for its own, poisoned
+    /// the database, and left the answers behind it ungiven.
+    #[test]
+    fn a_completion_that_panics_takes_no_other_answer_along() {
+        for fails in [false, true] {
+            let publication = Publication::new();
+            let sink = Arc::new(Sink::default());
+            for version in 1..=3 {
+                publication.push(version, version != 1).unwrap();
+                let completion = Completion {
+                    sink: match version {
+                        2 => Arc::new(Panics),
+                        _ => sink.clone(),
+                    },
+                    token: version,
+                };
+                let answer = outcome(version);
+                let queued = publication.installed(version, &completion, answer);
+                assert!(matches!(queued, Queued::Waits));
+            }
+            if fails {
+                publication.fail(&CommitError::Internal);
+            } else {
+                publication.promise_met(1);
+            }
+            let tokens: Vec<u64> = sink.given.lock().iter().map(|given| given.0).collect();
+            assert_eq!(tokens, [1, 3]);
+            assert_eq!(publication.visible(), if fails { 0 } else { 3 });
+        }
+    }
+
+    #[test]
+    fn a_queue_that_was_long_gives_its_memory_back_once_it_is_empty() {
+        let publication = Publication::new();
+        let sink = Arc::new(Sink::default());
+        let count = 4 * KEPT_QUEUE_COUNT_MAX as u64;
+        for version in 1..=count {
+            assert!(publication.reserve());
+            publication.push(version, version != 1).unwrap();
+            let completion = Completion {
+                sink: sink.clone(),
+                token: version,
+            };
+            publication.installed(version, &completion, outcome(version));
+        }
+        let capacity = || publication.queue.lock().capacity();
+        assert!(KEPT_QUEUE_COUNT_MAX < capacity());
+        publication.promise_met(1);
+        assert_eq!(publication.visible(), count);
+        assert!(capacity() <= 2 * KEPT_QUEUE_COUNT_MAX);
     }
 }

@@ -86,9 +86,10 @@ impl<'a> Runs<'a> {
     pub fn submit_begin(&self, run: RunId, begin: BeginRun, completion: &Completion) -> Submitted {
         let change = RunChange::Begin(begin);
         for _ in 0..BEGIN_ATTEMPT_COUNT_MAX {
-            let submitted = self.submit_begin_once(run, &change, completion);
-            let Submitted::Done(Err(CommitError::AlreadyExists { run: holder })) = submitted else {
-                return submitted;
+            let holder = match self.submit_begin_once(run, &change, completion) {
+                None => continue,
+                Some(Submitted::Done(Err(CommitError::AlreadyExists { run }))) => run,
+                Some(submitted) => return submitted,
             };
             if let Some(submitted) = self.follow_holder(run, &change, holder, completion) {
                 return submitted;
@@ -97,12 +98,13 @@ impl<'a> Runs<'a> {
         Submitted::Done(Err(CommitError::Busy))
     }
 
+    /// None when the run was dropped meanwhile, by another beginning of the same id that failed.
     fn submit_begin_once(
         &self,
         run: RunId,
         change: &RunChange,
         completion: &Completion,
-    ) -> Submitted {
+    ) -> Option<Submitted> {
         let steps = [Step::Run(change)];
         let program = Program {
             checks: &[],
@@ -110,10 +112,11 @@ impl<'a> Runs<'a> {
         };
         let handle = self.handle_for_begin(run);
         let submitted = handle.submit(&program, self.options, completion);
-        if !matches!(submitted, Submitted::Pending | Submitted::Done(Ok(_))) {
-            self.database.store().forget_unbegun(run);
+        let has_failed = !matches!(submitted, Submitted::Pending | Submitted::Done(Ok(_)));
+        if has_failed && !self.forget_unbegun(&handle) {
+            return None;
         }
-        submitted
+        Some(submitted)
     }
 
     /// Active to Completed. Returns the version.
@@ -305,9 +308,10 @@ impl<'a> Runs<'a> {
     fn change(&self, run: RunId, change: RunChange) -> Result<u64, CommitError> {
         let waiter = ThreadWaiter::current();
         for _ in 0..BEGIN_ATTEMPT_COUNT_MAX {
-            let done = self.change_once(run, &change);
-            let Err(CommitError::AlreadyExists { run: holder }) = done else {
-                return done;
+            let holder = match self.change_once(run, &change) {
+                None => continue,
+                Some(Err(CommitError::AlreadyExists { run })) => run,
+                Some(done) => return done,
             };
             let followed = self.follow_holder(run, &change, holder, &waiter.completion());
             match followed {
@@ -320,17 +324,29 @@ impl<'a> Runs<'a> {
         Err(CommitError::Busy)
     }
 
-    fn change_once(&self, run: RunId, change: &RunChange) -> Result<u64, CommitError> {
+    /// None as in [`Self::submit_begin_once`].
+    fn change_once(&self, run: RunId, change: &RunChange) -> Option<Result<u64, CommitError>> {
         let steps = [Step::Run(change)];
         let program = Program {
             checks: &[],
             steps: &steps,
         };
-        let done = self.handle_for_begin(run).commit(&program, self.options);
-        if done.is_err() {
-            self.database.store().forget_unbegun(run);
+        let handle = self.handle_for_begin(run);
+        let done = handle.commit(&program, self.options);
+        if done.is_err() && !self.forget_unbegun(&handle) {
+            return None;
         }
-        done.map(|done| done.version)
+        Some(done.map(|done| done.version))
+    }
+
+    /// Drops what a failed beginning made; false when someone else had done so before.
+    fn forget_unbegun(&self, handle: &Run) -> bool {
+        let store = self.database.store();
+        let is_registered = store.is_registered(&handle.shard);
+        if is_registered {
+            store.forget_unbegun(handle.id());
+        }
+        is_registered
     }
 
     fn handle_for_begin(&self, run: RunId) -> Run {

@@ -137,6 +137,13 @@ impl Shared {
         }
     }
 
+    /// Tells of room in the queue of a run that refused a commit.
+    pub(crate) fn announce_room(&self, shard: &RunShard) {
+        if shard.publication.take_refusal() {
+            self.for_each_listener(|listener| listener.space_available());
+        }
+    }
+
     pub(crate) fn poke_background(&self) {
         if let Some(wake) = &*self.wake_background.lock() {
             wake();
@@ -164,6 +171,7 @@ impl Sink<InFlight> for LogSink {
             shard.publication.fail(&self.shared.poisoned_error(true));
         } else {
             shard.publication.promise_met(token.version);
+            self.shared.announce_room(&shard);
         }
     }
 
@@ -195,6 +203,7 @@ impl Sink<InFlight> for LogSink {
     fn failed(&mut self, token: InFlight) {
         if let Some(shard) = token.shard {
             shard.publication.fail(&self.shared.poisoned_error(true));
+            self.shared.announce_room(&shard);
         }
     }
 }

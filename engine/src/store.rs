@@ -110,6 +110,13 @@ impl ShardedStore {
         )
     }
 
+    /// True when `shard` is what the registry has for its run: a shard that was looked up before
+    /// [`Self::forget_unbegun`] dropped it is not.
+    pub(crate) fn is_registered(&self, shard: &RunShard) -> bool {
+        self.shard(shard.run_id)
+            .is_some_and(|registered| std::ptr::eq(&*registered, shard))
+    }
+
     /// Drops a run whose beginning did not happen.
     pub(crate) fn forget_unbegun(&self, run: RunId) {
         self.runs.remove_if(&run, |_, shard| {

@@ -73,6 +73,8 @@ fn answer(
             let entries = view.history(checked(&history.key)?, limit + 1, before);
             out.reply(&history_page(entries, limit));
         }
+        // The first listing of a run puts all its keys in order: as long as the run is large.
+        _ if !is_worker && !view.is_ordered() => return Ok(Verdict::Offload),
         _ => {
             let step = |request: &ListRequest<'_>| {
                 let step = view.list_step(TypeTag::Kv, request);

@@ -7,6 +7,8 @@ use std::thread;
 use in_mem_model::{Durability, RunId, as_int};
 
 use super::{Collector, MODES, drive, driven, in_memory, int, over, world};
+use crate::CompletionSink;
+use crate::limits::PENDING_COUNT_MAX;
 use crate::{CommitOptions, Expected, KeyRef, Program, RetryPolicy, Step, StepOutcome, Submitted};
 
 #[test]
@@ -180,4 +182,42 @@ fn pending_commits_are_seen_by_validators_and_by_no_reader_and_answers_wait_for_
     assert_eq!(actual.version, first.version);
     assert_eq!(run.visible_version(), first.version + 1);
     assert_eq!(database.global_watermark(), database.version());
+}
+
+/// Lost before: nobody told of the room that a full queue of pending commits got again.
+#[test]
+fn a_commit_refused_because_too_many_wait_is_told_when_there_is_room() {
+    let world = world();
+    let (database, mut driver) = driven(&world);
+    let run = database.default_run();
+    let collector = Arc::new(Collector::default());
+    let listener: Arc<dyn CompletionSink> = Arc::<Collector>::clone(&collector);
+    database.add_listener(&listener);
+    let value = int(1);
+    let steps = [Step::Put {
+        key: b"k",
+        value: value.as_ref(),
+    }];
+    let program = Program {
+        checks: &[],
+        steps: &steps,
+    };
+    let completion = collector.completion(1);
+    let submit = |durability| run.submit(&program, CommitOptions { durability }, &completion);
+    assert!(matches!(submit(None), Submitted::Pending));
+    let mut pending_count = 1;
+    while matches!(submit(Some(Durability::InMemory)), Submitted::Pending) {
+        pending_count += 1;
+    }
+    assert_eq!(pending_count, PENDING_COUNT_MAX);
+    assert!(matches!(
+        submit(Some(Durability::InMemory)),
+        Submitted::Busy
+    ));
+    assert_eq!(collector.room_count.load(Ordering::SeqCst), 0);
+    drive(&mut driver);
+    assert_eq!(collector.take().len(), PENDING_COUNT_MAX);
+    assert_eq!(collector.room_count.load(Ordering::SeqCst), 1);
+    let again = submit(Some(Durability::InMemory));
+    assert!(matches!(again, Submitted::Done(Ok(_))), "{again:?}");
 }

@@ -13,6 +13,7 @@ mod transactions;
 mod writeset;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use in_mem_model::{EncodedValue, Value, encode};
 use in_mem_wal::disk::{SimOptions, SimWorld};
@@ -69,6 +70,8 @@ pub(crate) type Told = (u64, Result<Outcome, CommitError>);
 #[derive(Default)]
 pub(crate) struct Collector {
     told: Mutex<Vec<Told>>,
+    /// Announcements of room, count.
+    pub(crate) room_count: AtomicUsize,
 }
 
 impl Collector {
@@ -85,6 +88,10 @@ impl Collector {
 impl CompletionSink for Collector {
     fn complete(&self, token: u64, result: Result<Outcome, CommitError>) {
         self.told.lock().push((token, result));
+    }
+
+    fn space_available(&self) {
+        self.room_count.fetch_add(1, Ordering::SeqCst);
     }
 }
 

@@ -8,8 +8,8 @@ use in_mem_wal::disk::{Fault, FaultRule, OpKind, SimWorld};
 
 use super::{Collector, Told, drive, driven, in_memory, int, text, world};
 use crate::{
-    BeginRun, CommitError, CommitOptions, Database, Driver, Program, Run, RunChange, Step,
-    Submitted,
+    BeginRun, CommitError, CommitOptions, Database, Driver, Expected, Program, ReadCheck, Run,
+    RunChange, Seen, Step, Submitted,
 };
 
 /// A run whose beginning is published, and a log that moves only when driven.
@@ -213,5 +213,46 @@ fn a_taken_name_is_told_once_its_holder_is_published_and_not_if_it_is_lost() {
             answer => assert!(is_lost, "{answer:?}"),
         }
         assert_eq!(told[0].1.is_ok(), !is_lost);
+    }
+}
+
+#[test]
+fn a_commit_that_is_refused_or_writes_nothing_gives_its_buffer_back() {
+    let driven = Driven::new();
+    let log = &driven.database.inner.log.get().unwrap().handle;
+    let value = int(1);
+    let put = |key: &'static [u8]| Step::Put {
+        key,
+        value: value.as_ref(),
+    };
+    let cas = Step::CasVersion {
+        key: b"none",
+        expected: Expected::Version(1),
+        value: value.as_ref(),
+    };
+    let swap = |version| ReadCheck {
+        key: b"none",
+        seen: Seen::Version(version),
+    };
+    let cases: [(&[ReadCheck<'_>], Step<'_>, usize); 4] = [
+        (&[], cas, 1),
+        (&[swap(1)], put(b"k"), 1),
+        (&[], Step::Run(&RunChange::Resume), 1),
+        (&[], put(b""), 0),
+    ];
+    for (checks, step, used_count) in cases {
+        while log.take_buffer().capacity() != 0 {}
+        let steps = [step];
+        let program = Program {
+            checks,
+            steps: &steps,
+        };
+        let completion = driven.collector.completion(1);
+        let submitted = driven
+            .run
+            .submit(&program, CommitOptions::default(), &completion);
+        assert!(matches!(submitted, Submitted::Done(_)), "{submitted:?}");
+        let given_count = usize::from(log.take_buffer().capacity() != 0);
+        assert_eq!(given_count, used_count, "{submitted:?}");
     }
 }

@@ -285,3 +285,39 @@ fn an_orphaned_run_stays_orphaned_until_who_moves_it_is_published() {
         assert_eq!(earlier.status, RunStatus::Orphaned, "a view keeps its own");
     }
 }
+
+/// Lost before: of two beginnings of one id at once, the failure of the one dropped the run that
+/// the other had looked up and not yet entered: its acknowledged run was nowhere.
+#[test]
+fn a_beginning_that_fails_drops_no_run_that_another_begins_under_the_same_id() {
+    let database = in_memory();
+    let runs = database.runs();
+    let collector = std::sync::Arc::new(Collector::default());
+    let begin = RunChange::Begin(BeginRun::default());
+    let steps = [Step::Run(&begin)];
+    let program = Program {
+        checks: &[],
+        steps: &steps,
+    };
+    let id = RunId::new_random();
+    let shard = database.store().shard_or_new(id);
+    let looked_up = crate::Run::new(std::sync::Arc::clone(&database.inner), shard);
+    let failing = || BeginRun {
+        parent: Some(RunId::new_random()),
+        ..BeginRun::default()
+    };
+    let failed = runs.submit_begin(id, failing(), &collector.completion(1));
+    assert!(matches!(failed, Submitted::Done(Err(_))));
+    let stale = looked_up.submit(&program, Default::default(), &collector.completion(2));
+    assert!(matches!(stale, Submitted::Busy), "{stale:?}");
+    assert!(!runs.exists(id));
+    for _ in 0..500 {
+        let id = RunId::new_random();
+        std::thread::scope(|scope| {
+            scope.spawn(|| runs.submit_begin(id, failing(), &collector.completion(1)));
+            let begun = runs.submit_begin(id, BeginRun::default(), &collector.completion(2));
+            assert!(matches!(begun, Submitted::Done(Ok(_))), "{begun:?}");
+        });
+        assert!(runs.exists(id));
+    }
+}

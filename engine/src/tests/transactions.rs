@@ -3,6 +3,7 @@
 use in_mem_model::{RunId, Value, as_int, encode};
 
 use super::{in_memory, int};
+use crate::limits::KEPT_ENTRY_COUNT_MAX;
 use crate::{
     BeginRun, CommitError, Expected, ListRequest, Program, ReadCheck, RunChange, Seen, Step,
     StepOutcome, TransactionOptions, clear_pool, pool_size,
@@ -284,6 +285,41 @@ fn steps_of_a_batch_see_the_steps_before_them() {
 }
 
 #[test]
+fn a_version_expected_behind_an_earlier_step_is_the_stored_one() {
+    let value = int(2);
+    let put = Step::Put {
+        key: b"a",
+        value: value.as_ref(),
+    };
+    for (expected, holds) in [
+        (Expected::Version(1), true),
+        (Expected::Version(0), false),
+        (Expected::Version(2), false),
+        (Expected::Absent, false),
+    ] {
+        let cas = Step::CasVersion {
+            key: b"a",
+            expected,
+            value: value.as_ref(),
+        };
+        let delete = Step::Delete { key: b"a" };
+        let is_absent = expected == Expected::Absent;
+        // After a deletion the key is absent, and its version still the stored one.
+        for (steps, holds) in [([put, cas], holds), ([delete, cas], holds || is_absent)] {
+            let database = in_memory();
+            let run = database.default_run();
+            run.kv().put("a", &int(1)).unwrap();
+            let program = Program {
+                checks: &[],
+                steps: &steps,
+            };
+            let done = run.commit(&program, Default::default());
+            assert_eq!(done.is_ok(), holds, "{steps:?}: {done:?}");
+        }
+    }
+}
+
+#[test]
 fn a_batch_whose_check_or_condition_fails_does_nothing() {
     let database = in_memory();
     let run = database.default_run();
@@ -408,4 +444,32 @@ fn a_read_made_after_a_savepoint_is_validated_although_it_was_rolled_back() {
     context.put(b"own", int(1).as_ref()).unwrap();
     run.kv().put("k", &int(1)).unwrap();
     assert!(context.commit().unwrap_err().is_conflict());
+}
+
+#[test]
+fn a_large_transaction_leaves_no_more_memory_with_its_thread_than_an_ordinary_one() {
+    clear_pool();
+    let database = in_memory();
+    let run = database.default_run();
+    let value = int(1);
+    for (count, keeps_it_all) in [(100, true), (20 * KEPT_ENTRY_COUNT_MAX, false)] {
+        let mut context = run.begin(TransactionOptions::default()).unwrap();
+        for n in 0..count {
+            let key = format!("a key of some length {n}");
+            context.get(key.as_bytes()).unwrap();
+            context.put(key.as_bytes(), value.as_ref()).unwrap();
+        }
+        let grown = context.capacity();
+        context.commit().unwrap();
+        database.end_transaction(context);
+        let context = run.begin(TransactionOptions::default()).unwrap();
+        if keeps_it_all {
+            assert_eq!(context.capacity(), grown);
+        } else {
+            assert!(context.capacity() <= 2 * KEPT_ENTRY_COUNT_MAX);
+        }
+        database.end_transaction(context);
+        assert!(crate::prepare::kept_state_count() <= KEPT_ENTRY_COUNT_MAX);
+        assert_eq!(pool_size(), 1);
+    }
 }
