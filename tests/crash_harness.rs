@@ -12,6 +12,8 @@
     reason = "a test program like any other, but for its main: the lints spare those of libtest"
 )]
 
+#[path = "crash_harness/client_kills.rs"]
+mod client_kills;
 #[path = "crash_harness/fault_points.rs"]
 mod fault_points;
 #[path = "crash_harness/full_disk.rs"]
@@ -35,7 +37,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// Every test, by its claim.
-const TESTS: [(&str, fn()); 9] = [
+const TESTS: [(&str, fn()); 10] = [
     (
         "lies_about_what_was_kept_are_caught",
         lies::lies_about_what_was_kept_are_caught,
@@ -63,6 +65,10 @@ const TESTS: [(&str, fn()); 9] = [
     (
         "kills_on_the_thread_disk_lose_nothing_acknowledged",
         kills::kills_on_the_thread_disk,
+    ),
+    (
+        "clients_killed_at_every_point_leave_all_or_nothing",
+        client_kills::killed_clients_leave_all_or_nothing,
     ),
     (
         "a_log_of_64_mib_is_recovered_within_a_second",
