@@ -42,6 +42,33 @@ fn the_exit_code_says_what_kind_of_answer_it_is() {
 }
 
 #[test]
+fn a_durability_is_known_by_every_name_it_has() {
+    let store = Store::start();
+    let names = [
+        ("in_memory", "volatile"),
+        ("memory", "volatile"),
+        ("inmemory", "volatile"),
+        ("in-memory", "volatile"),
+        ("InMemory", "volatile"),
+        ("buffered", "logged"),
+        ("strict", "synced"),
+        ("Strict", "synced"),
+    ];
+    for (name, level) in names {
+        let put = store.json(&["set", "key", "1", "--durability", name]);
+        assert_eq!(put["durability"], level, "{name}");
+    }
+    assert_eq!(store.ask(&["ping", "--durability", "always"]).code, 2);
+    // The help shows the names that the configuration and `capabilities` have.
+    let help = store.ask(&["set", "--help"]).out;
+    let modes = store.json(&["capabilities"])["result"]["durability_modes"].clone();
+    for mode in modes.as_array().unwrap() {
+        let shown = format!("- {}:", mode.as_str().unwrap());
+        assert!(help.contains(&shown), "{shown} in {help}");
+    }
+}
+
+#[test]
 fn the_human_form_tells_missing_counts_and_values_apart() {
     let store = Store::start();
     let cases: &[(&str, &[&str])] = &[
