@@ -144,7 +144,7 @@ fn say(text: &str) {
 }
 
 /// Nanoseconds of the clock all processes of this machine share.
-fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
 }
