@@ -12,6 +12,10 @@
     reason = "a test program like any other, but for its main: the lints spare those of libtest"
 )]
 
+#[path = "crash_harness/client_kills.rs"]
+mod client_kills;
+#[path = "crash_harness/cut_clients.rs"]
+mod cut_clients;
 #[path = "crash_harness/fault_points.rs"]
 mod fault_points;
 #[path = "crash_harness/full_disk.rs"]
@@ -27,15 +31,22 @@ mod restart;
 
 #[path = "support/kill/mod.rs"]
 mod kill;
+#[path = "support/raw_client.rs"]
+mod raw_client;
 #[path = "support/scale.rs"]
 mod scale;
+
+/// Where `raw_client` finds how long it may wait.
+mod daemon_process {
+    pub(crate) use crate::kill::daemon::DEADLINE;
+}
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
 /// Every test, by its claim.
-const TESTS: [(&str, fn()); 9] = [
+const TESTS: [(&str, fn()); 11] = [
     (
         "lies_about_what_was_kept_are_caught",
         lies::lies_about_what_was_kept_are_caught,
@@ -65,6 +76,14 @@ const TESTS: [(&str, fn()); 9] = [
         kills::kills_on_the_thread_disk,
     ),
     (
+        "clients_killed_at_every_point_leave_all_or_nothing",
+        client_kills::killed_clients_leave_all_or_nothing,
+    ),
+    (
+        "clients_killed_at_every_byte_leave_all_or_nothing",
+        cut_clients::cut_clients_leave_all_or_nothing,
+    ),
+    (
         "a_log_of_64_mib_is_recovered_within_a_second",
         restart::recovery_takes_less_than_a_second,
     ),
@@ -81,6 +100,9 @@ fn main() -> ExitCode {
         .is_some_and(|word| word == kill::client_process::WORD)
     {
         return kill::client_process::main(&words);
+    }
+    if words.first().is_some_and(|word| word == cut_clients::WORD) {
+        return cut_clients::main(&words);
     }
     let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
     let is_wanted =

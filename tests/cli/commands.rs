@@ -1,5 +1,7 @@
 //! One command at a time: what is printed, and the exit code.
 
+use std::io::{Read, Write};
+
 use serde_json::{Value, json};
 
 use crate::store::{Answer, Store, inmem};
@@ -39,6 +41,63 @@ fn the_exit_code_says_what_kind_of_answer_it_is() {
             assert_eq!(answer.out, "", "{words:?}");
         }
     }
+}
+
+#[test]
+fn a_durability_is_known_by_every_name_it_has() {
+    let store = Store::start();
+    let names = [
+        ("in_memory", "volatile"),
+        ("memory", "volatile"),
+        ("inmemory", "volatile"),
+        ("in-memory", "volatile"),
+        ("InMemory", "volatile"),
+        ("buffered", "logged"),
+        ("strict", "synced"),
+        ("Strict", "synced"),
+    ];
+    for (name, level) in names {
+        let put = store.json(&["set", "key", "1", "--durability", name]);
+        assert_eq!(put["durability"], level, "{name}");
+    }
+    assert_eq!(store.ask(&["ping", "--durability", "always"]).code, 2);
+    // The help shows the names that the configuration and `capabilities` have.
+    let help = store.ask(&["set", "--help"]).out;
+    let modes = store.json(&["capabilities"])["result"]["durability_modes"].clone();
+    for mode in modes.as_array().unwrap() {
+        let shown = format!("- {}:", mode.as_str().unwrap());
+        assert!(help.contains(&shown), "{shown} in {help}");
+    }
+}
+
+#[test]
+fn a_write_that_was_sent_and_not_answered_says_that_nobody_knows() {
+    let mut store = Store::start();
+    store.kill();
+    store.restart_dying_at("AfterWalWriteBeforeFsync:1");
+    let lost = store.ask(&["set", "key", "1", "--durability", "strict"]);
+    assert_eq!(lost.code, 31, "{lost:?}");
+    let error: Value = serde_json::from_str(&lost.err).unwrap();
+    assert_eq!(error["error"]["outcome"], "outcome_unknown");
+    assert_eq!(error["error"]["sub"], "connection_lost");
+}
+
+#[test]
+fn a_server_that_speaks_something_else_is_told_from_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("other.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let other = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.write_all(&[b'x'; 256]).unwrap();
+        // Kept open until the client goes, so that nothing it sends is reset.
+        let _ = client.read_to_end(&mut Vec::new());
+    });
+    let mut ping = inmem();
+    ping.arg("--socket").arg(&socket).arg("ping");
+    let answer = Answer::of(ping, b"");
+    assert_eq!(answer.code, 32, "{answer:?}");
+    other.join().unwrap();
 }
 
 #[test]
@@ -299,6 +358,15 @@ fn a_run_goes_through_its_statuses() {
     let id = shown["id"].as_str().unwrap().to_owned();
     assert_eq!(store.ask(&["run", "status", &id]).out, "archived\n");
     let unknown = "01234567-89ab-4def-8123-456789abcdef";
+    for (name, exists) in [
+        ("r", true),
+        (&id, true),
+        ("default", true),
+        ("nobody", false),
+        (unknown, false),
+    ] {
+        assert_eq!(store.json(&["run", "exists", name])["result"], exists);
+    }
     assert_eq!(store.ask(&["--run", unknown, "kv", "count"]).code, 11);
 }
 

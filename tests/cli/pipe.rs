@@ -1,5 +1,7 @@
 //! The pipe: one command a line in, one JSON object a line out.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::store::{Pipe, Store};
@@ -26,9 +28,10 @@ fn a_write_and_a_read_answer_in_the_published_form() {
          --run agent kv put key '{\"a\":[1,2.0,null]}' --durability strict\n\
          --run agent kv get key\n\
          --run agent kv get missing\n\
-         --run agent kv put key 5 --durability buffered\n",
+         --run agent kv put key 5 --durability buffered\n\
+         --run agent kv put gone 6 --durability in_memory\n",
     );
-    assert_eq!(answers.len(), 5);
+    assert_eq!(answers.len(), 6);
     let put = &answers[1];
     assert_eq!(
         keys(put),
@@ -57,7 +60,19 @@ fn a_write_and_a_read_answer_in_the_published_form() {
         (&missing["result"], &missing["version"]),
         (&Value::Null, &Value::Null)
     );
+    assert_eq!(
+        keys(get),
+        [
+            "commit_version",
+            "durability",
+            "found",
+            "ok",
+            "result",
+            "version"
+        ]
+    );
     assert_eq!(answers[4]["durability"], "logged");
+    assert_eq!(answers[5]["durability"], "volatile");
     assert!(put["commit_version"].as_u64() < answers[4]["commit_version"].as_u64());
 }
 
@@ -259,8 +274,46 @@ fn a_lost_daemon_is_an_error_line_and_the_pipe_comes_back() {
     assert_eq!(sub(&pipe.ask("txn commit")), "transaction_not_active");
     store.kill();
     assert_eq!(sub(&pipe.ask("kv get a")), "connection_lost");
+    let asked = Instant::now();
     assert_eq!(sub(&pipe.ask("kv get a")), "connection_refused");
+    let waited = asked.elapsed();
+    assert!(Duration::from_millis(4_500) < waited, "{waited:?}");
     store.restart();
     assert_eq!(pipe.ask("kv put a 3")["ok"], true);
+    assert_eq!(pipe.finish(), 0);
+}
+
+#[test]
+fn a_command_waits_for_a_daemon_that_is_being_restarted() {
+    let mut store = Store::start();
+    let mut pipe = Pipe::open(&store.socket());
+    assert_eq!(pipe.ask("kv put a 1 --durability strict")["ok"], true);
+    store.kill();
+    assert_eq!(sub(&pipe.ask("kv get a")), "connection_lost");
+    pipe.say("kv get a");
+    store.restart();
+    assert_eq!(pipe.hear()["result"], 1);
+    assert_eq!(pipe.finish(), 0);
+}
+
+#[test]
+fn a_scan_goes_on_from_its_cursor_in_the_same_pipe() {
+    let store = Store::start();
+    let mut pipe = Pipe::open(&store.socket());
+    for n in 0..7 {
+        pipe.ask(&format!("kv put p/{n} {n}"));
+    }
+    let (mut line, mut scanned) = ("kv scan p/ --limit 3".to_owned(), Vec::new());
+    for has_more in [true, true, false] {
+        let page = pipe.ask(&line)["result"].clone();
+        assert_eq!(page["has_more"], has_more, "{page}");
+        scanned.extend(page["items"].as_array().unwrap().clone());
+        line = format!(
+            "kv scan p/ --limit 3 --cursor {}",
+            page["cursor"].as_str().unwrap_or("-")
+        );
+    }
+    let values: Vec<_> = scanned.iter().map(|item| item["value"].clone()).collect();
+    assert_eq!(json!(values), json!([0, 1, 2, 3, 4, 5, 6]));
     assert_eq!(pipe.finish(), 0);
 }

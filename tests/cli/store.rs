@@ -42,7 +42,17 @@ impl Store {
 
     /// Starts the daemon and waits until it is ready.
     pub(crate) fn restart(&mut self) {
+        self.start_daemon(inmem());
+    }
+
+    /// Starts a daemon that aborts at a fault point.
+    pub(crate) fn restart_dying_at(&mut self, point: &str) {
         let mut command = inmem();
+        command.env("INMEM_FAULT_POINT", point);
+        self.start_daemon(command);
+    }
+
+    fn start_daemon(&mut self, mut command: Command) {
         command
             .arg("daemon")
             .arg("--data-dir")
@@ -175,8 +185,18 @@ impl Pipe {
 
     /// Sends a line and waits for its answer.
     pub(crate) fn ask(&mut self, line: &str) -> Value {
+        self.say(line);
+        self.hear()
+    }
+
+    /// Sends a line.
+    pub(crate) fn say(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// Waits for an answer.
+    pub(crate) fn hear(&mut self) -> Value {
         let answer = self
             .answers
             .recv_timeout(DEADLINE)

@@ -57,6 +57,8 @@ pub struct Life {
     /// Holds what was recovered against what was told.
     pub checker: Checker,
     runs: BTreeMap<RunId, RunStatus>,
+    /// What further client processes are told when they start.
+    orders: Orders,
     /// Nothing is ever logged: after a restart it is another database, whose versions begin anew.
     is_volatile: bool,
     _dir: Option<tempfile::TempDir>,
@@ -97,16 +99,22 @@ impl Life {
         if !is_volatile {
             ids.extend(["first", "second"].map(|name| begin_run(&client, name)));
         }
+        let common = Orders {
+            number: 0,
+            seed: 0,
+            depth: manner.depth,
+            mode: manner.mode,
+            override_per_ten: manner.override_per_ten,
+            runs: ids.iter().map(RunId::to_string).collect(),
+            only_puts: manner.only_puts,
+            value_len_bytes: manner.value_len_bytes,
+            tells_steps: false,
+        };
         let orders: Vec<Orders> = (0..manner.client_count)
             .map(|number| Orders {
                 number,
                 seed: seed.wrapping_mul(1_000).wrapping_add(u64::from(number)),
-                depth: manner.depth,
-                mode: manner.mode,
-                override_per_ten: manner.override_per_ten,
-                runs: ids.iter().map(RunId::to_string).collect(),
-                only_puts: manner.only_puts,
-                value_len_bytes: manner.value_len_bytes,
+                ..common.clone()
             })
             .collect();
         let (_, runs) = dump(&client);
@@ -117,12 +125,22 @@ impl Life {
                 place,
                 crew,
                 checker: Checker::new(),
+                orders: common,
                 is_volatile,
                 runs,
                 _dir: dir,
             },
             daemon,
         )
+    }
+
+    /// What a client process beside the crew is told when it starts.
+    pub fn orders(&self, number: u32, seed: u64) -> Orders {
+        Orders {
+            number,
+            seed,
+            ..self.orders.clone()
+        }
     }
 
     /// Lets the clients work until so many commits were acknowledged.

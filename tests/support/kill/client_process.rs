@@ -3,7 +3,8 @@
 //! It outlives the daemons: on a line `go <socket>` it connects and works until the connection is
 //! lost, says how that ended, and waits for the next line. On standard output it writes the lines
 //! of the checker's record and, at the end of each turn, one of `L` (lost), `F <why>` (refused for
-//! lack of room) and `E <why>` (anything else: a failure of the daemon).
+//! lack of room) and `E <why>` (anything else: a failure of the daemon). One that is there to be
+//! killed also says `P <step>` when a transaction has come to a step.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -54,6 +55,8 @@ pub struct Orders {
     pub only_puts: bool,
     /// Length of most values, bytes.
     pub value_len_bytes: u64,
+    /// Says `P <step>` at each step of a transaction, so that it can be killed there.
+    pub tells_steps: bool,
 }
 
 impl Orders {
@@ -76,6 +79,7 @@ impl Orders {
         words.push(self.runs.join(","));
         words.push(u8::from(self.only_puts).to_string());
         words.push(self.value_len_bytes.to_string());
+        words.push(u8::from(self.tells_steps).to_string());
         words
     }
 
@@ -94,6 +98,7 @@ impl Orders {
             runs: words[6].split(',').map(str::to_owned).collect(),
             only_puts: words[7] == "1",
             value_len_bytes: number(8),
+            tells_steps: words[9] == "1",
         }
     }
 }
@@ -139,7 +144,7 @@ fn say(text: &str) {
 }
 
 /// Nanoseconds of the clock all processes of this machine share.
-fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
 }
@@ -339,15 +344,23 @@ impl<'a> Turn<'a> {
             durability,
             ..TransactionOptions::default()
         };
+        let step = |name: &str| {
+            if self.orders.tells_steps {
+                say(&format!("P {name}\n"));
+            }
+        };
+        step("begin");
         let prepared = run.begin_transaction(&options).and_then(|transaction| {
             let (mut expects, mut changes) = (Vec::new(), Vec::new());
             for (account, change) in [(source, -amount), (target, amount)] {
                 let key = format!("a/{account}");
+                step("read");
                 let found = transaction.kv().get_versioned::<Value>(&key)?;
                 let balance = match found.as_ref().map(|found| &found.value) {
                     Some(Value::Int(balance)) => *balance,
                     _ => 0,
                 };
+                step("write");
                 transaction.kv().put(&key, &(balance + change))?;
                 expects.push(sight(&key, found));
                 changes.push(Change::Put(key, Datum::Int(balance + change)));

@@ -6,4 +6,5 @@ pub mod crew;
 pub mod daemon;
 pub mod dump;
 pub mod ringless;
+pub mod victim;
 pub mod watch;

@@ -155,20 +155,7 @@ impl World {
             ..
         } = call
         else {
-            let count = 1 + self.rng.below(3);
-            let keys: Vec<String> = (0..count).map(|_| self.key()).collect();
-            let sights = keys.iter().map(|key| self.sight(key)).collect();
-            let listed = (self.rng.below(2) == 0).then(String::new);
-            let sights = if listed.is_some() {
-                self.live()
-            } else {
-                sights
-            };
-            return Outcome::Saw {
-                at: None,
-                sights,
-                listed,
-            };
+            return self.look();
         };
         if let Some(missed) = expects.iter().find(|sight| !self.fits(sight)) {
             let sights = vec![self.sight(&missed.key)];
@@ -218,6 +205,23 @@ impl World {
             version,
             before: Vec::new(),
             after,
+        }
+    }
+
+    fn look(&mut self) -> Outcome {
+        let count = 1 + self.rng.below(3);
+        let keys: Vec<String> = (0..count).map(|_| self.key()).collect();
+        let sights = keys.iter().map(|key| self.sight(key)).collect();
+        let listed = (self.rng.below(2) == 0).then(String::new);
+        let sights = if listed.is_some() {
+            self.live()
+        } else {
+            sights
+        };
+        Outcome::Saw {
+            at: None,
+            sights,
+            listed,
         }
     }
 

@@ -21,6 +21,7 @@ pub(crate) enum KvCommand {
     Del(DeleteArgs),
     /// Whether a key exists; of several keys, how many.
     #[command(
+        visible_alias = "contains",
         after_help = "Examples:\n  inmem kv put a 1\n  inmem kv exists a\n  inmem kv exists a b"
     )]
     Exists(KeysArgs),
@@ -92,12 +93,17 @@ pub(crate) type DeleteArgs = KeysArgs;
 
 /// A key, and a value from the command line or a file.
 #[derive(Debug, Clone, Args)]
-#[command(group = ArgGroup::new("source").required(true))]
+#[command(group = ArgGroup::new("source"))]
 pub(crate) struct PutArgs {
     /// The key.
     pub(crate) key: String,
-    /// The value.
-    #[arg(group = "source", allow_negative_numbers = true)]
+    /// The value, unless a file has it.
+    // Required here and not by the group, whose members would stand before the key in the usage.
+    #[arg(
+        group = "source",
+        required_unless_present = "file",
+        allow_negative_numbers = true
+    )]
     pub(crate) value: Option<String>,
     #[command(flatten)]
     pub(crate) file: FileArgs,

@@ -52,7 +52,13 @@ pub(crate) struct Options {
     pub(crate) with_version: bool,
 
     /// What a write has to survive before it is answered; else what the database was opened with.
-    #[arg(long, global = true, value_enum, value_name = "MODE")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        ignore_case = true,
+        value_name = "MODE"
+    )]
     pub(crate) durability: Option<DurabilityArgument>,
 }
 
@@ -60,7 +66,7 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DurabilityArgument {
     /// Never logged: gone with the daemon.
-    #[value(alias = "in-memory", alias = "in_memory")]
+    #[value(name = "in_memory", aliases = ["memory", "inmemory", "in-memory"])]
     Memory,
     /// The kernel has it: survives the daemon, not a power loss.
     Buffered,

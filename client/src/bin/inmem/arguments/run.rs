@@ -49,6 +49,9 @@ pub(crate) enum RunCommand {
         after_help = "Examples:\n  inmem run begin looking --if-missing\n  inmem run status looking"
     )]
     Status(RunArgs),
+    /// Whether there is a run.
+    #[command(after_help = "Examples:\n  inmem run exists default\n  inmem run exists nobody")]
+    Exists(RunArgs),
     /// Everything known about a run.
     #[command(visible_alias = "get")]
     #[command(

@@ -35,6 +35,7 @@ pub(super) fn execute(
                 status.name().to_owned(),
             ))
         }
+        RunCommand::Exists(args) => exists(session, options, args.target),
         RunCommand::Show(args) => {
             let run = target(session, options, args.target)?;
             let info = run.info()?.ok_or_else(|| missing(&run))?;
@@ -101,6 +102,21 @@ fn begin(
     })?;
     let result = json::value(&begun.info.to_value());
     Ok(Outcome::line(result, begun.info.id.to_string()).with_receipt(begun.receipt))
+}
+
+/// A name or an id that no run has is the answer no; an id may be that of a run deleted since.
+fn exists(
+    session: &mut Session,
+    options: &Options,
+    name: Option<String>,
+) -> Result<Outcome, Failure> {
+    match target(session, options, name) {
+        Ok(run) => Ok(Outcome::flag(run.exists()?)),
+        Err(Failure::Client(error)) if error.sub() == Some(SubCode::RunNotFound) => {
+            Ok(Outcome::flag(false))
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Runs up to a limit, page by page.
