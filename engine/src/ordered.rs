@@ -21,7 +21,7 @@ use crate::limits::FILL_STEP_KEY_COUNT_MAX;
 /// The ordered keys of a run, if anyone has listed them.
 pub(crate) struct OrderedKeys {
     keys: OnceLock<SkipSet<IndexKey>>,
-    /// Release once filled; pairs with Acquire in [`Self::filled`].
+    /// Release once filled; pairs with Acquire in [`Self::is_filled`].
     is_filled: AtomicBool,
     /// The newest key that is not in the list: its links lead to all the others. Held for one
     /// insertion or one step.
@@ -50,13 +50,24 @@ impl OrderedKeys {
         key
     }
 
+    /// True once the list has every key.
+    pub(crate) fn is_filled(&self) -> bool {
+        // Acquire; pairs with the Release in `fill_step`.
+        self.is_filled.load(Ordering::Acquire)
+    }
+
     /// The ordered keys, once filled.
     pub(crate) fn filled(&self) -> Option<&SkipSet<IndexKey>> {
-        if self.is_filled.load(Ordering::Acquire) {
+        if self.is_filled() {
             self.keys.get()
         } else {
             None
         }
+    }
+
+    /// True when a listing has begun: each new key goes into the list.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.keys.get().is_some()
     }
 
     /// Registers the list; the caller is in the critical section.

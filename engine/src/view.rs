@@ -155,7 +155,7 @@ impl ReadView {
     /// long as what it lists.
     #[must_use]
     pub fn is_ordered(&self) -> bool {
-        self.shard.index.ordered.filled().is_some()
+        self.shard.index.ordered.is_filled()
     }
 
     /// One bounded step of a listing in key order: at most `request.limit` items and
@@ -175,11 +175,12 @@ impl ReadView {
             });
         }
         let Some(keys) = self.shard.index.ordered.filled() else {
-            {
+            let ordered = &self.shard.index.ordered;
+            if !ordered.is_registered() {
                 let _section = self.shard.commit.lock();
-                self.shard.index.ordered.register();
+                ordered.register();
             }
-            self.shard.index.ordered.fill_step();
+            ordered.fill_step();
             let after = request.after.map(<[u8]>::to_vec);
             return Ok(ListStep {
                 items: Vec::new(),
