@@ -36,7 +36,8 @@ pub trait Sink<T> {
         let _ = durable_lsn;
     }
 
-    /// A `reserve` that was refused as busy or without space may succeed now.
+    /// A `reserve` that was refused as busy or without space may succeed now, or say why it never
+    /// will: called also after the log has failed.
     fn space_freed(&mut self) {}
 
     /// `segment` is the active segment now; the MANIFEST hint may follow in the background.

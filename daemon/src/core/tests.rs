@@ -7,7 +7,7 @@ use in_mem_ipc::hello::Hello;
 use in_mem_ipc::request::kv::{Key, KeyValue, Keys};
 use in_mem_ipc::{FrameBuffer, Operation, Request, RequestHeader, Response};
 use in_mem_model::SubCode;
-use in_mem_wal::disk::{DiskKind, FileSystem, SimOptions, SimWorld};
+use in_mem_wal::disk::{DiskKind, Fault, FaultRule, FileSystem, OpKind, SimOptions, SimWorld};
 use in_mem_wal::{LogConfig, Turn};
 
 use super::*;
@@ -24,6 +24,7 @@ const LOOK_COUNT_MAX: u32 = 100_000_000;
 
 struct Fixture {
     core: Core,
+    world: SimWorld,
     driver: Driver,
     /// The wake-ups of the core end here.
     _ring: Ring,
@@ -41,7 +42,7 @@ impl Fixture {
                 buffered_sync_len_bytes: 1 << 20,
                 ..LogConfig::default()
             })
-            .disk(Arc::new(world))
+            .disk(Arc::new(world.clone()))
             .manual()
             .open()
             .expect("opens");
@@ -59,6 +60,7 @@ impl Fixture {
         let core = Core::new(store, &ring.waker(), workers);
         let mut this = Self {
             core,
+            world,
             driver,
             _ring: ring,
         };
@@ -378,4 +380,38 @@ fn a_session_that_is_gone_waits_no_longer_and_holds_nobody_up() {
         Some((3, Response::Written(_)))
     ));
     assert_eq!(this.value_of(1, "gone"), Response::Missing);
+}
+
+/// What was lost: a log that failed told those that waited for its room nothing, and every later
+/// write queued behind them for ever.
+#[test]
+fn requests_that_wait_for_room_in_a_log_that_fails_are_answered() {
+    let mut this = Fixture::new(3);
+    this.start_turn();
+    this.core.receive(0, &put(1, 0, "first"));
+    this.core.receive(1, &put(2, 0, "second"));
+    assert!(this.is_parked(1));
+    for kind in [OpKind::Write, OpKind::WriteSynced, OpKind::Sync] {
+        this.world.add_rule(FaultRule::new(Fault::Io).on(kind));
+    }
+    let has_failed = (0..100).any(|_| this.driver.drive_log() == Turn::Poisoned);
+    assert!(has_failed);
+    // As often as the log may have announced anything.
+    for _ in 0..3 {
+        this.start_turn();
+        this.core.finish_turn();
+    }
+    this.core.receive(2, &put(3, 0, "third"));
+    for (slot, id, sub) in [
+        (0, 1, SubCode::WalPoisoned),
+        (1, 2, SubCode::Unavailable),
+        (2, 3, SubCode::Unavailable),
+    ] {
+        match this.answers(slot).as_slice() {
+            [(got, Response::Error(error))] => {
+                assert_eq!((*got, error.sub), (id, sub.number()), "{}", &*error.message);
+            }
+            other => panic!("{slot}: {other:?}"),
+        }
+    }
 }

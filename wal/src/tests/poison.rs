@@ -1,5 +1,8 @@
 //! The first write, sync or rotation error ends the log, seen from every entry.
 
+use std::sync::Arc;
+
+use crate::codec::IdentityCodec;
 use crate::disk::{Fault, FaultRule, OpKind, SimOptions, SimWorld};
 use crate::handle::{AppendError, FlushError, ReserveError};
 use crate::harness::{Harness, check, promised, recover, sound};
@@ -202,4 +205,53 @@ fn reopening_after_poison_gives_a_consistent_prefix_and_goes_on() {
             expected
         );
     }
+}
+
+/// Notes what it is told, in order.
+struct Told(Arc<parking_lot::Mutex<Vec<&'static str>>>);
+
+impl crate::sink::Sink<u64> for Told {
+    fn reached(&mut self, _token: u64, _end_lsn: crate::lsn::Lsn) {}
+
+    fn space_freed(&mut self) {
+        self.0.lock().push("room");
+    }
+
+    fn poisoned(&mut self, _cause: &crate::sink::PoisonCause) {
+        self.0.lock().push("poisoned");
+    }
+
+    fn failed(&mut self, _token: u64) {
+        self.0.lock().push("failed");
+    }
+}
+
+/// What was lost: room was announced just before a log became poisoned; whoever was refused again in
+/// between, as busy, waited for an announcement that never came.
+#[test]
+fn whoever_waits_for_room_in_a_log_that_fails_is_told_to_look_again() {
+    let world = SimWorld::new(SimOptions::new(1));
+    crate::recover::create_log(&mut world.disk(), crate::harness::UUID).unwrap();
+    let (_, settled) = recover(&world, &sound()).unwrap();
+    let codec = Arc::new(IdentityCodec);
+    let (handle, seed) = crate::writer::start::<u64>(sound(), codec, &settled).unwrap();
+    let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let disk = Box::new(world.disk());
+    let mut writer = seed.open(disk, Told(Arc::clone(&told))).unwrap();
+    let reservation = handle.reserve(20).unwrap();
+    let append = crate::handle::Append {
+        txn_id: 1 << 50,
+        run_id: [0; 16],
+        timestamp_us: 0,
+        writeset: vec![1; 20],
+        need: Need::Synced,
+        token: 1,
+    };
+    handle.appender().unwrap().append(reservation, append);
+    for kind in [OpKind::Write, OpKind::WriteSynced, OpKind::Sync] {
+        world.add_rule(FaultRule::new(Fault::Io).on(kind));
+    }
+    let has_failed = (0..10).any(|_| writer.turn(0) == crate::writer::Turn::Poisoned);
+    assert!(has_failed);
+    assert_eq!(*told.lock(), ["poisoned", "failed", "room"]);
 }

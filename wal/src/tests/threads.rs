@@ -239,12 +239,13 @@ fn a_committer_that_waits_for_room_learns_that_the_disk_is_full() {
     };
     let (log, handle, _acks) = spawn(&world, config);
     let mut txn_id = 1 << 40;
-    // One rotation uses the spare up; nobody makes another one.
+    // One rotation uses the spare up; nobody makes another one. Only what is written leaves no room
+    // for good: until then more is promised than will be used.
     while handle.metrics().rotation_count == 0 || handle.reserve(20).is_ok() {
         txn_id += 1;
         append(&handle, txn_id, Need::Synced).unwrap();
+        handle.flush().unwrap();
     }
-    handle.flush().unwrap();
     world.set_capacity(Some(world.used_bytes()));
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {

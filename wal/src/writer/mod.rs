@@ -491,6 +491,8 @@ impl<T, S: Sink<T>> Writer<T, S> {
         for entry in self.backlog.drain(..).chain(queued) {
             self.sink.failed(entry.token);
         }
+        // Whoever waits for room asks again, and hears why there will be none.
+        self.sink.space_freed();
         self.sink.batch_end();
         self.shared.announce_end();
     }
