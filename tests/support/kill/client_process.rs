@@ -316,9 +316,9 @@ impl<'a> Turn<'a> {
             }
             14..=16 => {
                 let counter = format!("c/{}", self.below(COUNTER_COUNT));
-                // One by one: of two without an answer nobody can tell which one counted.
-                let call = write(Change::Add(counter.clone(), 1));
-                let ticket = pipeline.incr(&counter, 1);
+                let amount = [1, 2, 7][usize::try_from(self.below(3)).unwrap()];
+                let call = write(Change::Add(counter.clone(), amount));
+                let ticket = pipeline.incr(&counter, amount);
                 ticket.map(|ticket| (call, Pending::Incremented(ticket, counter)))
             }
             _ => {
