@@ -66,7 +66,7 @@ fn body_of_commit(error: &CommitError) -> Error {
         CommitError::TransactionTooLarge { .. } => new(SubCode::TransactionTooLarge),
         CommitError::CrossRunWrite { .. } => new(SubCode::CrossRunWrite),
         CommitError::TransactionNotActive => new(SubCode::TransactionNotActive),
-        CommitError::ReadOnly => new(SubCode::ReadOnly),
+        CommitError::ReadOnly | CommitError::OpenedReadOnly => new(SubCode::ReadOnly),
         CommitError::Timeout => new(SubCode::Timeout),
         CommitError::Busy => new(SubCode::ResourceExhausted),
         CommitError::NoSpace => new(SubCode::ResourceExhausted).with_detail("resource", "disk"),

@@ -107,9 +107,15 @@ pub enum CommitError {
     /// The transaction is not open: committed, rolled back or never begun.
     #[error("transaction is not active")]
     TransactionNotActive,
-    /// The transaction or the database takes no writes.
-    #[error("read only")]
+    /// The transaction was begun for reading only.
+    #[error("transaction is read only")]
     ReadOnly,
+    /// The database was opened for reading only.
+    #[error(
+        "database is open for reading only: there was no room to make its log writable, or it was \
+         opened so; make room on its disk and open it again"
+    )]
+    OpenedReadOnly,
     /// The transaction ran longer than it was allowed to.
     #[error("transaction timed out")]
     Timeout,

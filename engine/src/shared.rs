@@ -66,7 +66,7 @@ impl Shared {
             return Err(self.poisoned_error(false));
         }
         if self.is_read_only.load(Ordering::Relaxed) {
-            return Err(CommitError::ReadOnly);
+            return Err(CommitError::OpenedReadOnly);
         }
         Ok(())
     }

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use in_mem_client::Client;
 use in_mem_client::check::Mode;
+use in_mem_client::model::SubCode;
 use in_mem_wal::disk::SimRng;
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
@@ -102,6 +104,7 @@ fn mount(dir: &Path) -> Result<Mounted, &'static str> {
 struct Figures {
     acked_count: usize,
     full_start_count: u32,
+    read_only_start_count: u32,
     refused_start_count: u32,
 }
 
@@ -135,8 +138,11 @@ fn fill_again_and_again(disk: &Path) {
     }
     println!(
         "{round_count} rounds, {} commits acknowledged, none lost; killed while full: {} started on \
-         the full disk, {} said that there is no room and started when there was",
-        figures.acked_count, figures.full_start_count, figures.refused_start_count
+         the full disk, {} for reading only, {} said that there is no room and started when there was",
+        figures.acked_count,
+        figures.full_start_count,
+        figures.read_only_start_count,
+        figures.refused_start_count
     );
     drop(daemon);
 }
@@ -162,15 +168,24 @@ fn until_refused(life: &mut Life, figures: &mut Figures) {
     figures.acked_count += life.verify_running(&history).summary.acked_count;
 }
 
-/// Kills a daemon on a full disk. The next one starts, or says that there is no room and starts
-/// when the ballast is gone.
+/// Kills a daemon on a full disk. The next one starts; or it starts for reading only because even
+/// the reserve file made no room, and says so to whoever writes; or it says that there is no room.
+/// When the ballast is gone it starts.
 fn restart_full(life: &mut Life, daemon: Daemon, ballast: &Path, figures: &mut Figures) -> Daemon {
     daemon.kill();
     let mut next = Daemon::spawn(&life.place, None);
     if next.wait_ready(DEADLINE) {
         figures.full_start_count += 1;
         verify_restarted(life);
+        let is_read_only = takes_no_writes(life);
         std::fs::remove_file(ballast).expect("the ballast goes");
+        if !is_read_only {
+            return next;
+        }
+        figures.read_only_start_count += 1;
+        next.kill();
+        let next = Daemon::start(&life.place);
+        verify_restarted(life);
         return next;
     }
     let status = next.wait_end(DEADLINE).expect("it ends");
@@ -185,6 +200,22 @@ fn restart_full(life: &mut Life, daemon: Daemon, ballast: &Path, figures: &mut F
     let next = Daemon::start(&life.place);
     verify_restarted(life);
     next
+}
+
+/// Whether the daemon was opened for reading only, which it then says, and what to do.
+fn takes_no_writes(life: &Life) -> bool {
+    let client = Client::builder().socket(life.place.socket()).connect();
+    let client = client.expect("it serves");
+    // Deleting what is not there changes nothing.
+    let Err(refusal) = client.default_run().kv().delete("nothing") else {
+        return false;
+    };
+    if refusal.sub() != Some(SubCode::ReadOnly) {
+        return false;
+    }
+    let text = refusal.to_string();
+    assert!(text.contains("make room"), "{text:?} says what to do");
+    true
 }
 
 /// Everything is as it was.

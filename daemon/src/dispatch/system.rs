@@ -65,7 +65,7 @@ fn health(store: &Store) -> (Health, String) {
         .last_recovery_result()
         .is_some_and(|result| result.is_read_only)
     {
-        let reason = "no room to make the recovered log writable".to_owned();
+        let reason = "no room to make the recovered log writable: make room and restart".to_owned();
         return (Health::ReadOnly, reason);
     }
     (Health::Ok, String::new())

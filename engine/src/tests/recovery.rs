@@ -385,7 +385,7 @@ fn an_unknown_entry_type_is_refused_or_on_request_passed_over_for_reading_only()
     assert!(kv.get("unknown-to-us").unwrap().is_none());
     assert!(matches!(
         kv.put("more", &int(4)),
-        Err(crate::CommitError::ReadOnly)
+        Err(crate::CommitError::OpenedReadOnly)
     ));
     database.shutdown().unwrap();
     drop(database);
