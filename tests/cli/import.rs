@@ -68,6 +68,30 @@ fn standard_input_and_strict_batches_work_too() {
     );
 }
 
+/// Ten of them are more than one pipeline holds.
+#[test]
+fn large_values_one_after_another_are_imported() {
+    const VALUE_COUNT: usize = 10;
+    const VALUE_LEN_BYTES: usize = 16 << 20;
+    let store = Store::start();
+    let value = |n: usize| {
+        let letter = char::from(b'a' + u8::try_from(n).unwrap());
+        letter.to_string().repeat(VALUE_LEN_BYTES)
+    };
+    let mut text = String::new();
+    for n in 0..VALUE_COUNT {
+        writeln!(text, "{{\"key\":\"large/{n}\",\"value\":\"{}\"}}", value(n)).unwrap();
+    }
+    std::fs::write(store.dir.path().join("large.jsonl"), &text).unwrap();
+    let imported = store.json(&["import", "--jsonl", "large.jsonl"]);
+    assert_eq!(imported["result"]["imported"], VALUE_COUNT);
+    for n in 0..VALUE_COUNT {
+        let read = store.json(&["get", &format!("large/{n}")]);
+        let read = read["result"].as_str().expect("a string");
+        assert!(read == value(n), "large/{n}: {} bytes", read.len());
+    }
+}
+
 #[test]
 fn a_bad_line_is_named_and_those_before_it_are_in() {
     let store = Store::start();

@@ -12,8 +12,9 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use in_mem_client::model::keys::validate_user_key;
+use in_mem_client::model::limits::FRAME_LEN_BYTES_MAX;
 use in_mem_client::model::{Durability, Error, Value};
-use in_mem_client::{Client, Receipt, Run, RunOptions, Ticket};
+use in_mem_client::{Client, PIPELINE_LEN_BYTES_MAX, Pipeline, Receipt, Run, RunOptions, Ticket};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::arguments::{ImportArgs, Options};
@@ -27,6 +28,13 @@ const BATCH_COUNT: usize = 16;
 
 /// Bytes of lines in one batch, at most, unless one line is larger. Keeps a reactor's step short.
 const BATCH_LEN_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes on their way at once, at most, unless one batch is larger: counted in lines while they are
+/// read, and as they are encoded when they are sent. A frame of the largest size still fits behind
+/// as many in one pipeline.
+const SENT_LEN_BYTES_MAX: usize = 32 << 20;
+
+const _: () = assert!(SENT_LEN_BYTES_MAX + FRAME_LEN_BYTES_MAX <= PIPELINE_LEN_BYTES_MAX);
 
 /// Longest line, bytes: a value of the largest size, escaped.
 const LINE_LEN_BYTES_MAX: usize = 256 << 20;
@@ -147,7 +155,7 @@ impl Import<'_> {
         let mut line = Vec::new();
         let mut batches = vec![Batch::default()];
         let mut keys = HashSet::new();
-        let mut batch_len_bytes = 0;
+        let (mut batch_len_bytes, mut read_len_bytes) = (0, 0);
         let mut line_number = 0;
         let read = loop {
             line_number += 1;
@@ -166,12 +174,15 @@ impl Import<'_> {
             if is_full {
                 keys.clear();
                 batch_len_bytes = 0;
-                if BATCH_COUNT <= batches.len() {
+                if BATCH_COUNT <= batches.len() || SENT_LEN_BYTES_MAX < read_len_bytes + line.len()
+                {
                     self.send(&std::mem::take(&mut batches))?;
+                    read_len_bytes = 0;
                 }
                 batches.push(Batch::default());
             }
             batch_len_bytes += line.len();
+            read_len_bytes += line.len();
             keys.insert(entry.key.clone());
             if let Some(batch) = batches.last_mut() {
                 if batch.entries.is_empty() {
@@ -219,7 +230,7 @@ impl Import<'_> {
         parse_entry(text.trim()).map(|entry| Some(Some(entry)))
     }
 
-    /// Sends batches together and waits for all answers.
+    /// Sends batches, together as far as they fit, and waits for all answers.
     fn send(&mut self, batches: &[Batch]) -> Result<(), Failure> {
         let mut pipeline = self.run.pipeline();
         let mut tickets: Vec<(Ticket<Receipt>, &Batch)> = Vec::new();
@@ -230,9 +241,29 @@ impl Import<'_> {
                 .map(|entry| (entry.key.as_str(), &entry.value));
             let ticket = match pipeline.put_many(entries) {
                 Ok(ticket) => ticket,
-                Err(error) => return Err(self.explain(at_lines(error.into(), batch))),
+                Err(error) => {
+                    // What stands before a batch that cannot be sent is imported all the same.
+                    self.exchange(pipeline, tickets)?;
+                    return Err(self.explain(at_lines(error.into(), batch)));
+                }
             };
             tickets.push((ticket, batch));
+            if SENT_LEN_BYTES_MAX < pipeline.len_bytes() {
+                let full = std::mem::replace(&mut pipeline, self.run.pipeline());
+                self.exchange(full, std::mem::take(&mut tickets))?;
+            }
+        }
+        self.exchange(pipeline, tickets)
+    }
+
+    /// Sends one pipeline and counts what was acknowledged.
+    fn exchange(
+        &mut self,
+        pipeline: Pipeline,
+        tickets: Vec<(Ticket<Receipt>, &Batch)>,
+    ) -> Result<(), Failure> {
+        if tickets.is_empty() {
+            return Ok(());
         }
         let mut answers = pipeline.send()?;
         for (ticket, batch) in tickets {
