@@ -3,7 +3,6 @@
 //! Tests shrink the values here (a 16 KiB segment, a 512-byte block); nothing else is tunable and
 //! no value changes while a log is open.
 
-use crate::disk::DiskKind;
 use crate::faults::Planted;
 use crate::limits;
 
@@ -15,10 +14,10 @@ pub enum WriteForm {
     BufferedDsync,
     /// Through the page cache, a write linked to fdatasync.
     BufferedLinked,
-    /// Around the page cache, a write linked to fdatasync. The default: through a ring, with every
-    /// CPU busy, one committer had 2.8-4.4 thousand commits/s (p50 150 us) where the forms through
-    /// the page cache had 0.35-1.6 thousand (p50 to 3.6 ms), because those complete in a kernel
-    /// worker that waits for a tick (2 vCPUs, Linux 6.18, ext4 on virtio, 2026-11-21).
+    /// Around the page cache, a write linked to fdatasync. The default: through a ring, in the first
+    /// group commit table of `benches/RESULTS.md`, the p50 of one committer was 142 us, that of the
+    /// three other forms 3.2 to 4.0 ms. With the thread disk no form was ahead in both tables, so
+    /// there is one default for both disks.
     DirectLinked,
     /// Around the page cache, one write with RWF_DSYNC.
     DirectDsync,
@@ -32,15 +31,6 @@ impl WriteForm {
         Self::DirectLinked,
         Self::DirectDsync,
     ];
-
-    /// The form measured best for a disk, quiet and beside busy neighbours; see `DirectLinked`.
-    #[must_use]
-    pub fn best_for(kind: DiskKind) -> Self {
-        match kind {
-            DiskKind::IoUring | DiskKind::TokioUring | DiskKind::Simulated => Self::DirectLinked,
-            DiskKind::Thread => Self::BufferedLinked,
-        }
-    }
 
     /// True when the segment is opened around the page cache.
     #[must_use]

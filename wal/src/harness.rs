@@ -1,7 +1,7 @@
-//! A whole log on a simulated disk, driven by hand, with a history to check recovery against.
+//! A whole log on one disk, driven by hand, with a history to check recovery against.
 //!
 //! For the simulation tests of this crate and of the root package; compiled for tests and with the
-//! `faults` feature only. One thread, one seed, no clock: the harness appends, turns the writer,
+//! `faults` feature only. The disk is a simulated world, or any other [`World`]. One thread, one seed, no clock: the harness appends, turns the writer,
 //! prepares spares, advances its own time, and keeps what was promised and when. After a crash the
 //! recovered log must be a prefix of what was appended, whole and unchanged, that reaches to every
 //! promise.
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::codec::IdentityCodec;
 use crate::config::LogConfig;
-use crate::disk::{SimRng, SimWorld};
+use crate::disk::{OpenDisk, SimRng, SimWorld};
 use crate::faults::Planted;
 use crate::handle::{Append, LogHandle, ReserveError};
 use crate::lsn::Lsn;
@@ -31,6 +31,18 @@ pub const UUID: [u8; 16] = [0xD5; 16];
 
 /// What recovery adds to the version floor.
 const FLOOR_STEP: u64 = 1 << 32;
+
+/// A directory with a database in it, as the harness needs it.
+pub trait World: OpenDisk + Clone {
+    /// Operations it has seen; always zero where no image of a moment can be had.
+    fn op_count(&self) -> u64;
+}
+
+impl World for SimWorld {
+    fn op_count(&self) -> u64 {
+        Self::op_count(self)
+    }
+}
 
 /// A record the harness appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +84,12 @@ pub struct History {
 }
 
 /// The sink of the harness.
-pub struct Recorder {
-    world: SimWorld,
+pub struct Recorder<W = SimWorld> {
+    world: W,
     history: Arc<Mutex<History>>,
 }
 
-impl Sink<(u64, Need)> for Recorder {
+impl<W: World> Sink<(u64, Need)> for Recorder<W> {
     fn reached(&mut self, (txn_id, need): (u64, Need), end_lsn: Lsn) {
         let mut history = self.history.lock();
         if let Some(last) = history.promises.last().copied()
@@ -140,14 +152,14 @@ pub enum OpenError {
     Writer(#[source] io::Error),
 }
 
-/// A log on a simulated disk.
-pub struct Harness {
+/// A log on a disk, a simulated one unless said otherwise.
+pub struct Harness<W: World = SimWorld> {
     /// The machine.
-    pub world: SimWorld,
+    pub world: W,
     /// The committers' side.
     pub handle: LogHandle<(u64, Need)>,
     /// The log thread's side.
-    pub writer: Writer<(u64, Need), Recorder>,
+    pub writer: Writer<(u64, Need), Recorder<W>>,
     /// What happened so far.
     pub history: Arc<Mutex<History>>,
     /// The harness's own time, microseconds.
@@ -161,15 +173,15 @@ pub struct Harness {
 ///
 /// # Errors
 /// As [`scan`].
-pub fn read_only(
-    world: &SimWorld,
+pub fn read_only<W: World>(
+    world: &W,
     config: &LogConfig,
 ) -> Result<Recovered, ScanError<std::convert::Infallible>> {
     scan_world(world, config).map(|(recovered, _)| recovered)
 }
 
-fn scan_world(
-    world: &SimWorld,
+fn scan_world<W: World>(
+    world: &W,
     config: &LogConfig,
 ) -> Result<(Recovered, crate::recover::Scan), ScanError<std::convert::Infallible>> {
     let options = ScanOptions {
@@ -188,7 +200,11 @@ fn scan_world(
         });
         Ok(())
     };
-    let found = scan(&mut world.disk(), &options, &IdentityCodec, visit)?;
+    let mut disk = world.open_disk().map_err(|source| ScanError::Io {
+        path: String::new(),
+        source,
+    })?;
+    let found = scan(&mut *disk, &options, &IdentityCodec, visit)?;
     let version_floor = found.version_floor;
     Ok((
         Recovered {
@@ -204,7 +220,7 @@ fn scan_world(
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn recover(world: &SimWorld, config: &LogConfig) -> Result<(Recovered, Settled), OpenError> {
+pub fn recover<W: World>(world: &W, config: &LogConfig) -> Result<(Recovered, Settled), OpenError> {
     let (mut recovered, found) = scan_world(world, config).map_err(OpenError::Scan)?;
     let highest = recovered.records.last().map_or(0, |record| record.txn_id);
     let options = SettleOptions {
@@ -213,19 +229,22 @@ pub fn recover(world: &SimWorld, config: &LogConfig) -> Result<(Recovered, Settl
         version_floor: recovered.version_floor.max(highest) + FLOOR_STEP,
         now_us: 1,
     };
-    let settled = settle(&mut world.disk(), found, &options, &mut |_, _| Ok(()))
-        .map_err(OpenError::Settle)?;
+    let mut disk = world.open_disk().map_err(OpenError::Writer)?;
+    let settled =
+        settle(&mut *disk, found, &options, &mut |_, _| Ok(())).map_err(OpenError::Settle)?;
     recovered.quarantined_len_bytes = settled.quarantined_len_bytes;
     Ok((recovered, settled))
 }
 
-impl Harness {
+impl<W: World> Harness<W> {
     /// Creates a log in an empty world and opens it.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn create(world: &SimWorld, config: &LogConfig) -> Result<Self, OpenError> {
-        create_log(&mut world.disk(), UUID).map_err(OpenError::Writer)?;
+    pub fn create(world: &W, config: &LogConfig) -> Result<Self, OpenError> {
+        let mut disk = world.open_disk().map_err(OpenError::Writer)?;
+        create_log(&mut *disk, UUID).map_err(OpenError::Writer)?;
+        drop(disk);
         Self::open(world, config, History::default()).map(|(harness, _)| harness)
     }
 
@@ -234,7 +253,7 @@ impl Harness {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(
-        world: &SimWorld,
+        world: &W,
         config: &LogConfig,
         mut history: History,
     ) -> Result<(Self, Recovered), OpenError> {
@@ -252,8 +271,9 @@ impl Harness {
         };
         let (handle, seed) = start(*config, Arc::new(IdentityCodec), &settled)
             .expect("the harness is given a valid configuration");
-        let writer = seed
-            .open(Box::new(world.disk()), recorder)
+        let writer = world
+            .open_disk()
+            .and_then(|disk| seed.open(disk, recorder))
             .map_err(OpenError::Writer)?;
         let harness = Self {
             world: world.clone(),
@@ -319,7 +339,10 @@ impl Harness {
 
     /// Prepares a spare if one is wanted, and lets the writer adopt it.
     pub fn prepare(&mut self) -> Prepared {
-        let prepared = prepare_spare(&mut self.world.disk(), self.handle.spares());
+        let prepared = match self.world.open_background_disk() {
+            Ok(mut disk) => prepare_spare(&mut *disk, self.handle.spares()),
+            Err(error) => Prepared::Failed(Arc::new(error)),
+        };
         self.settle_down();
         prepared
     }

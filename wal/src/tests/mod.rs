@@ -1,14 +1,17 @@
-//! Claims about the whole log, on the simulated disk.
+//! Claims about the whole log: on every disk, and about faults and crashes on the simulated one.
 
 mod codec;
+mod every_disk;
 mod fault_points;
 mod foreign;
 mod full_disk;
 mod golden;
 mod group_commit;
+mod log_panic;
 mod mutants;
 mod poison;
 mod recovery;
+mod reopen;
 mod rotation;
 mod simulation;
 mod threads;

@@ -4,27 +4,36 @@ use crate::codec::IdentityCodec;
 use crate::disk::{Fault, FaultRule, OpKind, SimOptions, SimWorld};
 use crate::format::mark::{MARK_LEN_BYTES, Mark, MarkKind};
 use crate::harness::{
-    Harness, Issued, OpenError, UUID, check, promised, read_only, recover, sound,
+    Harness, Issued, OpenError, UUID, World, check, promised, read_only, recover, sound,
 };
 use crate::lsn::Lsn;
 use crate::recover::{
-    Damage, DamageKind, Scan, ScanError, ScanOptions, SettleError, SettleOptions, Tail, create_log,
-    scan, settle,
+    Damage, DamageKind, Scan, ScanError, ScanOptions, SettleError, SettleOptions, Tail, scan,
+    settle,
 };
 use crate::sink::Need;
 
 pub(super) const FIRST: &str = "WAL/wal-000001.seg";
 pub(super) const SECOND: &str = "WAL/wal-000002.seg";
 
-fn open() -> Harness {
-    let mut harness = Harness::create(&SimWorld::new(SimOptions::new(42)), &sound()).unwrap();
+fn new_world() -> SimWorld {
+    SimWorld::new(SimOptions::new(42))
+}
+
+fn open<W: World>(world: &W) -> Harness<W> {
+    let mut harness = Harness::create(world, &sound()).unwrap();
     harness.prepare();
     harness
 }
 
-/// A log of `count` batches of one record each.
+/// A log of `count` batches of one record each, in a simulated world.
 pub(super) fn log_of(count: usize, len: usize) -> Harness {
-    let mut harness = open();
+    log_on(&new_world(), count, len)
+}
+
+/// A log of `count` batches of one record each.
+pub(super) fn log_on<W: World>(world: &W, count: usize, len: usize) -> Harness<W> {
+    let mut harness = open(world);
     for _ in 0..count {
         harness.prepare();
         harness.append(len, Need::Synced).unwrap();
@@ -44,59 +53,29 @@ pub(super) fn options() -> ScanOptions {
     }
 }
 
-pub(super) fn scan_with(world: &SimWorld, options: &ScanOptions) -> Result<Scan, ScanError<()>> {
-    scan(&mut world.disk(), options, &IdentityCodec, |_| Ok(()))
+pub(super) fn scan_with<W: World>(world: &W, options: &ScanOptions) -> Result<Scan, ScanError<()>> {
+    scan(
+        &mut *world.open_disk().unwrap(),
+        options,
+        &IdentityCodec,
+        |_| Ok(()),
+    )
 }
 
-fn damage(world: &SimWorld) -> Damage {
+pub(super) fn damage<W: World>(world: &W) -> Damage {
     match scan_with(world, &options()) {
         Err(ScanError::Damage(damage)) => damage,
         other => panic!("no damage: {other:?}"),
     }
 }
 
-fn end_of(harness: &Harness, index: usize) -> Lsn {
+pub(super) fn end_of<W: World>(harness: &Harness<W>, index: usize) -> Lsn {
     harness.history.lock().promises[index].end_lsn
 }
 
 #[test]
-fn an_empty_log_is_an_empty_database_and_nothing_is_invented() {
-    let world = SimWorld::new(SimOptions::new(1));
-    create_log(&mut world.disk(), UUID).unwrap();
-    let found = scan_with(&world, &options()).unwrap();
-    assert_eq!(
-        (found.record_count, found.last_txn_id, found.version_floor),
-        (0, 0, 0)
-    );
-    assert_eq!(found.tail, Tail::PlainEnd);
-    assert!(recover(&world, &sound()).unwrap().0.records.is_empty());
-}
-
-#[test]
-fn a_clean_log_ends_plainly_and_opening_it_again_and_again_does_not_grow_it() {
-    let mut harness = log_of(3, 100);
-    harness.close();
-    let first = recover(&harness.world, &sound()).unwrap();
-    assert_eq!(first.0.quarantined_len_bytes, 0);
-    let size = harness.world.read_file(FIRST).unwrap().len();
-    for _ in 0..50 {
-        let again = recover(&harness.world, &sound()).unwrap();
-        assert_eq!(again.0.records, first.0.records);
-        assert_eq!(again.1.next_offset, first.1.next_offset);
-    }
-    assert_eq!(harness.world.read_file(FIRST).unwrap().len(), size);
-    let segments = harness
-        .world
-        .paths()
-        .iter()
-        .filter(|path| path.contains("wal-"))
-        .count();
-    assert_eq!(segments, 1, "no segment per open");
-}
-
-#[test]
 fn every_truncation_of_the_last_record_recovers_to_the_record_before_it() {
-    let mut harness = open();
+    let mut harness = open(&new_world());
     for _ in 0..3 {
         harness.append(100, Need::Synced).unwrap();
     }
@@ -159,76 +138,6 @@ fn every_flipped_byte_is_refused_or_loses_nothing_but_the_last_batch() {
     println!("{refused} refused, {torn} torn, {harmless} harmless");
     assert!(refused > 5000, "{refused}");
     assert!(torn < 1500, "{torn}");
-}
-
-#[test]
-fn garbage_behind_the_end_goes_to_quarantine_and_is_dropped() {
-    let harness = log_of(2, 100);
-    let mut bytes = harness.world.read_file(FIRST).unwrap();
-    let at = bytes.len() - 5000;
-    bytes[at..at + 50].fill(0x5A);
-    harness.world.write_file(FIRST, &bytes);
-    let found = scan_with(&harness.world, &options()).unwrap();
-    let Tail::Torn {
-        at: torn_at,
-        dropped_len_bytes,
-    } = found.tail
-    else {
-        panic!("{:?}", found.tail)
-    };
-    let (recovered, _) = recover(&harness.world, &sound()).unwrap();
-    assert_eq!(recovered.records.len(), 2);
-    assert_eq!(recovered.quarantined_len_bytes, dropped_len_bytes);
-    let paths = harness.world.paths();
-    let kept = paths
-        .iter()
-        .find(|path| path.starts_with("QUARANTINE/"))
-        .unwrap();
-    assert_eq!(*kept, format!("QUARANTINE/1-{}-1.bin", torn_at.offset()));
-    let kept = harness.world.read_file(kept).unwrap();
-    assert_eq!(kept, bytes[torn_at.offset() as usize..at + 50]);
-    assert_eq!(
-        recover(&harness.world, &sound())
-            .unwrap()
-            .0
-            .quarantined_len_bytes,
-        0
-    );
-}
-
-#[test]
-fn a_position_that_a_later_mark_covers_is_damage() {
-    let harness = log_of(3, 100);
-    let at = u64::from(end_of(&harness, 1).offset()) - 3;
-    assert!(harness.world.flip_byte(FIRST, at, 4));
-    let found = damage(&harness.world);
-    assert_eq!(found.segment, 1);
-    assert!(u64::from(found.offset) <= at);
-    assert!(matches!(found.kind, DamageKind::DurablePerLaterMark { .. }));
-}
-
-#[test]
-fn a_position_below_the_snapshot_is_damage() {
-    let harness = log_of(2, 100);
-    let end = end_of(&harness, 1);
-    let snapshot = ScanOptions {
-        snapshot_end: end,
-        ..options()
-    };
-    assert!(scan_with(&harness.world, &snapshot).is_ok());
-    assert!(
-        harness
-            .world
-            .flip_byte(FIRST, u64::from(end.offset()) - 3, 4)
-    );
-    assert!(matches!(
-        scan_with(&harness.world, &options()).unwrap().tail,
-        Tail::Torn { .. }
-    ));
-    let Err(ScanError::Damage(found)) = scan_with(&harness.world, &snapshot) else {
-        panic!()
-    };
-    assert_eq!(found.kind, DamageKind::BelowSnapshot);
 }
 
 #[test]
@@ -331,74 +240,6 @@ fn missing_segments_and_a_hint_above_the_log_are_errors() {
 }
 
 #[test]
-fn an_empty_newest_segment_is_removed_after_the_hint_was_lowered() {
-    let harness = log_of(2, 100);
-    let header = crate::format::header::SegmentHeader {
-        segment: 2,
-        database_uuid: UUID,
-    };
-    for content in [
-        header.encode().to_vec(),
-        vec![0; 8192],
-        Vec::new(),
-        vec![0x77; 9000],
-    ] {
-        let world = harness.world.kill(0);
-        world.write_file(SECOND, &content);
-        let found = scan_with(&world, &options()).unwrap();
-        assert_eq!(found.empty_newest_segment, Some(2));
-        let settle_options = SettleOptions {
-            config: sound(),
-            database_uuid: UUID,
-            version_floor: 1 << 40,
-            now_us: 1,
-        };
-        let mut lowered = None;
-        settle(
-            &mut world.disk(),
-            found,
-            &settle_options,
-            &mut |disk, segment| {
-                lowered = Some(segment);
-                assert!(crate::files::list(disk, "WAL")?.contains(&"wal-000002.seg".to_owned()));
-                Ok(())
-            },
-        )
-        .unwrap();
-        assert_eq!(lowered, Some(1));
-        assert!(world.read_file(SECOND).is_none());
-        assert_eq!(recover(&world, &sound()).unwrap().0.records.len(), 2);
-        let kept = world
-            .paths()
-            .iter()
-            .filter(|path| path.starts_with("QUARANTINE/"))
-            .count();
-        assert_eq!(kept, usize::from(content.contains(&0x77)));
-    }
-}
-
-#[test]
-fn a_failure_to_lower_the_hint_keeps_the_segment() {
-    let harness = log_of(2, 100);
-    harness.world.write_file(SECOND, &[0; 4096]);
-    let found = scan_with(&harness.world, &options()).unwrap();
-    let settle_options = SettleOptions {
-        config: sound(),
-        database_uuid: UUID,
-        version_floor: 1 << 40,
-        now_us: 1,
-    };
-    let result = settle(
-        &mut harness.world.disk(),
-        found,
-        &settle_options,
-        &mut |_, _| Err(std::io::ErrorKind::Other.into()),
-    );
-    assert!(matches!(result, Err(SettleError::Hint { segment: 1, .. })));
-    assert!(harness.world.read_file(SECOND).is_some());
-}
-
-#[test]
 fn a_repeated_or_falling_version_is_damage() {
     let harness = log_of(2, 50);
     let mut bytes = harness.world.read_file(FIRST).unwrap();
@@ -470,25 +311,9 @@ fn a_mark_of_an_unknown_version_behind_the_end_is_an_error_and_drops_nothing() {
     assert_eq!(harness.world.read_file(FIRST).unwrap(), bytes);
 }
 
-/// What was lost: a lower cap than the one a record was written under made it look torn, and the
-/// acknowledged commit was dropped.
-#[test]
-fn a_record_above_a_cap_that_was_lowered_since_is_read() {
-    let harness = log_of(3, 3000);
-    let config = crate::config::LogConfig {
-        record_len_bytes_max: 1000,
-        ..sound()
-    };
-    for _ in 0..2 {
-        let (recovered, _) = recover(&harness.world, &config).unwrap();
-        assert_eq!(recovered.records.len(), 3);
-        assert_eq!(recovered.quarantined_len_bytes, 0);
-    }
-}
-
 #[test]
 fn client_bytes_that_look_like_a_mark_are_never_taken_for_one() {
-    let mut harness = open();
+    let mut harness = open(&new_world());
     let own_lsn = Lsn::new(1, 4096 + 1024);
     let forged = Mark {
         kind: crate::format::mark::MarkKind::Batch,
@@ -537,25 +362,6 @@ fn a_permissive_scan_stops_at_damage_and_refuses_to_settle() {
         &mut |_, _| Ok(()),
     );
     assert!(matches!(result, Err(SettleError::Damaged)));
-}
-
-#[test]
-fn left_over_temporary_files_are_deleted_and_change_nothing() {
-    let harness = log_of(3, 100);
-    for path in ["WAL/rewrite-1.tmp", "WAL/spare-9.tmp", "WAL/other.tmp"] {
-        harness.world.write_file(path, &[0xEE; 5000]);
-    }
-    assert_eq!(
-        recover(&harness.world, &sound()).unwrap().0.records.len(),
-        3
-    );
-    assert!(
-        harness
-            .world
-            .paths()
-            .iter()
-            .all(|path| !path.ends_with(".tmp"))
-    );
 }
 
 #[test]
