@@ -111,6 +111,7 @@ pub(crate) fn of_read(error: &ReadError) -> Error {
         }
         ReadError::InvalidArgument { .. } => new(SubCode::InvalidArgument),
         ReadError::TransactionNotActive => new(SubCode::TransactionNotActive),
+        ReadError::TransactionTooLarge { .. } => new(SubCode::TransactionTooLarge),
     }
 }
 

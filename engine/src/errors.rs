@@ -256,6 +256,14 @@ pub enum ReadError {
     /// The transaction is not open.
     #[error("transaction is not active")]
     TransactionNotActive,
+    /// The transaction has read too many keys, or keys too long together.
+    #[error("transaction is too large: {read_count} keys read, {len_bytes} bytes of keys")]
+    TransactionTooLarge {
+        /// Keys read before, count.
+        read_count: usize,
+        /// Their bytes, with the key that was refused.
+        len_bytes: usize,
+    },
 }
 
 /// Why a run handle was not given.

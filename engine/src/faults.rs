@@ -30,24 +30,41 @@ impl Point {
 }
 
 /// Passes a fault point.
-#[cfg(not(feature = "faults"))]
+#[cfg(not(any(test, feature = "faults")))]
 #[inline(always)]
 pub(crate) fn pass(point: Point) {
     let _ = point;
 }
 
-#[cfg(feature = "faults")]
+#[cfg(any(test, feature = "faults"))]
+pub use armed::panic_at;
+#[cfg(any(test, feature = "faults"))]
 pub(crate) use armed::pass;
 
 /// The armed point of this process, read from its environment once.
-#[cfg(feature = "faults")]
+#[cfg(any(test, feature = "faults"))]
 mod armed {
     use super::Point;
+    use std::cell::Cell;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// Passes a fault point: aborts the process if it is the armed one and its turn has come.
+    thread_local! {
+        static PANICS_AT: Cell<Option<Point>> = const { Cell::new(None) };
+    }
+
+    /// The next passing of `point` by this thread panics, once.
+    pub fn panic_at(point: Point) {
+        PANICS_AT.set(Some(point));
+    }
+
+    /// Passes a fault point: panics if this thread is to, and aborts the process if the point is
+    /// the armed one and its turn has come.
     pub(crate) fn pass(point: Point) {
+        if PANICS_AT.get() == Some(point) {
+            PANICS_AT.set(None);
+            std::panic::panic_any("a planted panic");
+        }
         static ARMED: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
         let armed = ARMED.get_or_init(|| {
             let setting = std::env::var("INMEM_FAULT_POINT").ok()?;

@@ -18,6 +18,8 @@ pub(crate) struct KeyedSet<T> {
     entries: Vec<Entry<T>>,
     /// The newest entry of a hash. The hash is keyed already.
     newest: HashMap<u64, usize, FxBuildHasher>,
+    /// Places of the entries in order of their keys, as far as [`Self::sort`] knows them.
+    sorted: Vec<usize>,
 }
 
 struct Entry<T> {
@@ -33,6 +35,7 @@ impl<T> Default for KeyedSet<T> {
             bytes: Vec::new(),
             entries: Vec::new(),
             newest: HashMap::default(),
+            sorted: Vec::new(),
         }
     }
 }
@@ -46,6 +49,31 @@ impl<T> KeyedSet<T> {
         self.entries.is_empty()
     }
 
+    /// What its keys take, bytes.
+    pub(crate) fn key_len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Puts the entries in order of their keys, for [`Self::from_key`]: those added since the last
+    /// time among the others, which a stable sort does in few steps.
+    pub(crate) fn sort(&mut self) {
+        if self.sorted.len() == self.entries.len() {
+            return;
+        }
+        let mut sorted = std::mem::take(&mut self.sorted);
+        sorted.extend(sorted.len()..self.entries.len());
+        sorted.sort_by_key(|&place| self.at(place).map(|(key, _)| key));
+        self.sorted = sorted;
+    }
+
+    /// The entries whose keys are not below `first`, in order. After [`Self::sort`].
+    pub(crate) fn from_key(&self, first: &[u8]) -> impl Iterator<Item = (&[u8], &T)> {
+        let is_below = |place: &usize| self.at(*place).is_some_and(|(key, _)| key < first);
+        let at = self.sorted.partition_point(is_below);
+        let places = self.sorted.get(at..).unwrap_or(&[]);
+        places.iter().filter_map(|&place| self.at(place))
+    }
+
     /// Entries it can hold without allocating.
     pub(crate) fn capacity(&self) -> usize {
         self.entries.capacity()
@@ -56,12 +84,14 @@ impl<T> KeyedSet<T> {
         self.bytes.clear();
         self.entries.clear();
         self.newest.clear();
+        self.sorted.clear();
     }
 
     /// Of an empty set: gives back the memory that few transactions need.
     pub(crate) fn trim(&mut self) {
         self.bytes.shrink_to(KEPT_KEY_LEN_BYTES_MAX);
         self.entries.shrink_to(KEPT_ENTRY_COUNT_MAX);
+        self.sorted.shrink_to(KEPT_ENTRY_COUNT_MAX);
         if KEPT_ENTRY_COUNT_MAX < self.newest.capacity() / 2 {
             self.newest.shrink_to(KEPT_ENTRY_COUNT_MAX);
         }
@@ -85,6 +115,9 @@ impl<T> KeyedSet<T> {
         let Some(entry) = self.entries.pop() else {
             return;
         };
+        if self.entries.len() < self.sorted.len() {
+            self.sorted.clear();
+        }
         let key = self.bytes.get(entry.key.clone()).unwrap_or(&[]);
         let hash = KeyHasher.hash_one(key);
         match entry.older {
@@ -116,10 +149,6 @@ impl<T> KeyedSet<T> {
 
     pub(crate) fn value_at_mut(&mut self, index: usize) -> Option<&mut T> {
         self.entries.get_mut(index).map(|entry| &mut entry.value)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &T)> {
-        (0..self.entries.len()).filter_map(|index| self.at(index))
     }
 
     fn find(&self, key: &[u8]) -> Option<usize> {
@@ -155,5 +184,25 @@ mod tests {
         set.clear();
         assert_eq!((set.get(b"key 42"), set.len()), (None, 0));
         assert_eq!(set.capacity(), capacity);
+    }
+
+    #[test]
+    fn the_order_of_the_keys_follows_what_is_added_and_removed() {
+        let mut set = KeyedSet::default();
+        let keys = |set: &mut KeyedSet<u32>, first: &[u8]| -> Vec<Vec<u8>> {
+            set.sort();
+            set.from_key(first).map(|(key, _)| key.to_vec()).collect()
+        };
+        set.insert(b"m", 1);
+        set.insert(b"c", 2);
+        assert_eq!(keys(&mut set, b""), [b"c", b"m"]);
+        set.insert(b"d", 3);
+        assert_eq!(keys(&mut set, b"d"), [b"d", b"m"]);
+        set.remove_newest();
+        set.insert(b"a", 4);
+        assert_eq!(keys(&mut set, b""), [b"a", b"c", b"m"]);
+        set.clear();
+        set.insert(b"z", 5);
+        assert_eq!(keys(&mut set, b""), [b"z"]);
     }
 }

@@ -1,5 +1,7 @@
 //! Every limit of the engine that is not a limit of the data model, with its unit and its reason.
 
+use in_mem_model::limits::{TRANSACTION_LEN_BYTES_MAX, TRANSACTION_MUTATION_COUNT_MAX};
+
 /// Partitions of a run's index, count. The largest map of a run with ten million keys then clears
 /// about 1 MiB when it grows, instead of 16 MiB.
 pub(crate) const INDEX_PARTITION_COUNT: usize = 16;
@@ -19,6 +21,16 @@ pub(crate) const KEPT_ENTRY_COUNT_MAX: usize = 256;
 
 /// Key bytes that rest with a pooled context, bytes.
 pub(crate) const KEPT_KEY_LEN_BYTES_MAX: usize = 16 << 10;
+
+/// Keys a transaction may read, count: as many as it may write.
+pub const READ_SET_COUNT_MAX: usize = TRANSACTION_MUTATION_COUNT_MAX;
+
+/// Keys a transaction may read, bytes: as many as it may write.
+pub const READ_SET_LEN_BYTES_MAX: usize = TRANSACTION_LEN_BYTES_MAX;
+
+/// Encoded metadata after which a page of a list of runs ends, bytes. Decoded it takes up to 32
+/// times as much, and one run may have as much on its own.
+pub const RUN_PAGE_LEN_BYTES_MAX: usize = 1 << 20;
 
 /// Places the publication queue of a run keeps when nothing waits, count: a batch of the log.
 pub(crate) const KEPT_QUEUE_COUNT_MAX: usize = 4_096;

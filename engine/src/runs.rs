@@ -10,6 +10,7 @@ use in_mem_model::{Durability, EncodedValue, RunId, RunInfo, RunStatus};
 use crate::database::Database;
 use crate::errors::CommitError;
 use crate::follow::follow;
+use crate::limits::RUN_PAGE_LEN_BYTES_MAX;
 use crate::program::{CommitOptions, Completion, Program, Step, Submitted};
 use crate::run::Run;
 use crate::run_change::{BeginRun, RunChange, default_run_info};
@@ -245,30 +246,50 @@ impl<'a> Runs<'a> {
             .filter(|run| self.exists(*run))
     }
 
-    /// Runs in order of their ids; archived ones only if asked for.
+    /// Runs in order of their ids; archived ones only if asked for. A page also ends, whatever the
+    /// limit, behind [`RUN_PAGE_LEN_BYTES_MAX`] of encoded metadata looked at.
     #[must_use]
     pub fn list_runs(&self, filter: &RunFilter) -> RunPage {
+        self.page_of(filter, |_| true, |info| is_listed(info, filter))
+    }
+
+    /// The runs that both let through, as far as the limit and the bytes of a page go: at
+    /// least one is looked at.
+    fn page_of(
+        &self,
+        filter: &RunFilter,
+        is_looked_at: impl Fn(&RunShard) -> bool,
+        is_wanted: impl Fn(&RunInfo) -> bool,
+    ) -> RunPage {
         let mut page = RunPage {
             runs: Vec::new(),
             cursor: None,
             has_more: false,
         };
-        let limit = if filter.limit == 0 {
-            usize::MAX
-        } else {
-            filter.limit
+        let limit = match filter.limit {
+            0 => usize::MAX,
+            limit => limit,
         };
-        for run in self.database.store().run_ids() {
+        let store = self.database.store();
+        let mut room_len_bytes = RUN_PAGE_LEN_BYTES_MAX;
+        for run in store.run_ids() {
             if filter.after.is_some_and(|after| run <= after) {
                 continue;
             }
-            if page.runs.len() == limit {
+            let Some(shard) = store.shard(run).filter(|shard| is_looked_at(shard)) else {
+                continue;
+            };
+            let len_bytes = info_len_bytes(&shard);
+            if page.runs.len() == limit || (page.cursor.is_some() && room_len_bytes < len_bytes) {
                 page.has_more = true;
                 return page;
             }
-            let Some(info) = self.get(run) else { continue };
+            let Some(info) = published_info(&shard) else {
+                continue;
+            };
+            room_len_bytes = room_len_bytes.saturating_sub(len_bytes);
             page.cursor = Some(run);
-            if is_listed(&info, filter) {
+            if is_wanted(&info) {
                 page.runs.push(info);
             }
         }
@@ -278,11 +299,16 @@ impl<'a> Runs<'a> {
     /// The ids of all runs but archived ones, in order.
     #[must_use]
     pub fn list_ids(&self) -> Vec<RunId> {
-        self.list_runs(&RunFilter::default())
-            .runs
-            .into_iter()
-            .map(|info| info.id)
-            .collect()
+        let mut filter = RunFilter::default();
+        let mut ids = Vec::new();
+        loop {
+            let page = self.list_runs(&filter);
+            ids.extend(page.runs.iter().map(|info| info.id));
+            if !page.has_more {
+                return ids;
+            }
+            filter.after = page.cursor;
+        }
     }
 
     /// Every run recovered as Active that nobody has moved or owned since, whether it reports
@@ -292,6 +318,17 @@ impl<'a> Runs<'a> {
         let shards = self.database.store().shards();
         let orphaned = shards.iter().filter(|shard| shard.is_recovered_unowned());
         orphaned.filter_map(|shard| published_info(shard)).collect()
+    }
+
+    /// Those of [`Self::orphaned_runs`] behind `after`, in order of their ids, as far as
+    /// [`RUN_PAGE_LEN_BYTES_MAX`] of encoded metadata go: at least one, if there is one.
+    #[must_use]
+    pub fn orphaned_page(&self, after: Option<RunId>) -> RunPage {
+        let filter = RunFilter {
+            after,
+            ..RunFilter::default()
+        };
+        self.page_of(&filter, RunShard::is_recovered_unowned, |_| true)
     }
 
     /// Commits one change of an existing run.
@@ -384,6 +421,13 @@ impl<'a> Runs<'a> {
         let shared = &self.database.inner.shared;
         Some(follow(&section, &shard, shared, completion, taken))
     }
+}
+
+/// What the published metadata of a run takes encoded, bytes: known without decoding it.
+fn info_len_bytes(shard: &RunShard) -> usize {
+    get_with(shard, shard.visible(), RUN_ENTITY, |found| {
+        found.map_or(0, |found| found.value.len())
+    })
 }
 
 /// What the published metadata of a run says, its derived status included.

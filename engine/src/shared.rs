@@ -108,6 +108,9 @@ impl Shared {
         if let Some(log) = self.log.get() {
             log.poison(cause.clone());
         }
+        // Whoever waits for room asks again, and hears why there will be none. The log says so too,
+        // but there need not be one, and its thread may never get to it.
+        self.for_each_listener(|listener| listener.space_available());
     }
 
     pub(crate) fn poisoned_error(&self, is_outcome_unknown: bool) -> CommitError {

@@ -72,6 +72,8 @@ pub struct TransactionContext {
     pub(crate) status: TransactionStatus,
     pub(crate) options: TransactionOptions,
     pub(crate) started_at_us: u64,
+    /// On the monotonic clock, microseconds; only with a timeout.
+    pub(crate) begun_at_us: u64,
     pub(crate) operation_count: u64,
     /// Encoded value bytes kept aside.
     pub(crate) written_len_bytes: usize,
@@ -99,6 +101,7 @@ impl TransactionContext {
             status: TransactionStatus::Aborted,
             options: TransactionOptions::default(),
             started_at_us: 0,
+            begun_at_us: 0,
             operation_count: 0,
             written_len_bytes: 0,
         }
@@ -122,6 +125,11 @@ impl TransactionContext {
             .shared
             .now_us
             .load(std::sync::atomic::Ordering::Relaxed);
+        // Without a timeout no clock is read: beginning is on the hot path.
+        self.begun_at_us = match options.timeout_ms {
+            0 => 0,
+            _ => run.inner.shared.clock.monotonic_us(),
+        };
         self.run = Some(run.clone());
         self.options = options;
         self.status = TransactionStatus::Active;
@@ -200,7 +208,7 @@ impl TransactionContext {
                     let version = node.map_or(0, VersionNode::commit_version);
                     (version, live.map(|node| Versioned::from(node.versioned())))
                 });
-        self.record_read(key, version);
+        self.record_read(key, version)?;
         Ok(found)
     }
 
@@ -339,7 +347,7 @@ impl TransactionContext {
             _ => false,
         };
         if !is_equal {
-            let version = found.as_ref().map_or(0, |found| found.version);
+            let version = self.seen_version(key, found.as_ref());
             return Ok(Err(Actual {
                 version,
                 is_absent: found.is_none(),
@@ -514,6 +522,13 @@ fn read_failed(error: ReadError) -> CommitError {
     match error {
         ReadError::InvalidKey(error) => error.into(),
         ReadError::RunNotFound { run } => CommitError::RunNotFound { run },
+        ReadError::TransactionTooLarge {
+            read_count,
+            len_bytes,
+        } => CommitError::TransactionTooLarge {
+            mutation_count: read_count,
+            len_bytes,
+        },
         _ => CommitError::TransactionNotActive,
     }
 }

@@ -1,7 +1,7 @@
 //! The sets of a transaction: what is recorded by an operation, how the commit reads them, and how
 //! a listing shows the transaction's own writes.
 
-use std::sync::atomic::Ordering;
+use std::cmp::Ordering;
 
 use in_mem_model::TypeTag;
 use in_mem_model::ValueRef;
@@ -10,12 +10,13 @@ use in_mem_model::limits::{TRANSACTION_LEN_BYTES_MAX, TRANSACTION_MUTATION_COUNT
 
 use crate::errors::{CommitError, ReadError};
 use crate::kv::Page;
+use crate::limits::{READ_SET_COUNT_MAX, READ_SET_LEN_BYTES_MAX};
 use crate::prepare::StepSource;
 use crate::program::{Expected, ReadCheck, Seen, Step};
 use crate::run::Run;
 use crate::transaction::{TransactionContext, TransactionStatus, Write};
 use crate::version_node::{Node, VersionNode};
-use crate::view::{ListItem, ListRequest, ListStep, ReadView};
+use crate::view::{ListItem, ListRequest, ListStep, ReadView, Versioned};
 
 impl TransactionContext {
     pub(crate) fn check_active(&self) -> Result<(), CommitError> {
@@ -23,10 +24,13 @@ impl TransactionContext {
             return Err(CommitError::TransactionNotActive);
         }
         let run = self.run.as_ref().ok_or(CommitError::TransactionNotActive)?;
-        // Relaxed: a time is metadata.
-        let now_us = run.inner.shared.now_us.load(Ordering::Relaxed);
-        let age_us = now_us.saturating_sub(self.started_at_us);
-        if self.options.timeout_ms != 0 && self.options.timeout_ms.saturating_mul(1000) < age_us {
+        if self.options.timeout_ms == 0 {
+            return Ok(());
+        }
+        // The time of day stands still without commits and may step: it ends nothing.
+        let now_us = run.inner.shared.clock.monotonic_us();
+        let age_us = now_us.saturating_sub(self.begun_at_us);
+        if self.options.timeout_ms.saturating_mul(1000) < age_us {
             return Err(CommitError::Timeout);
         }
         Ok(())
@@ -75,10 +79,30 @@ impl TransactionContext {
         Ok(self.run()?.read_view_at(self.start_version))
     }
 
-    pub(crate) fn record_read(&mut self, key: &[u8], version: u64) {
-        if self.read_set.get(key).is_none() {
-            self.read_set.insert(key, version);
+    /// Notes what the commit is to validate. A transaction that may not write validates nothing.
+    pub(crate) fn record_read(&mut self, key: &[u8], version: u64) -> Result<(), ReadError> {
+        if self.options.read_only || self.read_set.get(key).is_some() {
+            return Ok(());
         }
+        let len_bytes = self.read_set.key_len_bytes() + key.len();
+        if READ_SET_COUNT_MAX <= self.read_set.len() || READ_SET_LEN_BYTES_MAX < len_bytes {
+            return Err(ReadError::TransactionTooLarge {
+                read_count: self.read_set.len(),
+                len_bytes,
+            });
+        }
+        self.read_set.insert(key, version);
+        Ok(())
+    }
+
+    /// The version of a key whose value the transaction has just read, a tombstone's too; 0 for
+    /// what it is about to write itself.
+    pub(crate) fn seen_version(&self, key: &[u8], found: Option<&Versioned>) -> u64 {
+        if self.write_set.get(key).is_some() {
+            return 0;
+        }
+        let recorded = self.read_set.get(key).copied();
+        recorded.unwrap_or_else(|| found.map_or(0, |found| found.version))
     }
 
     /// No node deletes. Whatever a later write does, every expectation of an earlier one stays.
@@ -124,28 +148,44 @@ impl TransactionContext {
         if step.after.is_none() && !step.is_complete {
             return Ok(step);
         }
-        let bound = if step.is_complete {
-            None
-        } else {
-            step.after.clone()
-        };
+        self.write_set.sort();
+        self.merge_own(request, &mut step);
+        Ok(step)
+    }
+
+    /// Shows the transaction's own writes among the keys of one step. Looks at no more of them than
+    /// the step takes, and copies only what it shows.
+    fn merge_own(&self, request: &ListRequest<'_>, step: &mut ListStep) {
+        let bound = step.after.clone().filter(|_| !step.is_complete);
         let is_in_step = |key: &[u8]| {
-            key.starts_with(request.prefix)
-                && request.start <= key
-                && request.after.is_none_or(|after| after < key)
-                && bound.as_deref().is_none_or(|bound| key <= bound)
+            key.starts_with(request.prefix) && bound.as_deref().is_none_or(|bound| key <= bound)
         };
-        let mut own: Vec<(&[u8], &Write)> = self
-            .write_set
-            .iter()
-            .filter(|(key, _)| is_in_step(key))
-            .collect();
-        own.sort_unstable_by_key(|(key, _)| *key);
-        step.items.retain(|item| {
-            own.binary_search_by_key(&&*item.key, |(key, _)| key)
-                .is_err()
-        });
-        for (key, write) in own {
+        let first = request.start.max(request.prefix);
+        let first = request.after.map_or(first, |after| first.max(after));
+        let own = self.write_set.from_key(first);
+        let own = own.skip_while(|(key, _)| request.after == Some(*key));
+        let mut own = own.take_while(|(key, _)| is_in_step(key)).peekable();
+        let mut published = std::mem::take(&mut step.items).into_iter().peekable();
+        loop {
+            let next = match (own.peek(), published.peek()) {
+                (None, None) => return,
+                (Some((key, _)), Some(item)) => (*key).cmp(&item.key),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+            };
+            if step.items.len() == request.limit {
+                break;
+            }
+            if next == Ordering::Greater {
+                step.items.extend(published.next());
+                continue;
+            }
+            if next == Ordering::Equal {
+                published.next();
+            }
+            let Some((key, write)) = own.next() else {
+                break;
+            };
             let Some(node) = write.node.as_ref().filter(|_| !write.is_delete) else {
                 continue;
             };
@@ -156,13 +196,8 @@ impl TransactionContext {
                 timestamp_us: 0,
             });
         }
-        step.items.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        if request.limit < step.items.len() {
-            step.items.truncate(request.limit);
-            step.is_complete = false;
-            step.after = step.items.last().map(|item| item.key.clone());
-        }
-        Ok(step)
+        step.is_complete = false;
+        step.after = step.items.last().map(|item| item.key.clone());
     }
 
     /// One page of live keys, own writes included.

@@ -1,5 +1,6 @@
 //! The `run.*` operations. Each change is one ordinary commit of the run it is about.
 
+use in_mem_engine::limits::RUN_PAGE_LEN_BYTES_MAX;
 use in_mem_engine::{BeginRun, Program, RunChange, RunFilter, Step};
 use in_mem_ipc::Bytes;
 use in_mem_ipc::request::run::{ArchivedRunBegin, ArchivedRunList};
@@ -46,9 +47,16 @@ pub(super) fn route(
             None => out.reply(&Response::Missing),
         },
         Op::RunOrphaned => {
-            let runs = call.store.database.runs().orphaned_runs();
+            let page = call.store.database.runs().orphaned_page(None);
+            if page.has_more {
+                return Err(too_many_orphaned());
+            }
             out.reply(&Response::Runs(RunPage {
-                runs: runs.iter().map(encoded_run).collect::<Result<_, _>>()?,
+                runs: page
+                    .runs
+                    .iter()
+                    .map(encoded_run)
+                    .collect::<Result<_, _>>()?,
                 cursor: Bytes::default(),
                 has_more: false,
             }));
@@ -150,6 +158,15 @@ fn begin(call: &mut Call<'_>, begin: &ArchivedRunBegin<'_>, out: &mut Out<'_>) -
         .with_durability(call.durability());
     let submitted = runs.submit_begin(run, begin, call.completion()?);
     call.settle(submitted, out)
+}
+
+/// `run.orphaned` has no pages: what does not fit one is refused before it is made.
+fn too_many_orphaned() -> Error {
+    let message = format!(
+        "the orphaned runs carry more than {RUN_PAGE_LEN_BYTES_MAX} bytes of metadata: use pages \
+         of run.list"
+    );
+    Error::new(SubCode::BudgetExceeded, message).with_detail("paged", "run.list")
 }
 
 fn list(store: &Store, list: &ArchivedRunList<'_>) -> Result<RunPage<'static>, Error> {

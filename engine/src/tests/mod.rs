@@ -9,6 +9,7 @@ mod poison;
 mod recovery;
 mod refusals;
 mod runs;
+mod transaction_limits;
 mod transactions;
 mod writeset;
 

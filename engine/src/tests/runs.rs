@@ -3,9 +3,10 @@
 use in_mem_model::{RunId, RunStatus, Value, encode};
 use in_mem_wal::disk::{Fault, FaultRule, OpKind};
 
-use super::{Collector, MODES, drive, driven, in_memory, int, over, world};
+use super::{Collector, MODES, drive, driven, in_memory, int, over, small_log, world};
+use crate::limits::RUN_PAGE_LEN_BYTES_MAX;
 use crate::{
-    BeginRun, CommitError, DurabilityMode, Program, RunChange, RunFilter, Step, Submitted,
+    BeginRun, CommitError, DurabilityMode, Program, RunChange, RunFilter, RunPage, Step, Submitted,
 };
 
 fn named(name: &str) -> BeginRun {
@@ -187,6 +188,73 @@ fn lists_go_page_by_page_in_order_of_the_ids() {
     }
     assert_eq!(seen.len(), 11, "the default run is listed too");
     assert!(seen.is_sorted());
+}
+
+/// What was lost: a list of runs decoded the metadata of every one before it looked at a size.
+#[test]
+fn a_page_of_runs_ends_behind_a_megabyte_of_metadata_and_has_one_run_at_least() {
+    let world = world();
+    let large = |len_bytes: usize| {
+        let text = Value::String("m".repeat(len_bytes));
+        encode(&Value::Object(vec![("m".into(), text)])).unwrap()
+    };
+    let mut config = small_log();
+    config.segment_len_bytes = 16 << 20;
+    config.record_len_bytes_max = 2 << 20;
+    config.batch_len_bytes_max = 4 << 20;
+    let open = || over(&world, DurabilityMode::Strict).wal_config(config);
+    let mut ids = Vec::new();
+    {
+        let database = open().open().unwrap();
+        let runs = database.runs();
+        for len_bytes in [300_000, 1_000_000, 1_000_000, 300_000, 300_000, 10] {
+            let (info, _) = runs.begin_run(BeginRun::default()).unwrap();
+            runs.update_metadata(info.id, large(len_bytes)).unwrap();
+            ids.push(info.id);
+        }
+    }
+    let database = open().open_existing().unwrap();
+    let runs = database.runs();
+    ids.sort_unstable();
+    let mut filter = RunFilter::default();
+    let (mut listed, mut orphaned, mut cursor) = (Vec::new(), Vec::new(), None);
+    loop {
+        let page = runs.list_runs(&filter);
+        assert_bounded(&page);
+        listed.extend(page.runs.iter().map(|info| info.id));
+        filter.after = page.cursor;
+        if !page.has_more {
+            break;
+        }
+    }
+    assert_eq!(listed.split_off(1), ids, "behind the default run");
+    assert_eq!(runs.list_ids().len(), 1 + ids.len());
+    loop {
+        let page = runs.orphaned_page(cursor);
+        assert_bounded(&page);
+        orphaned.extend(page.runs.iter().map(|info| info.id));
+        cursor = page.cursor;
+        if !page.has_more {
+            break;
+        }
+    }
+    assert_eq!(orphaned, ids);
+    assert!(runs.orphaned_page(None).has_more);
+}
+
+/// One run alone may be as large as it is; together they keep to the bound.
+fn assert_bounded(page: &RunPage) {
+    let len_bytes: usize = page
+        .runs
+        .iter()
+        .map(|info| info.encode().unwrap().as_bytes().len())
+        .sum();
+    assert!(!page.runs.is_empty());
+    assert!(
+        page.runs.len() == 1 || len_bytes <= RUN_PAGE_LEN_BYTES_MAX,
+        "{len_bytes} bytes of {} runs",
+        page.runs.len()
+    );
 }
 
 #[test]
