@@ -205,6 +205,7 @@ impl CommitError {
             | Self::CrossRunWrite { .. }
             | Self::TransactionNotActive
             | Self::ReadOnly
+            | Self::OpenedReadOnly
             | Self::Timeout
             | Self::Busy
             | Self::NoSpace
