@@ -91,7 +91,7 @@ fn write_temp(disk: &mut dyn Disk, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use in_mem_wal::disk::{CrashMode, Fault, SimOptions, SimWorld};
+    use in_mem_wal::disk::{CrashMode, Fault, OpKind, SimOptions, SimWorld};
 
     const SEED: u64 = 42;
 
@@ -174,6 +174,59 @@ mod tests {
                 step += 1;
             }
         }
+    }
+
+    /// What failed, operation by operation: its kind, and what was said about it. Ends with the
+    /// first run that no failure reached.
+    fn failing_at_each_step(act: fn(&SimWorld) -> Option<&'static str>) -> Vec<(OpKind, String)> {
+        let mut said = Vec::new();
+        for step in 0.. {
+            let world = world();
+            world.write_file(TEMP_PATH, b"half");
+            let failing = world.op_count() + step;
+            world.fail_at(failing, Fault::Io);
+            let error = act(&world);
+            let is_over = world.op_count() <= failing;
+            if let Some(fired) = world.fired().first() {
+                println!("{:?} {}: {error:?}", fired.kind, fired.path);
+                said.push((fired.kind, error.expect("reported").to_owned()));
+            }
+            world.clear_faults();
+            publish(&mut world.disk(), &numbered(3)).unwrap();
+            assert_eq!(load(&mut world.disk()).unwrap(), Some(numbered(3)));
+            if is_over {
+                break;
+            }
+        }
+        said
+    }
+
+    #[test]
+    fn every_operation_that_fails_is_reported_for_what_it_leaves() {
+        let loading = failing_at_each_step(|world| match load(&mut world.disk()) {
+            Ok(_) => None,
+            Err(LoadError::Io(_)) => Some("io"),
+            Err(LoadError::Damaged(_)) => Some("damaged"),
+        });
+        let expected = [OpKind::Unlink, OpKind::Open, OpKind::FileLen, OpKind::Read];
+        assert_eq!(loading, expected.map(|kind| (kind, "io".to_owned())));
+        let publishing =
+            failing_at_each_step(|world| match publish(&mut world.disk(), &numbered(2)) {
+                Ok(()) => None,
+                Err(PublishError::Unchanged(_)) => Some("unchanged"),
+                Err(PublishError::Unknown(_)) => Some("unknown"),
+            });
+        let expected = [
+            (OpKind::Create, "unchanged"),
+            (OpKind::Write, "unchanged"),
+            (OpKind::Sync, "unchanged"),
+            (OpKind::Rename, "unknown"),
+            (OpKind::SyncDir, "unknown"),
+        ];
+        assert_eq!(
+            publishing,
+            expected.map(|(kind, said)| (kind, said.to_owned()))
+        );
     }
 
     #[test]
