@@ -10,6 +10,7 @@ use in_mem_model::limits::{TRANSACTION_LEN_BYTES_MAX, TRANSACTION_MUTATION_COUNT
 
 use crate::errors::{CommitError, ReadError};
 use crate::kv::Page;
+use crate::limits::LIST_STEP_LEN_BYTES_MAX;
 use crate::prepare::StepSource;
 use crate::program::{Expected, ReadCheck, Seen, Step};
 use crate::run::Run;
@@ -140,23 +141,49 @@ impl TransactionContext {
                 .is_err()
         });
         for (key, write) in own {
-            let Some(node) = write.node.as_ref().filter(|_| !write.is_delete) else {
+            if write.node.is_none() || write.is_delete {
                 continue;
-            };
+            }
             step.items.push(ListItem {
                 key: key.to_vec(),
-                value: request.with_values.then(|| node.value().to_vec()),
+                // Copied below, once it is known to belong to this step.
+                value: None,
                 version: 0,
                 timestamp_us: 0,
             });
         }
         step.items.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        if request.limit < step.items.len() {
-            step.items.truncate(request.limit);
+        let kept_count = if request.with_values {
+            self.copy_own_values(&mut step.items).min(request.limit)
+        } else {
+            request.limit
+        };
+        if kept_count < step.items.len() {
+            step.items.truncate(kept_count);
             step.is_complete = false;
             step.after = step.items.last().map(|item| item.key.clone());
         }
         Ok(step)
+    }
+
+    /// Copies the values of own writes, up to the bytes of one step; how many items fit it.
+    fn copy_own_values(&self, items: &mut [ListItem]) -> usize {
+        let mut len_bytes = 0_usize;
+        for (index, item) in items.iter_mut().enumerate() {
+            let own = self.write_set.get(&item.key);
+            let own = own
+                .and_then(|write| write.node.as_ref())
+                .map(VersionNode::value);
+            let len = own.or(item.value.as_deref()).map_or(0, <[u8]>::len);
+            len_bytes = len_bytes.saturating_add(len);
+            if LIST_STEP_LEN_BYTES_MAX < len_bytes && index != 0 {
+                return index;
+            }
+            if let Some(own) = own {
+                item.value = Some(own.to_vec());
+            }
+        }
+        items.len()
     }
 
     /// One page of live keys, own writes included.
