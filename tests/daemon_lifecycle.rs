@@ -22,12 +22,13 @@ use std::time::Duration;
 
 use daemon_process::{DEADLINE, Daemon};
 use in_mem_ipc::close::CloseReason;
-use in_mem_ipc::request::DurabilityChoice;
 use in_mem_ipc::request::kv::Key;
+use in_mem_ipc::request::run::{RunBegin, RunName};
 use in_mem_ipc::request::txn::TxnBegin;
+use in_mem_ipc::request::{DurabilityChoice, RunChoice};
 use in_mem_ipc::response::ReachedLevel;
 use in_mem_ipc::{Operation, RequestHeader, Response};
-use in_mem_model::SubCode;
+use in_mem_model::{RunStatus, SubCode};
 use raw_client::{RawClient, put, request_frame};
 use rustix::process::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
@@ -503,4 +504,46 @@ fn a_transaction_left_alone_expires_and_its_next_use_says_so() {
         other => panic!("{other:?}"),
     }
     assert_eq!(client.get("late"), None);
+}
+
+#[test]
+fn with_orphan_on_recovery_a_run_left_active_is_closed_until_it_is_resumed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("c.toml");
+    std::fs::write(&path, "orphan_on_recovery = true\n").unwrap();
+    let arguments = ["--config", path.to_str().unwrap()];
+    let daemon = Daemon::start_with(directory.path(), &arguments).unwrap();
+    let mut client = RawClient::connect(daemon.socket());
+    let run_begin = Operation::RunBegin(RunBegin {
+        name: Some("left".into()),
+        ..RunBegin::default()
+    });
+    assert!(matches!(client.call(run_begin), Response::RunBegun(_)));
+    daemon.kill();
+    let daemon = Daemon::start_with(directory.path(), &arguments).unwrap();
+    let mut client = RawClient::connect(daemon.socket());
+    let resolve = Operation::RunResolve(RunName {
+        name: "left".into(),
+    });
+    let Response::RunId(run) = client.call(resolve) else {
+        panic!("the run is gone")
+    };
+    let header = RequestHeader {
+        run: RunChoice::Id(run),
+        ..RequestHeader::default()
+    };
+    let status = |client: &mut RawClient| match client.call_with(header, Operation::RunStatus) {
+        Response::RunStatus(reply) => reply.status,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(status(&mut client), Some(RunStatus::Orphaned).into());
+    match client.call_with(header, put("key", SEVEN)) {
+        Response::Error(error) => assert_eq!(error.sub, SubCode::RunClosed.number()),
+        other => panic!("{other:?}"),
+    }
+    let resumed = client.call_with(header, Operation::RunResume);
+    assert!(matches!(resumed, Response::Written(_)), "{resumed:?}");
+    assert_eq!(status(&mut client), Some(RunStatus::Active).into());
+    let written = client.call_with(header, put("key", SEVEN));
+    assert!(matches!(written, Response::Written(_)), "{written:?}");
 }

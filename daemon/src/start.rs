@@ -234,6 +234,7 @@ fn config_of(settings: &Settings, block_len_bytes: u32) -> DatabaseConfig {
         },
         buffered_ack: BufferedAck::Written,
         time_source: TimeSource::External,
+        orphan_on_recovery: settings.orphan_on_recovery,
         shutdown_deadline_ms: settings.limits.shutdown_timeout_ms,
         ..DatabaseConfig::default()
     }

@@ -15,6 +15,17 @@ use crate::config::{Principals, Settings};
 /// Version of the server program.
 pub(crate) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Limits of data types that no operation here takes: not reported.
+const UNUSED_LIMITS: &[&str] = &[
+    "document_len_bytes_max",
+    "document_depth_max",
+    "path_segment_count_max",
+    "document_array_count_max",
+    "vector_dimension_max",
+    "collection_name_len_bytes_max",
+    "event_type_len_bytes_max",
+];
+
 /// A handle on the run of a session; resolved once.
 pub(crate) type SessionRun = Run;
 
@@ -123,6 +134,7 @@ impl Store {
     pub(crate) fn limits(&self) -> Vec<(&'static str, u64)> {
         let own = self.settings.limits;
         let mut limits = Limits::DEFAULT.entries();
+        limits.retain(|(name, _)| !UNUSED_LIMITS.contains(name));
         limits.extend([
             ("frame_len_bytes_max", u64::from(FRAME_LEN_BYTES_MAX)),
             ("connection_count_max", own.connection_count_max),

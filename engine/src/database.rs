@@ -249,6 +249,14 @@ impl DatabaseInner {
         }
     }
 
+    /// True when a commit of this durability would first make the files of the log.
+    fn makes_log(&self, durability: Durability) -> bool {
+        let options = CommitOptions {
+            durability: Some(durability),
+        };
+        self.log.get().is_none() && self.files.is_some() && self.promise(options).is_some()
+    }
+
     fn refused(&self, refused: &ReserveError) -> CommitError {
         match *refused {
             ReserveError::Busy => CommitError::Busy,
@@ -331,6 +339,13 @@ impl Database {
     /// When there is no such run.
     pub fn read_view(&self, run: RunId) -> Result<ReadView, RunError> {
         Ok(self.run(run)?.read_view())
+    }
+
+    /// True when the next commit of this durability makes the files of the log first, which takes
+    /// far longer than a commit.
+    #[must_use]
+    pub fn makes_log(&self, durability: Durability) -> bool {
+        self.inner.makes_log(durability)
     }
 
     /// Makes everything appended so far durable. Nothing to do without a log.

@@ -102,6 +102,6 @@ pub use storage::{Storage, WriteSet};
 pub use store::ShardedStore;
 pub use transaction::{TransactionContext, TransactionInfo, TransactionOptions, TransactionStatus};
 pub use version_node::VersionedRef;
-pub use view::{HistoryEntry, ListItem, ListRequest, ListStep, ReadView, Versioned};
+pub use view::{HistoryEntry, HistoryPage, ListItem, ListRequest, ListStep, ReadView, Versioned};
 pub use writeset::{MutationKind, entry_type};
 pub use writeset_reader::{WalEntry, WritesetError};

@@ -45,6 +45,10 @@ pub(crate) const VERSION_FLOOR_RESERVE: u64 = 1 << 31;
 /// Keys one step of a listing looks at, at most, count: about 1 ms.
 pub const LIST_STEP_KEY_COUNT_MAX: usize = 4_096;
 
+/// Values one step of a listing copies, at most, bytes; a single one may exceed it. With a page of
+/// as much before it the step still fits a frame.
+pub const LIST_STEP_LEN_BYTES_MAX: usize = 1 << 20;
+
 /// Keys one step of a run's first listing puts in order, at most, count: at five million keys
 /// about 5 us each, 0.3 ms together.
 pub(crate) const FILL_STEP_KEY_COUNT_MAX: usize = 64;

@@ -15,7 +15,7 @@ use crate::program::{CommitOptions, Completion, Program, Step, Submitted};
 use crate::run::Run;
 use crate::run_change::{BeginRun, RunChange, default_run_info};
 use crate::shard::{RUN_ENTITY, RunShard};
-use crate::version_node::VersionedRef;
+use crate::version_node::{VersionNode, VersionedRef};
 use crate::view::get_with;
 use crate::waiter::ThreadWaiter;
 
@@ -224,6 +224,16 @@ impl<'a> Runs<'a> {
             .store()
             .shard(run)
             .and_then(|shard| published_info(&shard))
+    }
+
+    /// Length of the newest metadata as it is kept, bytes: what decoding it costs. 0 without any.
+    #[must_use]
+    pub fn info_len_bytes(&self, run: RunId) -> usize {
+        self.database.store().shard(run).map_or(0, |shard| {
+            shard
+                .index
+                .with_newest(RUN_ENTITY, |node| node.map_or(0, |node| node.value().len()))
+        })
     }
 
     /// True when there is such a run.

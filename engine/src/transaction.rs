@@ -18,8 +18,8 @@ use crate::program::{Actual, CommitOptions, Completion, Expected, Outcome, Submi
 use crate::run::Run;
 use crate::run_change::RunChange;
 use crate::savepoints::Savepoints;
-use crate::version_node::{Node, VersionNode};
-use crate::view::{HistoryEntry, Versioned};
+use crate::version_node::{Node, VersionNode, VersionedRef};
+use crate::view::{HistoryEntry, HistoryPage, Versioned, get_with};
 
 /// Where a context stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,14 +190,19 @@ impl TransactionContext {
     /// # Errors
     /// When the key is not allowed or the transaction is over.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Versioned>, ReadError> {
+        self.get_with(key, |found| found.map(Versioned::from))
+    }
+
+    /// Calls `read` with the live value, as [`Self::get`] finds it; copies nothing.
+    fn get_with<R>(
+        &mut self,
+        key: &[u8],
+        read: impl FnOnce(Option<VersionedRef<'_>>) -> R,
+    ) -> Result<R, ReadError> {
         self.begin_read(key)?;
         if let Some(write) = self.write_set.get(key) {
             let own = write.node.as_ref().filter(|_| !write.is_delete);
-            return Ok(own.map(|node| Versioned {
-                value: node.value().to_vec(),
-                version: 0,
-                timestamp_us: 0,
-            }));
+            return Ok(read(own.map(VersionNode::versioned)));
         }
         let run = self.run()?;
         let (version, found) =
@@ -206,7 +211,7 @@ impl TransactionContext {
                 .with_version(KeyRef::kv(key), self.start_version, |node| {
                     let live = node.filter(|node| !node.is_tombstone());
                     let version = node.map_or(0, VersionNode::commit_version);
-                    (version, live.map(|node| Versioned::from(node.versioned())))
+                    (version, read(live.map(VersionNode::versioned)))
                 });
         self.record_read(key, version)?;
         Ok(found)
@@ -225,7 +230,7 @@ impl TransactionContext {
     /// # Errors
     /// As [`Self::get`].
     pub fn contains(&mut self, key: &[u8]) -> Result<bool, ReadError> {
-        Ok(self.get(key)?.is_some())
+        self.get_with(key, |found| found.is_some())
     }
 
     /// How many of `keys` have a live value.
@@ -233,7 +238,25 @@ impl TransactionContext {
     /// # Errors
     /// As [`Self::get`].
     pub fn exists_many(&mut self, keys: &[&[u8]]) -> Result<usize, ReadError> {
-        Ok(self.get_many(keys)?.iter().flatten().count())
+        let mut count = 0;
+        for key in keys {
+            count += usize::from(self.contains(key)?);
+        }
+        Ok(count)
+    }
+
+    /// Length of the live value that [`Self::get`] would copy, bytes; 0 without one. Not a read:
+    /// nothing is recorded.
+    #[must_use]
+    pub fn value_len_bytes(&self, key: &[u8]) -> usize {
+        if let Some(write) = self.write_set.get(key) {
+            let own = write.node.as_ref().filter(|_| !write.is_delete);
+            return own.map_or(0, |node| node.value().len());
+        }
+        let Some(run) = &self.run else { return 0 };
+        get_with(&run.shard, self.start_version, KeyRef::kv(key), |found| {
+            found.map_or(0, |found| found.value.len())
+        })
     }
 
     /// Writes a value.
@@ -267,7 +290,7 @@ impl TransactionContext {
     /// As [`Self::put`].
     pub fn delete(&mut self, key: &[u8]) -> Result<bool, CommitError> {
         self.begin_write(key)?;
-        let existed = self.get(key).map_err(read_failed)?.is_some();
+        let existed = self.contains(key).map_err(read_failed)?;
         // Recorded either way: whether a tombstone is needed is decided at the commit.
         self.record_write(key, None, None);
         Ok(existed)
@@ -415,6 +438,24 @@ impl TransactionContext {
     ) -> Result<Vec<HistoryEntry>, ReadError> {
         self.begin_read(key)?;
         Ok(self.view()?.history(KeyRef::kv(key), limit, before))
+    }
+
+    /// One page of [`Self::history`], bounded in bytes as well; see [`ReadView::history_page`].
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    ///
+    /// [`ReadView::history_page`]: crate::ReadView::history_page
+    pub fn history_page(
+        &mut self,
+        key: &[u8],
+        limit: usize,
+        before: Option<u64>,
+        len_bytes_max: usize,
+    ) -> Result<HistoryPage, ReadError> {
+        self.begin_read(key)?;
+        let key = KeyRef::kv(key);
+        Ok(self.view()?.history_page(key, limit, before, len_bytes_max))
     }
 
     /// The newest version at the view, a tombstone's too; without the transaction's writes.

@@ -10,7 +10,7 @@ use in_mem_model::limits::{TRANSACTION_LEN_BYTES_MAX, TRANSACTION_MUTATION_COUNT
 
 use crate::errors::{CommitError, ReadError};
 use crate::kv::Page;
-use crate::limits::{READ_SET_COUNT_MAX, READ_SET_LEN_BYTES_MAX};
+use crate::limits::{LIST_STEP_LEN_BYTES_MAX, READ_SET_COUNT_MAX, READ_SET_LEN_BYTES_MAX};
 use crate::prepare::StepSource;
 use crate::program::{Expected, ReadCheck, Seen, Step};
 use crate::run::Run;
@@ -166,6 +166,7 @@ impl TransactionContext {
         let own = own.skip_while(|(key, _)| request.after == Some(*key));
         let mut own = own.take_while(|(key, _)| is_in_step(key)).peekable();
         let mut published = std::mem::take(&mut step.items).into_iter().peekable();
+        let mut len_bytes = 0;
         loop {
             let next = match (own.peek(), published.peek()) {
                 (None, None) => return,
@@ -173,7 +174,16 @@ impl TransactionContext {
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
             };
-            if step.items.len() == request.limit {
+            let own_len = own.peek().and_then(|(_, write)| write.node.as_ref());
+            let own_len = own_len.map_or(0, |node| node.value().len());
+            let published_len = published.peek().and_then(|item| item.value.as_ref());
+            len_bytes += match next {
+                Ordering::Greater => published_len.map_or(0, Vec::len),
+                _ if request.with_values => own_len,
+                _ => 0,
+            };
+            let is_over = LIST_STEP_LEN_BYTES_MAX < len_bytes && !step.items.is_empty();
+            if step.items.len() == request.limit || is_over {
                 break;
             }
             if next == Ordering::Greater {

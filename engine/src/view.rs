@@ -10,7 +10,7 @@ use in_mem_model::{RunId, SYSTEM_NAMESPACE, TypeTag};
 
 use crate::errors::ReadError;
 use crate::index::{IndexKey, KeyRef};
-use crate::limits::{HISTORY_COUNT_MAX, LIST_STEP_KEY_COUNT_MAX};
+use crate::limits::{HISTORY_COUNT_MAX, LIST_STEP_KEY_COUNT_MAX, LIST_STEP_LEN_BYTES_MAX};
 use crate::shard::RunShard;
 use crate::version_node::{VersionNode, VersionedRef};
 
@@ -41,6 +41,15 @@ pub struct HistoryEntry {
     pub version: u64,
     /// Time of that commit, microseconds since the epoch.
     pub timestamp_us: u64,
+}
+
+/// A part of a history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Versions, newest first.
+    pub entries: Vec<HistoryEntry>,
+    /// True when there are older ones.
+    pub has_more: bool,
 }
 
 /// One step of a listing.
@@ -131,15 +140,32 @@ impl ReadView {
     /// Versions of a key, newest first, below `before` if given, at most `limit`.
     #[must_use]
     pub fn history(&self, key: KeyRef<'_>, limit: usize, before: Option<u64>) -> Vec<HistoryEntry> {
+        self.history_page(key, limit, before, usize::MAX).entries
+    }
+
+    /// The same, with values of at most `len_bytes_max` together; the first may exceed that alone.
+    #[must_use]
+    pub fn history_page(
+        &self,
+        key: KeyRef<'_>,
+        limit: usize,
+        before: Option<u64>,
+        len_bytes_max: usize,
+    ) -> HistoryPage {
         let bound = before.map_or(self.version, |before| {
             before.saturating_sub(1).min(self.version)
         });
         self.shard.index.with_version(key, bound, |node| {
             let mut entries = Vec::new();
+            let mut len_bytes = 0_usize;
             let mut next = node;
             while let Some(node) = next
                 && entries.len() < limit.min(HISTORY_COUNT_MAX)
             {
+                len_bytes = len_bytes.saturating_add(node.value().len());
+                if len_bytes_max < len_bytes && !entries.is_empty() {
+                    break;
+                }
                 entries.push(HistoryEntry {
                     value: (!node.is_tombstone()).then(|| node.value().to_vec()),
                     version: node.commit_version(),
@@ -147,7 +173,10 @@ impl ReadView {
                 });
                 next = node.older();
             }
-            entries
+            HistoryPage {
+                entries,
+                has_more: next.is_some(),
+            }
         })
     }
 
@@ -158,8 +187,9 @@ impl ReadView {
         self.shard.index.ordered.is_filled()
     }
 
-    /// One bounded step of a listing in key order: at most `request.limit` items and
-    /// [`LIST_STEP_KEY_COUNT_MAX`] keys looked at. System keys are left out. The first listing of
+    /// One bounded step of a listing in key order: at most `request.limit` items,
+    /// [`LIST_STEP_KEY_COUNT_MAX`] keys looked at and [`LIST_STEP_LEN_BYTES_MAX`] of values, which
+    /// the first of them may exceed alone. System keys are left out. The first listing of
     /// a run puts its keys in order, a few per step.
     ///
     /// # Errors
@@ -194,6 +224,7 @@ impl ReadView {
             after: None,
         };
         let mut last_key = None;
+        let mut len_bytes = 0;
         let from_first = keys.range((first_key(tag, request), Bound::Unbounded));
         for (looked_at_count, entry) in from_first.enumerate() {
             let key = entry.value();
@@ -204,8 +235,11 @@ impl ReadView {
                 step.is_complete = false;
                 break;
             }
-            if !key.user_key().starts_with(SYSTEM_NAMESPACE.as_bytes()) {
-                self.push_item(key, request.with_values, &mut step.items);
+            if !key.user_key().starts_with(SYSTEM_NAMESPACE.as_bytes())
+                && !self.push_item(key, request.with_values, &mut step.items, &mut len_bytes)
+            {
+                step.is_complete = false;
+                break;
             }
             last_key = Some(entry);
         }
@@ -213,17 +247,33 @@ impl ReadView {
         Ok(step)
     }
 
-    fn push_item(&self, key: &IndexKey, with_values: bool, items: &mut Vec<ListItem>) {
-        let Some(key_ref) = key.key_ref() else { return };
+    /// Adds a key if it is live; false when its value is too much for this step.
+    fn push_item(
+        &self,
+        key: &IndexKey,
+        with_values: bool,
+        items: &mut Vec<ListItem>,
+        len_bytes: &mut usize,
+    ) -> bool {
+        let Some(key_ref) = key.key_ref() else {
+            return true;
+        };
         self.get_with(key_ref, |found| {
-            let Some(found) = found else { return };
+            let Some(found) = found else { return true };
+            if with_values {
+                *len_bytes = len_bytes.saturating_add(found.value.len());
+                if LIST_STEP_LEN_BYTES_MAX < *len_bytes && !items.is_empty() {
+                    return false;
+                }
+            }
             items.push(ListItem {
                 key: key.user_key().to_vec(),
                 value: with_values.then(|| found.value.to_vec()),
                 version: found.commit_version,
                 timestamp_us: found.timestamp_us,
             });
-        });
+            true
+        })
     }
 }
 

@@ -133,6 +133,11 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "orphan_on_recovery",
+        set: |settings, value| flag(value).map(|flag| settings.orphan_on_recovery = flag),
+        show: |settings| Some(Value::Boolean(settings.orphan_on_recovery)),
+    },
+    Key {
         name: "log",
         set: |settings, value| text(value).map(|filter| settings.log = filter),
         show: |settings| Some(Value::String(settings.log.clone())),
@@ -285,6 +290,16 @@ fn on_poison(value: &Value) -> Result<OnPoison, ValueError> {
         other => Err(ValueError::Word {
             allowed: "\"serve\", \"exit\"",
             value: other.to_owned(),
+        }),
+    }
+}
+
+fn flag(value: &Value) -> Result<bool, ValueError> {
+    match value {
+        Value::Boolean(flag) => Ok(*flag),
+        other => Err(ValueError::Type {
+            expected: "true or false",
+            found: other.type_str(),
         }),
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     /// What a poisoned log does to the process.
     pub(crate) on_poison: OnPoison,
+    /// Every run recovered as Active reports Orphaned, also without a recorded owner.
+    pub(crate) orphan_on_recovery: bool,
     /// Filter of the log on standard error.
     pub(crate) log: String,
     /// When Buffered commits are synced.
@@ -125,6 +127,7 @@ impl Default for Settings {
             socket_group: None,
             durability: Durability::Strict,
             on_poison: OnPoison::Serve,
+            orphan_on_recovery: false,
             log: "info".to_owned(),
             buffered: Buffered {
                 flush_interval_ms: 100,

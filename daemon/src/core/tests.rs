@@ -5,6 +5,9 @@ use in_mem_ipc::codec::{access_response, encode_request};
 use in_mem_ipc::frame::{FrameKind, parse_frame};
 use in_mem_ipc::hello::Hello;
 use in_mem_ipc::request::kv::{Key, KeyValue, Keys};
+use in_mem_ipc::request::txn::TxnBegin;
+use in_mem_ipc::request::{DurabilityChoice, RunChoice};
+use in_mem_ipc::response::system::CommitOutcome;
 use in_mem_ipc::{FrameBuffer, Operation, Request, RequestHeader, Response};
 use in_mem_model::SubCode;
 use in_mem_wal::disk::{DiskKind, Fault, FaultRule, FileSystem, OpKind, SimOptions, SimWorld};
@@ -413,5 +416,78 @@ fn requests_that_wait_for_room_in_a_log_that_fails_are_answered() {
             }
             other => panic!("{slot}: {other:?}"),
         }
+    }
+}
+
+fn frame_with(id: u64, header: RequestHeader, operation: Operation<'_>) -> FrameBuffer {
+    let mut buffer = FrameBuffer::new();
+    encode_request(&Request { header, operation }, id, &mut buffer).expect("fits");
+    buffer
+}
+
+#[test]
+fn a_small_request_that_names_a_large_value_many_times_in_a_transaction_is_refused() {
+    let mut this = Fixture::new(1);
+    this.start_turn();
+    let put = large_put(1, 0, "large");
+    this.core.receive(0, &put);
+    this.wait_for_worker();
+    this.core.take_finished_jobs();
+    this.drive();
+    this.core.finish_turn();
+    let begin = Operation::TxnBegin(TxnBegin {
+        read_only: false,
+        timeout_ms: 0,
+        durability: DurabilityChoice::Session,
+    });
+    this.answers(0);
+    this.core.receive(0, &frame(2, 0, begin));
+    let answers = this.answers(0);
+    let [(2, Response::TxnBegun(begun))] = answers.as_slice() else {
+        panic!("{answers:?}")
+    };
+    let header = RequestHeader {
+        txn_id: begun.txn_id,
+        ..RequestHeader::default()
+    };
+    let keys = || Keys {
+        keys: vec!["large".into(); 1_000],
+    };
+    let exists = frame_with(3, header, Operation::KvExistsMany(keys()));
+    this.core.receive(0, &exists);
+    assert_eq!(this.answers(0), [(3, Response::Count(1_000))]);
+    this.core
+        .receive(0, &frame_with(4, header, Operation::KvGetMany(keys())));
+    let job_count = this.core.session_mut(0).expect("there").job_count;
+    assert_eq!(job_count, 1, "large values are for a worker");
+    this.wait_for_worker();
+    this.core.take_finished_jobs();
+    match this.answers(0).as_slice() {
+        [(4, Response::Error(error))] => {
+            assert_eq!(error.sub, SubCode::BudgetExceeded.number());
+        }
+        other => panic!("{} answers", other.len()),
+    }
+}
+
+#[test]
+fn a_write_to_a_run_that_does_not_exist_is_told_that_nothing_was_committed() {
+    let mut this = Fixture::new(1);
+    this.start_turn();
+    let header = RequestHeader {
+        run: RunChoice::Id([9; 16]),
+        ..RequestHeader::default()
+    };
+    let put = Operation::KvPut(KeyValue {
+        key: "key".into(),
+        value: SEVEN.into(),
+    });
+    this.core.receive(0, &frame_with(1, header, put));
+    match this.answers(0).as_slice() {
+        [(1, Response::Error(error))] => {
+            assert_eq!(error.sub, SubCode::RunNotFound.number());
+            assert_eq!(error.outcome, Some(CommitOutcome::NotCommitted));
+        }
+        other => panic!("{other:?}"),
     }
 }

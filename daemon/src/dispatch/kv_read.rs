@@ -1,6 +1,6 @@
 //! The `kv.*` operations that read.
 
-use in_mem_engine::{HistoryEntry, KeyRef, ListRequest, ListStep, ReadView};
+use in_mem_engine::{HistoryEntry, HistoryPage, KeyRef, ListRequest, ListStep, ReadView};
 use in_mem_ipc::Bytes;
 use in_mem_ipc::request::ArchivedOperation;
 use in_mem_ipc::request::version::TaggedVersion;
@@ -17,7 +17,7 @@ use crate::errors;
 const PAGE_COUNT_MAX: usize = 10_000;
 
 /// Keys and values of one page, bytes. One entry may exceed it alone.
-const PAGE_LEN_BYTES_MAX: usize = 1 << 20;
+pub(super) const PAGE_LEN_BYTES_MAX: usize = 1 << 20;
 
 /// Versions of one page of a history, at most.
 pub(super) const HISTORY_COUNT_MAX: usize = 1_000;
@@ -69,9 +69,9 @@ fn answer(
         Op::KvHistory(history) => {
             let limit = bounded(history.limit.to_native(), HISTORY_COUNT_MAX);
             let before = history.before.as_ref().map(|before| before.to_native());
-            // One more than asked tells whether there is more.
-            let entries = view.history(checked(&history.key)?, limit + 1, before);
-            out.reply(&history_page(entries, limit));
+            let key = checked(&history.key)?;
+            let page = view.history_page(key, limit, before, PAGE_LEN_BYTES_MAX);
+            out.reply(&self::history(page));
         }
         // The first listing of a run puts all its keys in order: as long as the run is large.
         _ if !is_worker && !view.is_ordered() => return Ok(Verdict::Offload),
@@ -173,12 +173,13 @@ pub(super) fn versioned_entry(entry: HistoryEntry) -> Versioned<'static> {
     }
 }
 
-/// A page of a history, of one entry more than asked for if there is one.
-pub(super) fn history_page(mut entries: Vec<HistoryEntry>, limit: usize) -> Response<'static> {
-    let has_more = entries.len() > limit;
-    entries.truncate(limit);
-    let versions = entries.into_iter().map(versioned_entry).collect();
-    Response::History(History { versions, has_more })
+/// A page of a history, in its wire form.
+pub(super) fn history(page: HistoryPage) -> Response<'static> {
+    let versions = page.entries.into_iter().map(versioned_entry).collect();
+    Response::History(History {
+        versions,
+        has_more: page.has_more,
+    })
 }
 
 /// Answers `kv.list`, `kv.scan` or `kv.count` by steps, each bounded.
@@ -260,7 +261,8 @@ fn page(
     }
 }
 
-/// Items of one step of a page: bounds what a step may add to a page that is nearly full.
+/// Items of one step of a page. What a step may add to a page that is nearly full is bounded by the
+/// bytes of a step, too.
 const STEP_COUNT: usize = 16;
 
 fn count(

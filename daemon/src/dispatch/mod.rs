@@ -37,6 +37,10 @@ pub(crate) const LARGE_LEN_BYTES: usize = 256 << 10;
 /// is about a thousand of them.
 const MANY_LEN_BYTES: usize = 32 << 10;
 
+/// Metadata of a run above this many bytes is decoded on a worker: that costs several times what
+/// copying does.
+const METADATA_LEN_BYTES: usize = 32 << 10;
+
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -83,6 +87,8 @@ pub(crate) fn is_long(kind: OperationKind, frame_len_bytes: usize) -> bool {
         | Kind::KvScan
         | Kind::KvCount
         | Kind::KvHistory
+        // Both walk versions one by one, as many as the key has.
+        | Kind::KvGetAt
         | Kind::RunList
         | Kind::RunOrphaned
         | Kind::SystemInfo
@@ -91,6 +97,7 @@ pub(crate) fn is_long(kind: OperationKind, frame_len_bytes: usize) -> bool {
         | Kind::KvExistsMany
         | Kind::KvPutMany
         | Kind::KvDeleteMany
+        | Kind::RunBegin
         | Kind::Batch => MANY_LEN_BYTES < frame_len_bytes,
         _ => LARGE_LEN_BYTES < frame_len_bytes,
     }
@@ -133,7 +140,13 @@ pub(crate) fn handle(
     match handled {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(error)) => {
-            out.fail(error);
+            // Whatever ends up here was refused before its commit.
+            let is_silent = error.outcome.is_none() && operation.kind().is_write();
+            out.fail(if is_silent {
+                error.with_outcome(CommitOutcome::NotCommitted)
+            } else {
+                error
+            });
             Verdict::Replied
         }
         Err(_) => {
@@ -160,6 +173,9 @@ fn route(call: &mut Call<'_>, operation: &ArchivedOperation<'_>, out: &mut Out<'
             return Err(Error::new(SubCode::NotInTransaction, message));
         }
         return transaction::route(call, operation, out);
+    }
+    if kind.is_write() && !call.is_worker && call.store.database.makes_log(call.durability()) {
+        return Ok(Verdict::Offload);
     }
     match operation {
         Op::SystemPing | Op::SystemInfo | Op::SystemCapabilities | Op::DbFlush => {
@@ -194,6 +210,11 @@ impl Call<'_> {
             Some(view) => Ok(view),
             None => Ok(self.run()?.read_view()),
         }
+    }
+
+    /// Whether the metadata of a run is too much to decode on this thread.
+    pub(crate) fn has_large_metadata(&self, run: RunId) -> bool {
+        !self.is_worker && METADATA_LEN_BYTES < self.store.database.runs().info_len_bytes(run)
     }
 
     /// The durability of a write outside a transaction.
@@ -237,7 +258,10 @@ impl Call<'_> {
         match submitted {
             Submitted::Done(Err(CommitError::Busy)) | Submitted::Busy => Ok(Verdict::Busy),
             Submitted::Done(result) => {
-                out.reply(&answer::of_commit(self.store, &self.shape, result)?);
+                match answer::of_commit(self.store, &self.shape, result) {
+                    Ok(response) => out.reply(&response),
+                    Err(error) => out.fail(error),
+                }
                 Ok(Verdict::Replied)
             }
             Submitted::Pending => Ok(Verdict::Pending),

@@ -3,6 +3,7 @@
 
 use in_mem_ipc::FrameBuffer;
 use in_mem_ipc::codec::{EncodeError, encode_response};
+use in_mem_ipc::frame::FRAME_LEN_BYTES_MAX;
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::response::Response;
 use in_mem_ipc::response::system::ErrorBody;
@@ -41,6 +42,11 @@ impl<'a> Out<'a> {
             Ok(()) => {}
             Err(EncodeError::TooLarge { max }) => self.fail(too_large(self.kind, max)),
         }
+    }
+
+    /// Refuses what is known not to fit a frame.
+    pub(crate) fn refuse_as_too_large(&mut self) {
+        self.fail(too_large(self.kind, FRAME_LEN_BYTES_MAX));
     }
 
     /// Answers with an error.

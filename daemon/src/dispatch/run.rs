@@ -26,6 +26,12 @@ pub(super) fn route(
     use ArchivedOperation as Op;
     match operation {
         Op::RunBegin(begin) => return self::begin(call, begin, out),
+        // Everything else but these reads the metadata of the run, if only for its status.
+        Op::RunExists | Op::RunResolve(_) | Op::RunList(_) | Op::RunOrphaned => {}
+        _ if call.has_large_metadata(named(call)) => return Ok(Verdict::Offload),
+        _ => {}
+    }
+    match operation {
         Op::RunStatus => {
             let status = call.store.database.runs().run_status(named(call));
             out.reply(&Response::RunStatus(RunStatusReply {
@@ -123,6 +129,9 @@ fn begin(call: &mut Call<'_>, begin: &ArchivedRunBegin<'_>, out: &mut Out<'_>) -
             .as_deref()
             .and_then(|name| call.store.resolve_run(name))
     {
+        if call.has_large_metadata(id) {
+            return Ok(Verdict::Offload);
+        }
         out.reply(&begun(call.store, id, Receipt::NOTHING)?);
         return Ok(Verdict::Replied);
     }

@@ -11,7 +11,7 @@ use in_mem_ipc::response::run::{RunStatusReply, TxnBegun, TxnInfo, TxnState};
 use in_mem_ipc::response::{Receipt, Response};
 use in_mem_model::{Error, Outcome, RunId, SubCode};
 
-use super::{Call, Handled, LARGE_LEN_BYTES, Out, Verdict, transaction_kv};
+use super::{Call, Handled, LARGE_LEN_BYTES, METADATA_LEN_BYTES, Out, Verdict, transaction_kv};
 use crate::answer::encoded_run;
 use crate::errors;
 use crate::transactions::{OpenTransaction, not_active};
@@ -36,8 +36,21 @@ pub(super) fn route(
             .check_run(RunId(run))
             .map_err(|error| errors::of_commit(&error))?;
     }
+    let is_long = !is_worker
+        && match operation {
+            Op::TxnCommit => {
+                LARGE_LEN_BYTES < open.len_bytes || call.store.database.makes_log(open.durability)
+            }
+            _ if super::is_run(operation) => {
+                let run = open.context.info().run;
+                METADATA_LEN_BYTES < call.store.database.runs().info_len_bytes(run)
+            }
+            _ => LARGE_LEN_BYTES < transaction_kv::copied_len_bytes(&open.context, operation),
+        };
+    if is_long {
+        return Ok(Verdict::Offload);
+    }
     match operation {
-        Op::TxnCommit if LARGE_LEN_BYTES < open.len_bytes && !is_worker => Ok(Verdict::Offload),
         Op::TxnCommit => commit(call, out),
         // The first listing of a run puts all its keys in order: as long as the run is large.
         Op::KvList(_) | Op::KvScan(_) | Op::KvCount(_)

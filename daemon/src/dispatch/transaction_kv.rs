@@ -1,16 +1,15 @@
 //! The `kv.*` operations inside an open transaction.
 
-use in_mem_engine::{
-    Actual, CommitError, HistoryEntry, ReadError, TransactionContext, Versioned as Found,
-};
+use in_mem_engine::{Actual, CommitError, ReadError, TransactionContext, Versioned as Found};
 use in_mem_ipc::Bytes;
+use in_mem_ipc::frame::FRAME_LEN_BYTES_MAX;
 use in_mem_ipc::request::ArchivedOperation;
 use in_mem_ipc::request::version::TaggedVersion;
 use in_mem_ipc::response::kv::{Deleted, Incremented, Mismatch, Replaced, Slot, Versioned};
 use in_mem_ipc::response::{Receipt, Response};
 use in_mem_model::{Error, ErrorClass, ValueRef};
 
-use super::kv_read::{self, HISTORY_COUNT_MAX, bounded};
+use super::kv_read::{self, HISTORY_COUNT_MAX, PAGE_LEN_BYTES_MAX, bounded};
 use super::kv_write::expected;
 use super::{Handled, Out, Verdict};
 use crate::errors;
@@ -22,6 +21,13 @@ pub(super) fn route(
     operation: &ArchivedOperation<'_>,
     out: &mut Out<'_>,
 ) -> Handled {
+    // Refused before anything is copied: a small request may name a large value many times.
+    if matches!(operation, ArchivedOperation::KvGetMany(_))
+        && FRAME_LEN_BYTES_MAX as usize <= copied_len_bytes(&open.context, operation)
+    {
+        out.refuse_as_too_large();
+        return Ok(Verdict::Replied);
+    }
     let response = if operation.kind().is_write() {
         write(open, operation)?
     } else {
@@ -29,6 +35,28 @@ pub(super) fn route(
     };
     out.reply(&response);
     Ok(Verdict::Replied)
+}
+
+/// Bytes of values that an operation on single keys copies out of the store.
+pub(super) fn copied_len_bytes(
+    context: &TransactionContext,
+    operation: &ArchivedOperation<'_>,
+) -> usize {
+    use ArchivedOperation as Op;
+    let key = match operation {
+        Op::KvGet(get) | Op::KvGetVersioned(get) => &get.key,
+        Op::KvGetMany(many) => {
+            let lens = many.keys.iter().map(|key| context.value_len_bytes(key));
+            return lens.fold(0, usize::saturating_add);
+        }
+        Op::KvIncr(incr) => &incr.key,
+        Op::KvCasValue(cas) => &cas.key,
+        Op::KvPutIfAbsent(put) => &put.key,
+        Op::KvGetAndSet(put) => &put.key,
+        Op::KvGetAndDelete(delete) => &delete.key,
+        _ => return 0,
+    };
+    context.value_len_bytes(key)
 }
 
 fn read(
@@ -77,10 +105,8 @@ fn read(
         Op::KvHistory(history) => {
             let limit = bounded(history.limit.to_native(), HISTORY_COUNT_MAX);
             let before = history.before.as_ref().map(|before| before.to_native());
-            let entries: Vec<HistoryEntry> = context
-                .history(&history.key, limit + 1, before)
-                .map_err(failed)?;
-            kv_read::history_page(entries, limit)
+            let page = context.history_page(&history.key, limit, before, PAGE_LEN_BYTES_MAX);
+            kv_read::history(page.map_err(failed)?)
         }
         _ => {
             let step = |request: &in_mem_engine::ListRequest<'_>| {

@@ -1,10 +1,12 @@
 //! KV: every operation, in every mode.
 
-use in_mem_model::{SYSTEM_NAMESPACE, TypeTag, Value, Version, encode};
+use in_mem_model::{RunId, SYSTEM_NAMESPACE, TypeTag, Value, Version, encode};
 
 use super::{MODES, in_memory, int, over, text, world};
-use crate::limits::FILL_STEP_KEY_COUNT_MAX;
-use crate::{CasOutcome, CommitError, Database, Expected, ListRequest, ReadError};
+use crate::limits::{FILL_STEP_KEY_COUNT_MAX, LIST_STEP_LEN_BYTES_MAX};
+use crate::{
+    CasOutcome, CommitError, Database, Expected, KeyRef, ListRequest, ListStep, ReadError,
+};
 
 fn in_every_mode(check: impl Fn(&Database)) {
     for mode in MODES {
@@ -357,4 +359,62 @@ fn a_step_of_a_listing_that_may_list_nothing_is_refused() {
         }
         run.kv().list("").unwrap();
     }
+}
+
+#[test]
+fn pages_of_large_values_are_bounded_in_bytes_and_hold_one_at_least() {
+    let database = in_memory();
+    let run = database.default_run();
+    let value = text(&"x".repeat(700 << 10));
+    for number in 0..4 {
+        run.kv().put(format!("list-{number}"), &value).unwrap();
+        run.kv().put("history", &value).unwrap();
+    }
+    let mut context = database.begin_transaction(RunId::DEFAULT).unwrap();
+    context.put(b"list-1", value.as_ref()).unwrap();
+    context.put(b"list-1-own", value.as_ref()).unwrap();
+    let view = run.read_view();
+    for (len_bytes_max, count) in [(1, 1), (1 << 20, 1), (2 << 20, 2)] {
+        let key = KeyRef::kv(b"history");
+        let page = view.history_page(key, 10, None, len_bytes_max);
+        assert_eq!((page.entries.len(), page.has_more), (count, true));
+        let before = page.entries.last().map(|oldest| oldest.version);
+        let rest = view.history_page(key, 10, before, usize::MAX);
+        assert_eq!((rest.entries.len(), rest.has_more), (4 - count, false));
+    }
+    let listed = |step: &mut dyn FnMut(&ListRequest<'_>) -> ListStep| {
+        let mut keys = Vec::new();
+        let mut after = None;
+        loop {
+            let step = step(&ListRequest {
+                prefix: b"list-",
+                after: after.as_deref(),
+                start: &[],
+                limit: 16,
+                with_values: true,
+            });
+            let len_bytes: usize = step
+                .items
+                .iter()
+                .flat_map(|item| &item.value)
+                .map(Vec::len)
+                .sum();
+            assert!(len_bytes <= LIST_STEP_LEN_BYTES_MAX, "{len_bytes}");
+            assert!(
+                step.items
+                    .iter()
+                    .all(|item| item.value.as_deref() == Some(value.as_bytes()))
+            );
+            keys.extend(step.items.into_iter().map(|item| item.key));
+            if step.is_complete {
+                return keys;
+            }
+            after = step.after.or(after);
+        }
+    };
+    let keys = listed(&mut |request| view.list_step(TypeTag::Kv, request).unwrap());
+    assert_eq!(keys, [b"list-0", b"list-1", b"list-2", b"list-3"]);
+    let keys = listed(&mut |request| context.list_step(request).unwrap());
+    let own: [&[u8]; 5] = [b"list-0", b"list-1", b"list-1-own", b"list-2", b"list-3"];
+    assert_eq!(keys, own);
 }
