@@ -26,6 +26,8 @@ mod kills;
 mod lies;
 #[path = "crash_harness/life.rs"]
 mod life;
+#[path = "crash_harness/orders.rs"]
+mod orders;
 #[path = "crash_harness/restart.rs"]
 mod restart;
 
@@ -46,7 +48,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// Every test, by its claim.
-const TESTS: [(&str, fn()); 11] = [
+const TESTS: [(&str, fn()); 12] = [
     (
         "lies_about_what_was_kept_are_caught",
         lies::lies_about_what_was_kept_are_caught,
@@ -54,6 +56,10 @@ const TESTS: [(&str, fn()); 11] = [
     (
         "a_daemon_that_keeps_less_than_it_says_is_caught",
         lies::a_daemon_that_keeps_less_is_caught,
+    ),
+    (
+        "an_order_by_value_alone_explains_what_a_living_daemon_answers",
+        orders::living_daemons_are_linearizable,
     ),
     (
         "a_crash_at_every_fault_point_loses_nothing",

@@ -42,16 +42,26 @@ pub fn full_disk_refuses_and_goes_on() {
         Err(why) => println!("SKIPPED: needs {why}"),
     });
     let result = on_it.join();
-    let image = dir.path().join("image");
-    let devices = Command::new("losetup").arg("-j").arg(&image).output();
-    let left = devices.map(|devices| devices.stdout).unwrap_or_default();
-    assert!(
-        left.is_empty(),
-        "loop device left: {}",
-        String::from_utf8_lossy(&left)
-    );
+    let left = devices_left(&dir.path().join("image"));
     if let Err(panic) = result {
+        if !left.is_empty() {
+            eprintln!("loop device left: {left}");
+        }
         std::panic::resume_unwind(panic);
+    }
+    assert!(left.is_empty(), "loop device left: {left}");
+}
+
+/// The loop devices of an image, if they do not go: the kernel may free one a little after its file
+/// system was unmounted, when whoever looks at new devices has closed it.
+fn devices_left(image: &Path) -> String {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let devices = Command::new("losetup").arg("-j").arg(image).output();
+        let left = devices.map(|devices| devices.stdout).unwrap_or_default();
+        if left.is_empty() || deadline < Instant::now() {
+            return String::from_utf8_lossy(&left).into_owned();
+        }
     }
 }
 
@@ -108,6 +118,24 @@ struct Figures {
     refused_start_count: u32,
 }
 
+impl Figures {
+    /// So far, for the round in which something fails.
+    fn told(&self) -> String {
+        format!(
+            "{} commits acknowledged, {} started on the full disk, {} refused to",
+            self.acked_count, self.full_start_count, self.refused_start_count
+        )
+    }
+}
+
+/// What is free of the file system, in words.
+fn room(disk: &Path) -> String {
+    statvfs(disk).map_or_else(
+        |why| format!("room unknown: {why}"),
+        |free| format!("{} bytes free", free.f_bavail * free.f_frsize),
+    )
+}
+
 fn fill_again_and_again(disk: &Path) {
     let mut rng = SimRng::new(start_seed());
     let place = Place::new(disk, Mode::Strict, SEGMENT_LEN_BYTES);
@@ -119,7 +147,10 @@ fn fill_again_and_again(disk: &Path) {
     let mut daemon = Some(daemon);
     let mut figures = Figures::default();
     let round_count = scaled(4, 12, 500);
+    println!("seed {}, {round_count} rounds", start_seed());
     for round in 0..round_count {
+        let told_before = figures.told();
+        println!("round {round}: {told_before}, {}", room(disk));
         let ballast = fill_but(disk, rng.below(ROOM_LEN_BYTES_MAX));
         until_refused(&mut life, &mut figures);
         let running = daemon.take().expect("left running by the round before");
@@ -155,14 +186,22 @@ fn until_refused(life: &mut Life, figures: &mut Figures) {
     assert_eq!(
         refusals.len(),
         8,
-        "every client was refused, none lost its daemon: {refusals:?}"
+        "every client was refused, none lost its daemon: {:?}; {}; log:\n{}",
+        life.crew.lock().endings(),
+        room(&life.place.dir),
+        life.place.log_tail()
     );
     for refusal in refusals {
         let text = refusal.to_lowercase();
         let has_advice = ["space", "room", "full"]
             .iter()
             .any(|word| text.contains(word));
-        assert!(has_advice, "{refusal:?} says what to do");
+        assert!(
+            has_advice,
+            "{refusal:?} says what to do; {}; log:\n{}",
+            room(&life.place.dir),
+            life.place.log_tail()
+        );
     }
     let history = life.take_history();
     figures.acked_count += life.verify_running(&history).summary.acked_count;
@@ -188,11 +227,12 @@ fn restart_full(life: &mut Life, daemon: Daemon, ballast: &Path, figures: &mut F
         verify_restarted(life);
         return next;
     }
-    let status = next.wait_end(DEADLINE).expect("it ends");
+    let status = next.wait_end(DEADLINE);
     assert_eq!(
-        status.code(),
+        status.and_then(|status| status.code()),
         Some(EXIT_NO_SPACE),
-        "{}",
+        "{status:?}; {}; log:\n{}",
+        room(&life.place.dir),
         life.place.log_tail()
     );
     figures.refused_start_count += 1;
@@ -236,7 +276,13 @@ fn until_acked(life: &mut Life, count: u64) {
         if count <= life.crew.lock().acked_count {
             return;
         }
-        assert!(Instant::now() < end, "room does not help");
+        assert!(
+            Instant::now() < end,
+            "room does not help: {:?}; {}; log:\n{}",
+            life.crew.lock().endings(),
+            room(&life.place.dir),
+            life.place.log_tail()
+        );
         life.crew.wait_lost();
     }
 }

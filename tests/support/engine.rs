@@ -22,7 +22,7 @@ mod requests;
 #[path = "engine_shown.rs"]
 mod shown;
 
-pub(crate) use shown::{check_image, dump, history_at};
+pub(crate) use shown::{check_image, dump, history_at, judge_image, judge_opened};
 
 use shown::recorded;
 

@@ -89,12 +89,16 @@ impl<'a> Request<'a> {
 }
 
 impl Engine {
-    fn mode(&self, rng: &mut SimRng) -> (Mode, CommitOptions) {
-        let default = match self.options.mode {
+    fn default_mode(&self) -> Mode {
+        match self.options.mode {
             DurabilityMode::InMemory => Mode::InMemory,
             DurabilityMode::Buffered { .. } => Mode::Buffered,
             DurabilityMode::Strict => Mode::Strict,
-        };
+        }
+    }
+
+    fn mode(&self, rng: &mut SimRng) -> (Mode, CommitOptions) {
+        let default = self.default_mode();
         if self.options.override_per_ten <= rng.below(10) {
             return (default, CommitOptions::default());
         }
@@ -116,11 +120,7 @@ impl Engine {
             return;
         }
         let id = RunId([1 + u8::try_from(rng.below(200)).expect("small"); 16]);
-        let mode = match self.options.mode {
-            DurabilityMode::InMemory => Mode::InMemory,
-            DurabilityMode::Buffered { .. } => Mode::Buffered,
-            DurabilityMode::Strict => Mode::Strict,
-        };
+        let mode = self.default_mode();
         let writes = vec![Write::Put(
             STATUS_KEY.to_owned(),
             Datum::Bytes(b"active".to_vec()),
@@ -149,6 +149,32 @@ impl Engine {
         let value = encode(&Value::from(text.as_str())).expect("within the limits");
         let datum = Datum::Bytes(value.as_bytes().to_vec());
         (value, datum)
+    }
+
+    /// Puts a text of this length in the default run; in flight when this returns.
+    pub(crate) fn put_text(&mut self, key: &str, len_bytes: usize) {
+        let run = self.runs[0].clone();
+        let value =
+            encode(&Value::from("t".repeat(len_bytes).as_str())).expect("within the limits");
+        let datum = Datum::Bytes(value.as_bytes().to_vec());
+        let mode = self.default_mode();
+        let token = self.note(Call::Write {
+            run: *run.id().as_bytes(),
+            mode,
+            expects: Vec::new(),
+            writes: vec![Write::Put(key.to_owned(), datum)],
+        });
+        let completion = self.completion(token);
+        let steps = [Step::Put {
+            key: key.as_bytes(),
+            value: value.as_ref(),
+        }];
+        let program = Program {
+            checks: &[],
+            steps: &steps,
+        };
+        let submitted = run.submit(&program, CommitOptions::default(), &completion);
+        self.finish_submit(token, submitted);
     }
 
     pub(super) fn request(&mut self, rng: &mut SimRng) {

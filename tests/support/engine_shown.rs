@@ -173,8 +173,7 @@ pub(crate) fn history_at(notes: &[Noted], op_index: u64) -> History {
     }
 }
 
-/// Opens an image, holds what it shows against a history, opens it again and expects the same.
-/// Gives the checker as it stands afterwards.
+/// As [`judge_image`]; a failure is a panic that begins with `line`.
 pub(crate) fn check_image(
     image: &SimWorld,
     options: &EngineOptions,
@@ -183,34 +182,59 @@ pub(crate) fn check_image(
     survival: Survival,
     line: &dyn Fn() -> String,
 ) -> (Checker, Dump) {
-    let database = open_to_look(image, options)
-        .unwrap_or_else(|why| panic!("{}: not opened: {why:?}", line()));
-    let shown = dump(&database);
+    judge_image(image, options, checker, history, survival)
+        .unwrap_or_else(|why| panic!("{}: {why}", line()))
+}
+
+/// Opens an image, holds what it shows against a history, opens it again and expects the same.
+/// Gives the checker as it stands afterwards.
+///
+/// # Errors
+/// What is wrong with the image; a report of the checker names its rules.
+pub(crate) fn judge_image(
+    image: &SimWorld,
+    options: &EngineOptions,
+    checker: &Checker,
+    history: &History,
+    survival: Survival,
+) -> Result<(Checker, Dump), String> {
+    let database = open_to_look(image, options).map_err(|why| format!("not opened: {why:?}"))?;
+    judge_opened(&database, image, options, checker, history, survival)
+}
+
+/// As [`judge_image`], of an image that was opened once.
+///
+/// # Errors
+/// Those of [`judge_image`].
+pub(crate) fn judge_opened(
+    database: &Database,
+    image: &SimWorld,
+    options: &EngineOptions,
+    checker: &Checker,
+    history: &History,
+    survival: Survival,
+) -> Result<(Checker, Dump), String> {
     let digest = database.state_digest();
-    drop(database);
     let mut checker = checker.clone();
     let end = End {
         survival,
-        dump: shown,
+        dump: dump(database),
     };
-    if let Err(report) = checker.check(history, &end) {
-        panic!("{}: {report}", line());
+    let result = checker.check(history, &end);
+    result.map_err(|report| report.to_string())?;
+    let again = open_to_look(image, options);
+    let again = again.map_err(|why| format!("not opened again: {why:?}"))?;
+    let result = checker.check_again(&dump(&again));
+    result.map_err(|report| report.to_string())?;
+    if digest != again.state_digest() {
+        return Err("recovered twice, two states".to_owned());
     }
-    let again = open_to_look(image, options)
-        .unwrap_or_else(|why| panic!("{}: not opened again: {why:?}", line()));
-    checker
-        .check_again(&dump(&again))
-        .unwrap_or_else(|report| panic!("{}: {report}", line()));
-    assert_eq!(
-        digest,
-        again.state_digest(),
-        "{}: recovered twice, two states",
-        line()
-    );
     if !image.paths().iter().any(|path| path == "MANIFEST") {
         // No file was ever made, so nothing outlives the process: not even the numbering.
-        assert_eq!(end.dump, Dump::default(), "{}", line());
+        if end.dump != Dump::default() {
+            return Err(format!("shown without a file: {:?}", end.dump));
+        }
         checker = Checker::new();
     }
-    (checker, end.dump)
+    Ok((checker, end.dump))
 }

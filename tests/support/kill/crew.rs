@@ -32,6 +32,11 @@ impl Told {
         self.ended.iter().flatten().count()
     }
 
+    /// How the turn of each process ended, in the words it told; none if it goes on.
+    pub fn endings(&self) -> &[Option<String>] {
+        &self.ended
+    }
+
     /// Why turns ended, of those that met a refusal for lack of room.
     pub fn refusals(&self) -> Vec<String> {
         let told = self.ended.iter().flatten();
