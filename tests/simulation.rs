@@ -11,6 +11,8 @@
 
 #[path = "simulation/engine_images.rs"]
 mod engine_images;
+#[path = "simulation/engine_mutants.rs"]
+mod engine_mutants;
 #[path = "simulation/log_faults.rs"]
 mod log_faults;
 #[path = "simulation/log_images.rs"]
