@@ -13,6 +13,8 @@
 mod engine_images;
 #[path = "simulation/engine_log_mutants.rs"]
 mod engine_log_mutants;
+#[path = "simulation/engine_mutants.rs"]
+mod engine_mutants;
 #[path = "simulation/log_faults.rs"]
 mod log_faults;
 #[path = "simulation/log_images.rs"]

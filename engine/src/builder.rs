@@ -12,6 +12,7 @@ use crate::config::{BufferedAck, DatabaseConfig, Driving, Place, Setup, TimeSour
 use crate::database::Database;
 use crate::durability::DurabilityMode;
 use crate::errors::OpenError;
+use crate::faults::Planted;
 use crate::open::{OpenMode, open_database};
 use crate::registry::{PrimitiveRegistry, PrimitiveStorageExt};
 
@@ -63,6 +64,12 @@ impl DatabaseBuilder {
     /// All settings at once.
     pub fn config(mut self, config: DatabaseConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// A planted mistake, for tests of the tests.
+    pub fn planted(mut self, planted: Planted) -> Self {
+        self.config.planted = planted;
         self
     }
 

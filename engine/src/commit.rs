@@ -31,7 +31,7 @@ use in_mem_wal::{Append, AppendError, LogHandle, Need, Reservation, Stage};
 
 use crate::errors::CommitError;
 use crate::evaluate::{Evaluated, evaluate};
-use crate::faults::{self, Point};
+use crate::faults::{self, Mutant, Point};
 use crate::perf::{perf_count, perf_time};
 use crate::prepare::{Prepared, StepSource, step_key};
 use crate::program::{Completion, Outcome, StepOutcome, StepOutcomes, Submitted};
@@ -277,6 +277,9 @@ impl<'a, S: StepSource> Commit<'a, S> {
     /// Gives an answer once everything pending now is published, and the failure instead if that
     /// does not happen. In the critical section.
     fn follow(&self, answer: Answer) -> Section {
+        if self.shared.planted.is(Mutant::FollowerAnsweredAtOnce) {
+            return Section::Done(answer);
+        }
         match self.shard.publication.follow(self.completion, answer) {
             Queued::Ready(answer) => Section::Done(answer),
             Queued::Waits => Section::Waits,
@@ -338,7 +341,9 @@ impl<'a, S: StepSource> Commit<'a, S> {
             }
         };
         hand_off.is_assigned.set(true);
-        if !hand_off.is_direct && publication.push(version, need == Need::Queued).is_err() {
+        let planted = self.shared.planted;
+        let is_met = need == Need::Queued || planted.is(Mutant::PublishedBeforePromise);
+        if !hand_off.is_direct && publication.push(version, is_met).is_err() {
             drop(appender);
             hand_off.is_assigned.set(false);
             return Err(self.shared.poisoned_error(false));

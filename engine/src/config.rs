@@ -9,6 +9,7 @@ use in_mem_wal::{IdentityCodec, LogConfig};
 
 use crate::durability::DurabilityMode;
 use crate::errors::OpenError;
+use crate::faults::Planted;
 use crate::limits::SHUTDOWN_DEADLINE_MS;
 
 /// When a Buffered commit is acknowledged.
@@ -64,6 +65,8 @@ pub struct DatabaseConfig {
     /// Opens an existing database for reading only, without the mutations of entry types that no
     /// primitive of this build knows; see [`crate::RecoveryResult::entries_skipped`].
     pub skips_unknown_entries: bool,
+    /// A planted mistake, for tests of the tests; none in a product build.
+    pub planted: Planted,
 }
 
 impl Default for DatabaseConfig {
@@ -78,6 +81,7 @@ impl Default for DatabaseConfig {
             orphan_on_recovery: false,
             shutdown_deadline_ms: SHUTDOWN_DEADLINE_MS,
             skips_unknown_entries: false,
+            planted: Planted::NONE,
         }
     }
 }

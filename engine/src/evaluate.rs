@@ -5,6 +5,7 @@ use in_mem_model::{RunId, RunInfo, RunStatus, encode_int};
 
 use crate::conflict::{Effect, Newest, StepError, decide, holds, is_expected};
 use crate::errors::{CommitError, ConflictKind};
+use crate::faults::Mutant;
 use crate::index::KeyRef;
 use crate::names::NameClaim;
 use crate::prepare::{Prepared, StepSource, step_key};
@@ -44,7 +45,12 @@ pub(crate) fn evaluate<'a, S: StepSource>(
     prepared: &mut Prepared,
     timestamp_us: u64,
 ) -> Result<Evaluated<'a>, CommitError> {
-    check_reads(shard, source)?;
+    let is_pending_seen = !shared.planted.is(Mutant::PendingIgnored);
+    let newest = NewestOf {
+        shard,
+        is_pending_seen,
+    };
+    check_reads(newest, source)?;
     let mut evaluated = Evaluated {
         writes: false,
         newest_seen: 0,
@@ -62,23 +68,42 @@ pub(crate) fn evaluate<'a, S: StepSource>(
             };
             change_run(&context, change, index, prepared, &mut evaluated)?;
         } else {
-            step_on_key(shard, source, &step, index, prepared, &mut evaluated)?;
+            step_on_key(newest, source, &step, index, prepared, &mut evaluated)?;
         }
     }
     Ok(evaluated)
 }
 
-fn check_reads<S: StepSource>(shard: &RunShard, source: &S) -> Result<(), CommitError> {
+/// Where the newest version of a key is looked up, pending ones included.
+#[derive(Clone, Copy)]
+struct NewestOf<'a> {
+    shard: &'a RunShard,
+    /// False under a planted mistake only.
+    is_pending_seen: bool,
+}
+
+impl NewestOf<'_> {
+    #[inline]
+    fn with<R>(self, key: KeyRef<'_>, read: impl FnOnce(Option<&Node>) -> R) -> R {
+        if self.is_pending_seen {
+            return self.shard.index.with_newest(key, read);
+        }
+        let published = self.shard.visible();
+        self.shard.index.with_version(key, published, read)
+    }
+}
+
+fn check_reads<S: StepSource>(newest: NewestOf<'_>, source: &S) -> Result<(), CommitError> {
     for index in 0..source.check_count() {
         let check = source.check(index);
-        let actual = newest_version(shard, KeyRef::kv(check.key));
+        let actual = newest_version(newest, KeyRef::kv(check.key));
         if !holds(check.seen, actual) {
             let expected = match check.seen {
                 crate::program::Seen::Version(version) => Some(version),
                 crate::program::Seen::NotAfter(_) => None,
             };
             return Err(CommitError::Conflict {
-                run: shard.run_id,
+                run: newest.shard.run_id,
                 key: check.key.to_vec(),
                 kind: ConflictKind::Read,
                 expected,
@@ -89,24 +114,23 @@ fn check_reads<S: StepSource>(shard: &RunShard, source: &S) -> Result<(), Commit
     Ok(())
 }
 
-fn newest_version(shard: &RunShard, key: KeyRef<'_>) -> u64 {
-    shard
-        .index
-        .with_newest(key, |node| node.map_or(0, VersionNode::commit_version))
+fn newest_version(newest: NewestOf<'_>, key: KeyRef<'_>) -> u64 {
+    newest.with(key, |node| node.map_or(0, VersionNode::commit_version))
 }
 
 fn step_on_key<S: StepSource>(
-    shard: &RunShard,
+    newest_of: NewestOf<'_>,
     source: &S,
     step: &Step<'_>,
     index: usize,
     prepared: &mut Prepared,
     evaluated: &mut Evaluated<'_>,
 ) -> Result<(), CommitError> {
+    let shard = newest_of.shard;
     let key = step_key(step);
     let own = own_write(prepared, index);
     let expected = source.expected(index);
-    let (version, unmet, decided) = shard.index.with_newest(key, |node| {
+    let (version, unmet, decided) = newest_of.with(key, |node| {
         let version = node.map_or(0, VersionNode::commit_version);
         let stored = node
             .filter(|node| !node.is_tombstone())

@@ -1,7 +1,8 @@
 //! Fault points of the commit sequence and planted mistakes of the engine.
 //!
 //! Without the `faults` feature all of it compiles to nothing. With it, the process aborts at the
-//! n-th passing of the point that `INMEM_FAULT_POINT=name:n` names.
+//! n-th passing of the point that `INMEM_FAULT_POINT=name:n` names, and one database may carry one
+//! [`Mutant`].
 
 /// A moment of the commit sequence at which the kill harness can stop the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,62 @@ impl Point {
     #[must_use]
     pub fn name(self) -> String {
         format!("{self:?}")
+    }
+}
+
+/// A mistake planted to prove that the tests would catch it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// A logged commit counts as promised when its record is handed to the log.
+    PublishedBeforePromise,
+    /// A commit is validated against what is published, without what is pending.
+    PendingIgnored,
+    /// A negative answer does not wait for the pending versions it depends on.
+    FollowerAnsweredAtOnce,
+}
+
+impl Mutant {
+    /// Every mutant, for a test that runs them all.
+    pub const ALL: [Self; 3] = [
+        Self::PublishedBeforePromise,
+        Self::PendingIgnored,
+        Self::FollowerAnsweredAtOnce,
+    ];
+}
+
+/// At most one planted [`Mutant`] of one database.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Planted {
+    #[cfg(any(test, feature = "faults"))]
+    mutant: Option<Mutant>,
+}
+
+impl Planted {
+    /// No mistake.
+    pub const NONE: Self = Self {
+        #[cfg(any(test, feature = "faults"))]
+        mutant: None,
+    };
+
+    /// This mistake.
+    #[cfg(any(test, feature = "faults"))]
+    #[must_use]
+    pub const fn new(mutant: Mutant) -> Self {
+        Self {
+            mutant: Some(mutant),
+        }
+    }
+
+    /// True when `mutant` is planted; a constant `false` in a product build.
+    #[inline]
+    pub(crate) fn is(self, mutant: Mutant) -> bool {
+        #[cfg(any(test, feature = "faults"))]
+        return self.mutant == Some(mutant);
+        #[cfg(not(any(test, feature = "faults")))]
+        {
+            let _ = mutant;
+            false
+        }
     }
 }
 

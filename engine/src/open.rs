@@ -116,7 +116,7 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
         clock,
         registry,
     } = setup;
-    let shared = Arc::new(Shared::new(clock));
+    let shared = Arc::new(Shared::new(clock, config.planted));
     let files = place.map(Files::new);
     let found = match &files {
         Some(files) => find(files, &config, mode)?,

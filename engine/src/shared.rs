@@ -13,6 +13,7 @@ use in_mem_wal::{LogHandle, Lsn, PoisonCause, Sink, Stage};
 use parking_lot::{Mutex, RwLock};
 
 use crate::errors::{CommitError, DatabaseClosed};
+use crate::faults::Planted;
 use crate::program::CompletionSink;
 use crate::shard::RunShard;
 use crate::store::ShardedStore;
@@ -21,6 +22,7 @@ use crate::store::ShardedStore;
 pub(crate) struct Shared {
     pub(crate) store: ShardedStore,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) planted: Planted,
     /// Time of day as last stamped, microseconds since the epoch.
     pub(crate) now_us: AtomicU64,
     /// Admission is closed. SeqCst; re-checked inside each critical section.
@@ -39,11 +41,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, planted: Planted) -> Self {
         let now_us = AtomicU64::new(clock.wall_us());
         Self {
             store: ShardedStore::new(),
             clock,
+            planted,
             now_us,
             is_closed: AtomicBool::new(false),
             is_read_only: AtomicBool::new(false),

@@ -18,6 +18,7 @@ pub(crate) fn options() -> EngineOptions {
         mode: DurabilityMode::Strict,
         log: LogConfig::tiny(),
         override_per_ten: 0,
+        planted: in_mem_engine::faults::Planted::NONE,
     }
 }
 

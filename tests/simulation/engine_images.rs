@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use in_mem_client::check::{Checker, Survival};
 use in_mem_engine::DurabilityMode;
+use in_mem_engine::faults::Planted;
 use in_mem_wal::LogConfig;
 use in_mem_wal::disk::{Fault, FaultRule, SimOptions, SimRng, SimWorld};
 
@@ -19,16 +20,16 @@ const ACTION_COUNT: usize = 60;
 const IMAGES_PER_MOMENT: u64 = 4;
 
 /// A power loss may take every Buffered commit that no flush and no later Strict commit covers.
-const POWER_LOSS: Survival = Survival::Restart {
+pub(crate) const POWER_LOSS: Survival = Survival::Restart {
     buffered_acked_before_ns: 0,
 };
 
 /// A kill takes none: the daemon acknowledges once the kernel has the bytes.
-const KILL: Survival = Survival::Restart {
+pub(crate) const KILL: Survival = Survival::Restart {
     buffered_acked_before_ns: u64::MAX,
 };
 
-fn options(seed: u64) -> EngineOptions {
+pub(crate) fn options(seed: u64) -> EngineOptions {
     let mode = match seed % 4 {
         0 => DurabilityMode::InMemory,
         1 => DurabilityMode::buffered_default(),
@@ -39,6 +40,7 @@ fn options(seed: u64) -> EngineOptions {
         mode,
         log: LogConfig::tiny(),
         override_per_ten,
+        planted: Planted::NONE,
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use in_mem_client::check::{Call, Operation, Outcome as Recorded};
+use in_mem_engine::faults::Planted;
 use in_mem_engine::model::RunId;
 use in_mem_engine::{
     BufferedAck, CommitError, Completion, CompletionSink, Database, DatabaseBuilder, Driver,
@@ -90,6 +91,8 @@ pub(crate) struct EngineOptions {
     pub(crate) log: LogConfig,
     /// Of ten requests, so many override the mode.
     pub(crate) override_per_ten: u64,
+    /// A mistake planted in it.
+    pub(crate) planted: Planted,
 }
 
 /// An open engine, its clients, and what they noted.
@@ -117,6 +120,7 @@ fn builder(world: &SimWorld, options: &EngineOptions) -> DatabaseBuilder {
         .durability(options.mode)
         .buffered_ack(BufferedAck::Written)
         .wal_config(options.log)
+        .planted(options.planted)
 }
 
 /// Opens what is on a disk, only to look at it.
