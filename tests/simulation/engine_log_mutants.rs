@@ -71,6 +71,7 @@ impl Plant {
             Self::Nothing | Self::Lie(_) => sound(),
         };
         EngineOptions {
+            planted: in_mem_engine::faults::Planted::NONE,
             mode,
             log,
             override_per_ten: 0,
