@@ -54,7 +54,7 @@ impl<T> KeyedSet<T> {
         self.bytes.len()
     }
 
-    /// Puts the entries in order of their keys, for [`Self::from_key`]: those added since the last
+    /// Puts the entries in order of their keys, for [`Self::entries_from`]: those added since the last
     /// time among the others, which a stable sort does in few steps.
     pub(crate) fn sort(&mut self) {
         if self.sorted.len() == self.entries.len() {
@@ -67,7 +67,7 @@ impl<T> KeyedSet<T> {
     }
 
     /// The entries whose keys are not below `first`, in order. After [`Self::sort`].
-    pub(crate) fn from_key(&self, first: &[u8]) -> impl Iterator<Item = (&[u8], &T)> {
+    pub(crate) fn entries_from(&self, first: &[u8]) -> impl Iterator<Item = (&[u8], &T)> {
         let is_below = |place: &usize| self.at(*place).is_some_and(|(key, _)| key < first);
         let at = self.sorted.partition_point(is_below);
         let places = self.sorted.get(at..).unwrap_or(&[]);
@@ -191,7 +191,9 @@ mod tests {
         let mut set = KeyedSet::default();
         let keys = |set: &mut KeyedSet<u32>, first: &[u8]| -> Vec<Vec<u8>> {
             set.sort();
-            set.from_key(first).map(|(key, _)| key.to_vec()).collect()
+            set.entries_from(first)
+                .map(|(key, _)| key.to_vec())
+                .collect()
         };
         set.insert(b"m", 1);
         set.insert(b"c", 2);

@@ -162,7 +162,7 @@ impl TransactionContext {
         };
         let first = request.start.max(request.prefix);
         let first = request.after.map_or(first, |after| first.max(after));
-        let own = self.write_set.from_key(first);
+        let own = self.write_set.entries_from(first);
         let own = own.skip_while(|(key, _)| request.after == Some(*key));
         let mut own = own.take_while(|(key, _)| is_in_step(key)).peekable();
         let mut published = std::mem::take(&mut step.items).into_iter().peekable();
