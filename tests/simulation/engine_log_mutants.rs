@@ -1,5 +1,5 @@
-//! The history checker is tested: each mistake planted in the log, and each lie of the disk, shows
-//! through the engine in what its clients are told, and the checker sees it.
+//! The tests are tested: each mistake planted in the log, and each lie of the disk, shows through the
+//! engine: the history checker reports it, or files are refused that a sound log leaves readable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
