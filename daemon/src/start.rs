@@ -90,7 +90,9 @@ fn of_open(error: &OpenError) -> Exit {
         | OpenError::MissingSnapshotsDir
         | OpenError::SnapshotUnrecoverable { .. }
         | OpenError::Record { .. } => Exit::Damage,
-        OpenError::InvalidConfig { .. } | OpenError::LogConfig(_) => Exit::Usage,
+        OpenError::InvalidConfig { .. } | OpenError::LogConfig(_) | OpenError::Limit(_) => {
+            Exit::Usage
+        }
         other => of_source(other),
     }
 }
@@ -236,6 +238,7 @@ fn config_of(settings: &Settings, block_len_bytes: u32) -> DatabaseConfig {
         time_source: TimeSource::External,
         orphan_on_recovery: settings.orphan_on_recovery,
         shutdown_deadline_ms: settings.limits.shutdown_timeout_ms,
+        limits: settings.data_limits,
         ..DatabaseConfig::default()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use in_mem_engine::{Database, Run};
 use in_mem_ipc::frame::FRAME_LEN_BYTES_MAX;
-use in_mem_model::{Limits, RunId};
+use in_mem_model::RunId;
 use in_mem_wal::clock::{Clock, SystemClock};
 use in_mem_wal::disk::{DiskKind, FileSystem};
 
@@ -133,7 +133,7 @@ impl Store {
     /// Every limit in force, by name.
     pub(crate) fn limits(&self) -> Vec<(&'static str, u64)> {
         let own = self.settings.limits;
-        let mut limits = Limits::DEFAULT.entries();
+        let mut limits = self.database.limits().entries();
         limits.retain(|(name, _)| !UNUSED_LIMITS.contains(name));
         limits.extend([
             ("frame_len_bytes_max", u64::from(FRAME_LEN_BYTES_MAX)),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use in_mem_model::RunId;
+use in_mem_model::{Limits, RunId};
 use in_mem_wal::LogConfig;
 use in_mem_wal::clock::{Clock, SystemClock};
 use in_mem_wal::disk::{DiskPreference, OpenDisk};
@@ -70,6 +70,12 @@ impl DatabaseBuilder {
     /// A planted mistake, for tests of the tests.
     pub fn planted(mut self, planted: Planted) -> Self {
         self.config.planted = planted;
+        self
+    }
+
+    /// What a key, a value, a run name and a transaction may be; none above its default.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
         self
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use in_mem_model::Limits;
 use in_mem_wal::clock::Clock;
 use in_mem_wal::disk::{DiskPreference, OpenDisk};
 use in_mem_wal::{IdentityCodec, LogConfig};
@@ -65,6 +66,9 @@ pub struct DatabaseConfig {
     /// Opens an existing database for reading only, without the mutations of entry types that no
     /// primitive of this build knows; see [`crate::RecoveryResult::entries_skipped`].
     pub skips_unknown_entries: bool,
+    /// What a key, a value, a run name and a transaction may be; none above its default. They hold
+    /// for what is written from now on: what is there stays readable.
+    pub limits: Limits,
     /// A planted mistake, for tests of the tests; none in a product build.
     pub planted: Planted,
 }
@@ -81,6 +85,7 @@ impl Default for DatabaseConfig {
             orphan_on_recovery: false,
             shutdown_deadline_ms: SHUTDOWN_DEADLINE_MS,
             skips_unknown_entries: false,
+            limits: Limits::DEFAULT,
             planted: Planted::NONE,
         }
     }

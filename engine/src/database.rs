@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use in_mem_model::{Durability, Level, RunId};
+use in_mem_model::{Durability, Level, Limits, RunId};
 use in_mem_wal::disk::DiskKind;
 use in_mem_wal::{LogMetrics, Need, PoisonCause, ReserveError};
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use crate::commit::{Commit, Destination};
 use crate::config::{BufferedAck, DatabaseConfig};
 use crate::durability::DurabilityMode;
 use crate::errors::{CommitError, DatabaseClosed, FlushError, OpenError, RunError};
+use crate::limits_in_force::LimitsInForce;
 use crate::log_state::{Driver, Log};
 use crate::open::{Files, LogUse, open_log, path_of};
 use crate::perf::perf_time;
@@ -47,6 +48,7 @@ pub struct Database {
 pub(crate) struct DatabaseInner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) config: DatabaseConfig,
+    limits: LimitsInForce,
     registry: PrimitiveRegistry,
     /// Before the files, so that its threads have ended when the lock goes.
     pub(crate) log: OnceLock<Log>,
@@ -70,6 +72,7 @@ impl DatabaseInner {
     ) -> Self {
         Self {
             shared,
+            limits: LimitsInForce::new(config.limits),
             config,
             registry,
             files,
@@ -140,14 +143,14 @@ impl DatabaseInner {
     ) -> Result<Submitted, CommitError> {
         let promise = self.promise(options);
         let Some((need, level)) = promise else {
-            let prepared = Prepared::new(shard, source, None)?;
+            let prepared = Prepared::new(shard, source, None, &self.limits)?;
             let commit = self.commit_of(shard, source, prepared, completion);
             let submitted = commit.run(Destination::Memory);
             self.raise_version_floor();
             return Ok(submitted);
         };
         let log = self.log_for_commit()?;
-        let mut prepared = Prepared::new(shard, source, Some(&log.handle))?;
+        let mut prepared = Prepared::new(shard, source, Some(&log.handle), &self.limits)?;
         let reserved = if may_wait {
             log.handle.reserve_wait(prepared.len_bytes_max)
         } else {
@@ -371,6 +374,12 @@ impl Database {
     #[must_use]
     pub fn durability_mode(&self) -> DurabilityMode {
         self.inner.config.durability
+    }
+
+    /// The limits it was opened with.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.inner.config.limits
     }
 
     /// True when commits survive a restart by default.

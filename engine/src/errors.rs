@@ -319,6 +319,9 @@ pub enum OpenError {
         /// Which one and why, in a few words.
         what: &'static str,
     },
+    /// A limit is outside its range.
+    #[error("invalid limit")]
+    Limit(#[from] in_mem_model::limits::LimitOutOfRange),
     /// The settings of the log are outside their constraints.
     #[error("invalid log configuration")]
     LogConfig(#[source] in_mem_wal::ConfigError),

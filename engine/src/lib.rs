@@ -36,6 +36,7 @@ mod keyed_set;
 mod kv;
 mod kv_storage;
 pub mod limits;
+mod limits_in_force;
 mod log_state;
 mod names;
 mod open;

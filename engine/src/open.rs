@@ -116,6 +116,7 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
         clock,
         registry,
     } = setup;
+    config.limits.check()?;
     let shared = Arc::new(Shared::new(clock, config.planted));
     let files = place.map(Files::new);
     let found = match &files {

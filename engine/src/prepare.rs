@@ -8,13 +8,13 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use in_mem_model::keys::validate_user_key;
-use in_mem_model::limits::{TRANSACTION_LEN_BYTES_MAX, TRANSACTION_MUTATION_COUNT_MAX};
 use in_mem_wal::LogHandle;
 use rustc_hash::FxBuildHasher;
 
 use crate::errors::CommitError;
 use crate::index::KeyRef;
 use crate::limits::{KEPT_ENTRY_COUNT_MAX, RUN_CHANGE_LEN_BYTES_MAX};
+use crate::limits_in_force::LimitsInForce;
 use crate::program::{Expected, Program, ReadCheck, Step, StepOutcome};
 use crate::run_change::RunChange;
 use crate::shard::{RUN_ENTITY, RunShard};
@@ -95,7 +95,7 @@ pub(crate) fn step_key<'a>(step: &Step<'a>) -> KeyRef<'a> {
 }
 
 /// The encoded value a step carries; none for those that compute or delete.
-fn given_value<'a>(step: &Step<'a>) -> Option<&'a [u8]> {
+pub(crate) fn given_value<'a>(step: &Step<'a>) -> Option<&'a [u8]> {
     match step {
         Step::Put { value, .. }
         | Step::PutIfAbsent { value, .. }
@@ -112,9 +112,10 @@ impl Prepared {
         shard: &RunShard,
         source: &mut S,
         log: Option<&LogHandle<InFlight>>,
+        limits: &LimitsInForce,
     ) -> Result<Self, CommitError> {
         let count = source.step_count();
-        if TRANSACTION_MUTATION_COUNT_MAX < count {
+        if limits.values.transaction_mutation_count_max < count {
             return Err(CommitError::TransactionTooLarge {
                 mutation_count: count,
                 len_bytes: 0,
@@ -129,9 +130,11 @@ impl Prepared {
         };
         prepared.states.resize_with(count, StepState::default);
         for index in 0..count {
-            prepared.measure(shard, index, &source.step(index))?;
+            let step = source.step(index);
+            limits.check(&step)?;
+            prepared.measure(shard, index, &step)?;
         }
-        if TRANSACTION_LEN_BYTES_MAX < prepared.len_bytes_max {
+        if limits.values.transaction_len_bytes_max < prepared.len_bytes_max {
             let len_bytes = prepared.len_bytes_max;
             return Err(CommitError::TransactionTooLarge {
                 mutation_count: count,

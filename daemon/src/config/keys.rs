@@ -90,6 +90,24 @@ macro_rules! number {
     };
 }
 
+macro_rules! data_limit {
+    ($name:literal, $field:ident) => {
+        Key {
+            name: $name,
+            set: |settings, value| {
+                let max = in_mem_model::Limits::DEFAULT.$field;
+                let limit = number(value, 1, max as u64)?;
+                settings.data_limits.$field = usize::try_from(limit).unwrap_or(max);
+                Ok(())
+            },
+            show: |settings| {
+                let limit = i64::try_from(settings.data_limits.$field);
+                Some(Value::Integer(limit.unwrap_or(i64::MAX)))
+            },
+        }
+    };
+}
+
 /// All settings, in the order they are printed.
 pub(super) const KEYS: &[Key] = &[
     Key {
@@ -225,6 +243,23 @@ pub(super) const KEYS: &[Key] = &[
         limits.shutdown_timeout_ms,
         1,
         NUMBER_MAX
+    ),
+    data_limit!("limits.key_len_bytes_max", key_len_bytes_max),
+    data_limit!("limits.string_len_bytes_max", string_len_bytes_max),
+    data_limit!("limits.bytes_len_bytes_max", bytes_len_bytes_max),
+    data_limit!("limits.value_len_bytes_max", value_len_bytes_max),
+    data_limit!("limits.array_count_max", array_count_max),
+    data_limit!("limits.object_count_max", object_count_max),
+    data_limit!("limits.node_count_max", node_count_max),
+    data_limit!("limits.depth_max", depth_max),
+    data_limit!("limits.run_name_len_bytes_max", run_name_len_bytes_max),
+    data_limit!(
+        "limits.transaction_mutation_count_max",
+        transaction_mutation_count_max
+    ),
+    data_limit!(
+        "limits.transaction_len_bytes_max",
+        transaction_len_bytes_max
     ),
     Key {
         name: "access.users",

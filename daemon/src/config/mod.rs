@@ -60,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) wal: Wal,
     /// What a client may use up.
     pub(crate) limits: Limits,
+    /// What a key, a value, a run name and a transaction may be, also under `[limits]`.
+    pub(crate) data_limits: in_mem_model::Limits,
     /// Who may connect.
     pub(crate) access: Access,
 }
@@ -138,6 +140,7 @@ impl Default for Settings {
                 buffered_sync_bytes: 4 << 20,
             },
             limits: Limits::default(),
+            data_limits: in_mem_model::Limits::DEFAULT,
             access: Access {
                 users: Vec::new(),
                 groups: Vec::new(),

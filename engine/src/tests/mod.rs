@@ -4,6 +4,7 @@ mod busy;
 mod concurrency;
 mod kv;
 mod lifecycle;
+mod limits;
 mod modes;
 mod poison;
 mod recovery;
