@@ -87,6 +87,9 @@ pub(crate) struct Progress {
     pub(crate) answered_count: usize,
 }
 
+/// How long a server may take to greet, at most: one at the limit of its connections lets others wait.
+const GREETING_MAX: Duration = Duration::from_secs(10);
+
 /// A greeted connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -102,14 +105,13 @@ impl Connection {
         hello: &Hello,
         silence_max: Option<Duration>,
     ) -> Result<(Self, HelloReply), Fault> {
-        stream
-            .set_read_timeout(silence_max)
-            .map_err(Fault::Broken)?;
+        let greeting_max = silence_max.unwrap_or(GREETING_MAX).min(GREETING_MAX);
         let mut connection = Self {
             stream,
             incoming: Incoming::new(),
-            silence_max,
+            silence_max: None,
         };
+        connection.bear_silence(Some(greeting_max))?;
         let mut frame = FrameBuffer::new();
         hello.encode(&mut frame).map_err(ProtocolError::Greeting)?;
         let mut progress = Progress::default();
@@ -128,6 +130,7 @@ impl Connection {
                 return match frame.header.kind {
                     FrameKind::HelloReply => {
                         let reply = HelloReply::decode(frame.body).map_err(ProtocolError::from)?;
+                        connection.bear_silence(silence_max)?;
                         Ok((connection, reply))
                     }
                     kind => Err(unexpected(kind, frame.body)),
@@ -135,6 +138,12 @@ impl Connection {
             }
             connection.receive()?;
         }
+    }
+
+    fn bear_silence(&mut self, silence_max: Option<Duration>) -> Result<(), Fault> {
+        self.silence_max = silence_max;
+        let set = self.stream.set_read_timeout(silence_max);
+        set.map_err(Fault::Broken)
     }
 
     /// Sends the requests and hands the body of each answer, aligned, to `read`, with the position

@@ -317,3 +317,38 @@ fn a_scan_goes_on_from_its_cursor_in_the_same_pipe() {
     assert_eq!(json!(values), json!([0, 1, 2, 3, 4, 5, 6]));
     assert_eq!(pipe.finish(), 0);
 }
+
+#[test]
+fn lines_may_end_with_a_carriage_return() {
+    let store = Store::start();
+    let answers = store.pipe("kv put c 1\r\nkv get c\r\n\r\n# nothing\r\n");
+    assert_eq!(answers.len(), 2);
+    assert_eq!(answers[1]["result"], 1);
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_does_not_say_that_nothing_was_committed() {
+    let store = Store::start();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut once = store.command(&["--json", "kv", "incr", "once"]);
+    let refused = once.stdout(full().unwrap()).output().unwrap();
+    let said: Value = serde_json::from_slice(&refused.stderr).unwrap();
+    assert_eq!(said["error"]["outcome"], "outcome_unknown", "{said}");
+    assert_eq!(refused.status.code(), Some(31));
+    assert_eq!(store.pipe("kv get once\n")[0]["result"], 1);
+}
+
+#[test]
+fn a_pipe_whose_answers_nobody_reads_stops_and_does_not_end_with_success() {
+    let store = Store::start();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut pipe = store.command(&["--json"]);
+    let pipe = pipe.stdin(std::process::Stdio::piped()).stdout(writer);
+    let mut child = pipe.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b"kv put a 1\nkv put b 1\n").unwrap();
+    drop(input);
+    assert_eq!(child.wait().unwrap().code(), Some(141));
+    assert_eq!(store.pipe("kv get b\n")[0]["found"], false);
+}

@@ -87,12 +87,17 @@ impl Store {
 
     /// Runs one command with this on its standard input.
     pub(crate) fn ask_with(&self, words: &[&str], input: &[u8]) -> Answer {
+        Answer::of(self.command(words), input)
+    }
+
+    /// A command to be run against the daemon.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = inmem();
         command
             .env("INMEM_SOCKET", self.socket())
             .args(words)
             .current_dir(self.dir.path());
-        Answer::of(command, input)
+        command
     }
 
     /// Runs one command and gives its result as JSON; it has to succeed.

@@ -254,9 +254,13 @@ impl<E, V: FnMut(RecoveredRecord<'_>) -> Result<(), E>> Scanner<'_, V> {
     }
 
     /// A newest segment without a mark is removed, unless its header says that it is not of this
-    /// log: no crash leaves another database's header, another number or another version.
+    /// log: no crash leaves another database's header, another number or another version. And no
+    /// crash leaves one whose header is not whole once MANIFEST names it: the header was durable
+    /// before the segment had its name.
     fn check_unused_header(&self, number: u64, bytes: &[u8]) -> Result<(), ScanError<E>> {
-        match self.check_header(number, bytes, true) {
+        let is_named = number <= self.options.manifest_active_segment;
+        match self.check_header(number, bytes, !is_named) {
+            Err(damage) if is_named => Err(damage),
             Err(ScanError::Damage(Damage {
                 kind: DamageKind::Header,
                 ..

@@ -4,7 +4,7 @@
 //! 1  delete left-over temporary files
 //! 2  copy what follows the end of the log to QUARANTINE/, synced, and sync that directory
 //! 3  an empty newest segment: lower the MANIFEST hint, unlink the segment, sync WAL/; without room
-//!    for the hint, cut the segment to nothing first
+//!    for the hint, cut the segment to its header first
 //! 4  write the surviving prefix of the last segment, and behind it one empty batch with the new
 //!    version floor, to a new file of a whole segment; sync it
 //! 5  rename it over the last segment, sync WAL/
@@ -307,6 +307,10 @@ impl Plan {
         let Some(newest) = self.empty_newest_segment else {
             return Ok(());
         };
+        tracing::warn!(
+            segment = newest,
+            "the newest segment holds nothing and is removed"
+        );
         let segment = self.settled.active_segment;
         let hint = |source: io::Error| match files::is_no_space(&source) {
             true => SettleError::NoSpace(source),
@@ -331,10 +335,11 @@ impl Plan {
         Ok(())
     }
 
-    /// Gives back the room of an empty segment and leaves its name.
+    /// Gives back the room of an empty segment and leaves its name and its header.
     fn cut(&self, disk: &mut dyn Disk, number: u64) -> io::Result<()> {
         let file = files::open(disk, &names::segment_path(number), OpenMode::Write)?;
-        let op = Op::SetLen { file, len_bytes: 0 };
+        let len_bytes = u64::from(SEGMENT_DATA_OFFSET);
+        let op = Op::SetLen { file, len_bytes };
         let result = files::run(disk, op).and_then(|_| files::sync(disk, file));
         files::close(disk, file);
         result

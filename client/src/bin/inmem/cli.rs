@@ -102,9 +102,7 @@ fn once(options: &Options, command: Command) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
     let printed = outcome.print(options, &mut out).and_then(|()| out.flush());
     match printed {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::file("standard output", error))
-        }
+        Err(source) => Err(Failure::Unsaid { source }),
         _ if outcome.is_negative() => Ok(ExitCode::from(EXIT_NEGATIVE)),
         _ => Ok(ExitCode::SUCCESS),
     }
@@ -120,6 +118,8 @@ fn client_builder(options: &Options) -> ClientBuilder {
 
 /// Says what went wrong, and ends with the code for it.
 fn fail(failure: &Failure) -> ExitCode {
-    let _ = writeln!(io::stderr(), "{}", failure.to_json());
+    if !failure.is_hung_up() {
+        let _ = writeln!(io::stderr(), "{}", failure.to_json());
+    }
     ExitCode::from(failure.exit_code())
 }

@@ -21,6 +21,8 @@ const EXIT_NO_DAEMON: u8 = 30;
 const EXIT_OUTCOME_UNKNOWN: u8 = 31;
 /// Exit code when the daemon speaks another protocol.
 const EXIT_PROTOCOL: u8 = 32;
+/// Exit code when nobody reads the output any more: what a shell shows for SIGPIPE.
+const EXIT_HUNG_UP: u8 = 141;
 /// Exit code when a human or supervisor ended the command.
 pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
@@ -70,6 +72,12 @@ pub(crate) enum Failure {
         /// Why.
         source: io::Error,
     },
+    /// The command was carried out, but its answer could not be written.
+    #[error("the command was carried out, but its answer could not be written: {source}")]
+    Unsaid {
+        /// Why.
+        source: io::Error,
+    },
     /// What was to be proven is not so.
     #[error("{0}")]
     Disproved(String),
@@ -103,6 +111,11 @@ impl Failure {
         }
     }
 
+    /// Nobody reads what is written, as behind `| head`: there is nobody to tell.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        matches!(self, Self::Unsaid { source } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// The exit code that says it.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
@@ -122,6 +135,8 @@ impl Failure {
                 cause.exit_code()
             }
             Self::File { .. } => EXIT_CLASS_BASE + ErrorClass::StorageError.number(),
+            Self::Unsaid { .. } if self.is_hung_up() => EXIT_HUNG_UP,
+            Self::Unsaid { .. } => EXIT_OUTCOME_UNKNOWN,
             Self::Disproved(_) => EXIT_NEGATIVE,
             Self::Interrupted => EXIT_INTERRUPTED,
         }
@@ -204,6 +219,9 @@ impl Failure {
             Self::Interrupted => made(SubCode::Cancelled),
             Self::File { .. } => Cow::Owned(
                 Error::of_class(ErrorClass::StorageError, "").with_outcome(Outcome::NotCommitted),
+            ),
+            Self::Unsaid { .. } => Cow::Owned(
+                Error::of_class(ErrorClass::StorageError, "").with_outcome(Outcome::OutcomeUnknown),
             ),
             Self::Disproved(_) => Cow::Owned(Error::of_class(ErrorClass::InternalError, "")),
         }

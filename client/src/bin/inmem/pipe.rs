@@ -34,7 +34,10 @@ pub(crate) fn run(
         if read_len == 0 {
             return Ok(());
         }
-        let answer = match std::str::from_utf8(&line) {
+        // Lines may end as they do on other systems.
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let answer = match std::str::from_utf8(line) {
             Ok(text) if text.trim_start().is_empty() || text.trim_start().starts_with('#') => {
                 continue;
             }
@@ -49,13 +52,9 @@ pub(crate) fn run(
             Ok(outcome) => writeln!(output, "{}", outcome.to_json()),
             Err(failure) => writeln!(output, "{}", failure.to_json()),
         };
-        if let Err(error) = written.and_then(|()| output.flush()) {
-            // Who asked is gone, and with it the reason to go on.
-            return match error.kind() {
-                io::ErrorKind::BrokenPipe => Ok(()),
-                _ => Err(Failure::file("standard output", error)),
-            };
-        }
+        // Who asked is gone, and with it the reason to go on.
+        let written = written.and_then(|()| output.flush());
+        written.map_err(|source| Failure::Unsaid { source })?;
     }
 }
 
