@@ -254,13 +254,23 @@ impl<E, V: FnMut(RecoveredRecord<'_>) -> Result<(), E>> Scanner<'_, V> {
     }
 
     /// A newest segment without a mark is removed, unless its header says that it is not of this
-    /// log: no crash leaves another database's header, another number or another version. And no
-    /// crash leaves one whose header is not whole once MANIFEST names it: the header was durable
-    /// before the segment had its name.
+    /// log: no crash leaves another database's header, another number or another version. A header
+    /// that is not whole is that of a segment being created, as the format says; when MANIFEST named
+    /// the segment, somebody else has cut it.
     fn check_unused_header(&self, number: u64, bytes: &[u8]) -> Result<(), ScanError<E>> {
         let is_named = number <= self.options.manifest_active_segment;
-        match self.check_header(number, bytes, !is_named) {
-            Err(damage) if is_named => Err(damage),
+        match self.check_header(number, bytes, false) {
+            Err(ScanError::Damage(Damage {
+                kind: DamageKind::Header,
+                ..
+            })) if is_named => {
+                tracing::error!(
+                    segment = number,
+                    "MANIFEST names a segment whose header is gone: no crash does that, and what it \
+                     held is lost"
+                );
+                Ok(())
+            }
             Err(ScanError::Damage(Damage {
                 kind: DamageKind::Header,
                 ..

@@ -232,39 +232,6 @@ fn an_empty_newest_segment_is_removed_after_the_hint_was_lowered() {
     }
 }
 
-/// What was lost: a newest segment that was cut short by hand was taken for one that never held
-/// anything, and the commits in it were dropped without a word.
-#[test]
-fn a_newest_segment_that_manifest_names_is_not_given_up_without_its_header() {
-    let header = SegmentHeader {
-        segment: 2,
-        database_uuid: UUID,
-    };
-    let header = header.encode();
-    let named = ScanOptions {
-        manifest_active_segment: 2,
-        ..options()
-    };
-    for disk in every_disk() {
-        drop(log_on(&disk, 2, 100));
-        for content in [&[][..], &header[..20], &[0; 8192]] {
-            disk.write_file(SECOND, content);
-            let Err(ScanError::Damage(place)) = scan_with(&disk, &named) else {
-                panic!("{content:?} passes")
-            };
-            assert_eq!(
-                (place.segment, place.offset, place.kind),
-                (2, 0, DamageKind::Header),
-                "{content:?}"
-            );
-        }
-        // Its header was durable before MANIFEST named it, and nothing had to be behind it yet.
-        disk.write_file(SECOND, &header);
-        let found = scan_with(&disk, &named).unwrap();
-        assert_eq!(found.empty_newest_segment, Some(2));
-    }
-}
-
 #[test]
 fn a_failure_to_lower_the_hint_keeps_the_segment() {
     for disk in every_disk() {

@@ -26,6 +26,9 @@ const EXIT_HUNG_UP: u8 = 141;
 /// Exit code when a human or supervisor ended the command.
 pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
+/// Longest message about a command that cannot be understood, characters.
+const USAGE_CHAR_COUNT_MAX: usize = 1_000;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -87,8 +90,14 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Not understood. What was given may be part of the message, and be of any length.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::Usage(message.into())
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(USAGE_CHAR_COUNT_MAX) {
+            message.truncate(end);
+            message.push_str(" ...");
+        }
+        Self::Usage(message)
     }
 
     pub(crate) fn file(path: impl AsRef<Path>, source: io::Error) -> Self {
@@ -167,6 +176,7 @@ impl Failure {
     /// What went wrong, in one line.
     fn message(&self) -> String {
         match self {
+            Self::Unsaid { .. } => self.to_string(),
             Self::Client(error) => error.body().message.clone(),
             Self::Refused(body) => body.message.clone(),
             Self::Line { line_number, cause } => format!("line {line_number}: {}", cause.message()),
