@@ -55,6 +55,45 @@ fn begin() -> Operation<'static> {
     })
 }
 
+/// Changes the files of a stopped database, and gives the code of the daemon that is started on them
+/// and its log.
+fn refused_after(change: impl FnOnce(&std::path::Path)) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Daemon::start(directory.path());
+    RawClient::connect(first.socket()).put("key", SEVEN);
+    assert_eq!(first.terminate().code(), Some(0));
+    change(&directory.path().join("data.inmem"));
+    let refused = Daemon::start_with(directory.path(), &[]);
+    let refused = refused.err().expect("it does not start");
+    (refused.status.code(), refused.log)
+}
+
+#[test]
+fn damage_and_a_foreign_codec_and_a_directory_of_others_have_exit_codes_of_their_own() {
+    let (code, log) = refused_after(|data| {
+        let manifest = data.join("MANIFEST");
+        let mut bytes = std::fs::read(&manifest).unwrap();
+        bytes.extend([0; 8]);
+        std::fs::write(&manifest, bytes).unwrap();
+    });
+    assert_eq!(code, Some(4), "{log}");
+    assert!(log.contains("MANIFEST"), "{log}");
+    let (code, log) = refused_after(|data| {
+        let manifest = data.join("MANIFEST");
+        let bytes = std::fs::read(&manifest).unwrap();
+        let mut manifest_of_other = in_mem_snapshot::Manifest::decode(&bytes).unwrap();
+        manifest_of_other.codec_id = "of another build".to_owned();
+        std::fs::write(&manifest, manifest_of_other.encode()).unwrap();
+    });
+    assert_eq!(code, Some(8), "{log}");
+    assert!(log.contains("of another build"), "{log}");
+    let (code, log) = refused_after(|data| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(data, mode).unwrap();
+    });
+    assert_eq!(code, Some(5), "{log}");
+}
+
 #[test]
 fn a_second_daemon_on_the_directory_is_refused_and_the_first_is_unhurt() {
     let directory = tempfile::tempdir().unwrap();

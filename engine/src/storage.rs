@@ -86,6 +86,19 @@ impl Storage for Database {
 }
 
 impl Database {
+    /// Every live KV entry of every run, sorted by run and key. Each run is read at a view of its
+    /// own; what is returned is copied whole.
+    #[must_use]
+    pub fn list_all(&self) -> Vec<(RunId, KeyValue)> {
+        let mut ids = self.store().run_ids();
+        ids.sort_unstable();
+        let listed = ids.into_iter().flat_map(|id| {
+            let entries = Storage::list(self, id, b"");
+            entries.into_iter().map(move |entry| (id, entry))
+        });
+        listed.collect()
+    }
+
     pub(crate) fn apply_with_durability(
         &self,
         write_set: &WriteSet,

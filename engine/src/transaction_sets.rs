@@ -129,12 +129,6 @@ impl TransactionContext {
         self.savepoints.replaced(index, before);
     }
 
-    /// As [`ReadView::is_ordered`].
-    #[must_use]
-    pub fn is_ordered(&self) -> bool {
-        self.view().is_ok_and(|view| view.is_ordered())
-    }
-
     /// One bounded step of a listing in key order, own writes included.
     ///
     /// # Errors

@@ -14,10 +14,9 @@ pub enum WriteForm {
     BufferedDsync,
     /// Through the page cache, a write linked to fdatasync.
     BufferedLinked,
-    /// Around the page cache, a write linked to fdatasync. The default: through a ring, in the first
-    /// group commit table of `benches/RESULTS.md`, the p50 of one committer was 142 us, that of the
-    /// three other forms 3.2 to 4.0 ms. With the thread disk no form was ahead in both tables, so
-    /// there is one default for both disks.
+    /// Around the page cache, a write linked to fdatasync. The default: of the ring's forms it has
+    /// the best worst case over the tables of `benches/RESULTS.md`, quiet, busy and overloaded. With
+    /// the thread disk no form is ahead in all of them, so there is one default for both disks.
     DirectLinked,
     /// Around the page cache, one write with RWF_DSYNC.
     DirectDsync,

@@ -52,12 +52,8 @@ pub(super) fn route(
     }
     match operation {
         Op::TxnCommit => commit(call, out),
-        // The first listing of a run puts all its keys in order: as long as the run is large.
-        Op::KvList(_) | Op::KvScan(_) | Op::KvCount(_)
-            if !is_worker && !open.context.is_ordered() =>
-        {
-            Ok(Verdict::Offload)
-        }
+        // They walk as many keys as the run has, and the first one puts them in order.
+        Op::KvList(_) | Op::KvScan(_) | Op::KvCount(_) if !is_worker => Ok(Verdict::Offload),
         Op::TxnRollback => {
             call.caller.transactions.remove(id);
             out.reply(&Response::Done);

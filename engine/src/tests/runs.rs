@@ -389,3 +389,26 @@ fn a_beginning_that_fails_drops_no_run_that_another_begins_under_the_same_id() {
         assert!(runs.exists(id));
     }
 }
+
+#[test]
+fn all_entries_are_listed_by_run_and_key() {
+    let database = in_memory();
+    let (other, _) = database.runs().begin_run(BeginRun::default()).unwrap();
+    let run = database.run(other.id).unwrap();
+    run.kv().put("b", &int(2)).unwrap();
+    run.kv().put("a", &int(1)).unwrap();
+    database.default_run().kv().put("z", &int(3)).unwrap();
+    run.kv().put("gone", &int(4)).unwrap();
+    run.kv().delete("gone").unwrap();
+    let listed: Vec<_> = database
+        .list_all()
+        .into_iter()
+        .map(|(run, (key, _))| (run, key))
+        .collect();
+    let expected = [
+        (RunId::DEFAULT, b"z".to_vec()),
+        (other.id, b"a".to_vec()),
+        (other.id, b"b".to_vec()),
+    ];
+    assert_eq!(format!("{listed:?}"), format!("{expected:?}"));
+}
