@@ -1,8 +1,9 @@
 //! The harness is tested: what it must catch is planted, and it is caught.
 
+use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
 
-use in_mem_client::check::{Call, Datum, Dump, History, Mode, Rule, Violation};
+use in_mem_client::check::{Call, Datum, Dump, History, Mode, Outcome, Rule, Violation};
 
 use crate::kill::daemon::{Daemon, Place};
 use crate::life::{Life, Manner};
@@ -89,8 +90,19 @@ fn is_loss(violation: &Violation) -> bool {
 }
 
 /// The last acknowledged Strict commit of one change, or of at least so many, that the dump shows,
-/// by its first key.
+/// by its first key. No unanswered write changes that key: it could have deleted the key, and then
+/// a dump without it would be no lie.
 fn acked_strict(history: &History, dump: &Dump, count: usize) -> ([u8; 16], String, u64) {
+    let unanswered: HashSet<_> = history
+        .operations
+        .iter()
+        .filter(|operation| operation.outcome == Outcome::Unknown)
+        .filter_map(|operation| match &operation.call {
+            Call::Write { run, writes, .. } => Some((run, writes)),
+            Call::Read { .. } | Call::Flush => None,
+        })
+        .flat_map(|(run, writes)| writes.iter().map(move |write| (*run, write.key())))
+        .collect();
     let mut acked: Vec<_> = history
         .operations
         .iter()
@@ -112,7 +124,9 @@ fn acked_strict(history: &History, dump: &Dump, count: usize) -> ([u8; 16], Stri
             let shown_count = writes.iter().filter(|write| shows(write)).count();
             let is_whole = shows(&writes[0]) && count <= shown_count;
             let is_single = writes.len() == 1;
-            (is_whole && is_single == (count == 1)).then(|| (*run, key.to_owned(), version))
+            let is_certain = !unanswered.contains(&(*run, key));
+            (is_certain && is_whole && is_single == (count == 1))
+                .then(|| (*run, key.to_owned(), version))
         })
         .collect();
     acked.sort_by_key(|(_, _, version)| *version);
