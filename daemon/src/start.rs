@@ -46,7 +46,7 @@ pub(crate) enum RunError {
     Lock(#[from] LockError),
     #[error(transparent)]
     Socket(#[from] SocketError),
-    #[error("{}", chain(.0))]
+    #[error("{}{}", chain(.0), advice_on(.0))]
     Open(#[from] OpenError),
     #[error("{}", chain(.0))]
     Shutdown(#[from] ShutdownError),
@@ -83,6 +83,7 @@ impl RunError {
 /// The exit code of a database that does not open.
 fn of_open(error: &OpenError) -> Exit {
     match error {
+        newer if newer.needs_newer_build() => Exit::Other,
         OpenError::DatabaseLocked => Exit::Locked,
         OpenError::CodecMismatch { .. } => Exit::Codec,
         OpenError::MissingManifest
@@ -94,6 +95,16 @@ fn of_open(error: &OpenError) -> Exit {
             Exit::Usage
         }
         other => of_source(other),
+    }
+}
+
+/// What to do about a database that does not open, behind what is wrong.
+fn advice_on(error: &OpenError) -> &'static str {
+    if error.needs_newer_build() {
+        "; the data is whole, but a newer in-mem wrote it: open it with that build \
+         (inmemd --version names the formats of a build); nothing was changed"
+    } else {
+        ""
     }
 }
 

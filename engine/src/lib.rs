@@ -104,5 +104,5 @@ pub use store::ShardedStore;
 pub use transaction::{TransactionContext, TransactionInfo, TransactionOptions, TransactionStatus};
 pub use version_node::VersionedRef;
 pub use view::{HistoryEntry, HistoryPage, ListItem, ListRequest, ListStep, ReadView, Versioned};
-pub use writeset::{MutationKind, entry_type};
+pub use writeset::{MutationKind, PAYLOAD_VERSION as WRITESET_FORMAT_VERSION, entry_type};
 pub use writeset_reader::{WalEntry, WritesetError};
