@@ -27,6 +27,7 @@ use crate::config::LogConfig;
 use crate::format::{mark, record};
 use crate::lsn::Lsn;
 use crate::metrics::{Counters, LogMetrics};
+use crate::observed::LogObserved;
 use crate::room::Room;
 use crate::sink::{LogStatus, Need, PoisonCause};
 use crate::spares::Spares;
@@ -68,6 +69,12 @@ impl<T> LogHandle<T> {
     #[must_use]
     pub fn metrics(&self) -> LogMetrics {
         self.shared.metrics()
+    }
+
+    /// What the log thread notes about its batches.
+    #[must_use]
+    pub fn observed(&self) -> &Arc<LogObserved> {
+        &self.shared.observed
     }
 
     /// The settings the log was started with.
@@ -155,6 +162,7 @@ pub(crate) struct Shared<T> {
     pub(crate) pool: Pool,
     pub(crate) spares: Arc<Spares>,
     pub(crate) counters: Counters,
+    pub(crate) observed: Arc<LogObserved>,
 }
 
 /// What the hand-off lock protects.
@@ -228,6 +236,7 @@ impl<T> Shared<T> {
             pool: Pool::new(),
             spares,
             counters: Counters::default(),
+            observed: Arc::new(LogObserved::new()),
         }
     }
 
