@@ -140,6 +140,9 @@ operations! {
     TxnRollback        "txn.rollback"          false  true   true
     TxnInfo            "txn.info"              false  true   true
     Batch(_)           "batch"                 true   false  false
+    SystemHealth       "system.health"         false  true   false
+    SystemMetrics      "system.metrics"        false  true   false
+    SystemDescribe     "system.describe"       false  true   false
 }
 
 impl OperationKind {

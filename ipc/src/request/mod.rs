@@ -199,6 +199,12 @@ pub enum Operation<'a> {
     TxnInfo,
     /// `batch`: answers `Batch`.
     Batch(#[rkyv(with = AsBox)] Batch<'a>),
+    /// `system.health`: answers `Health`.
+    SystemHealth,
+    /// `system.metrics`: answers `Metrics`.
+    SystemMetrics,
+    /// `system.describe`: answers `Description`.
+    SystemDescribe,
 }
 
 impl ArchivedRequestHeader {

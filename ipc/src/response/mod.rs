@@ -5,6 +5,7 @@
 //! variants are only ever added at the end. Every answer to a write carries a [`Receipt`].
 
 pub mod kv;
+pub mod observe;
 pub mod run;
 pub mod system;
 
@@ -12,9 +13,10 @@ use rkyv::bytecheck::CheckBytes;
 use rkyv::with::AsBox;
 use rkyv::{Archive, Deserialize, Portable, Serialize};
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, Text};
 use crate::request::version::TaggedVersion;
 use kv::{BatchResult, Deleted, History, Incremented, Mismatch, Page, Replaced, Slot, Versioned};
+use observe::{Description, HealthReport};
 use run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo};
 use system::{Capabilities, ErrorBody, Info};
 
@@ -152,6 +154,12 @@ pub enum Response<'a> {
     Info(#[rkyv(with = AsBox)] Info<'a>),
     /// What the server can do.
     Capabilities(#[rkyv(with = AsBox)] Capabilities<'a>),
+    /// Whether the server is fit, and what is wrong.
+    Health(#[rkyv(with = AsBox)] HealthReport<'a>),
+    /// Counters, gauges and histograms in the Prometheus text format, version 0.0.4.
+    Metrics(Text<'a>),
+    /// Everything about the server.
+    Description(#[rkyv(with = AsBox)] Description<'a>),
 }
 
 impl ArchivedReceipt {
