@@ -21,6 +21,7 @@ use crate::pipeline::Pipeline;
 use crate::retry::ReconnectPolicy;
 use crate::runs::{Run, Runs};
 use crate::scope::Scope;
+use crate::observe::{self, HealthReport, ServerDescription};
 use crate::server::{ServerCapabilities, ServerInfo, capabilities, info};
 
 /// How long a client waits for a server that says nothing, unless told otherwise. Covers the
@@ -217,6 +218,36 @@ impl Client {
     /// The server is lost.
     pub fn capabilities(&self) -> Result<ServerCapabilities, ClientError> {
         self.scope.call(Operation::SystemCapabilities, capabilities)
+    }
+
+    /// Whether the server is fit for its work, and everything that is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// The server is lost.
+    pub fn health(&self) -> Result<HealthReport, ClientError> {
+        self.scope.call(Operation::SystemHealth, observe::health)
+    }
+
+    /// The counters, gauges and histograms of the server in the Prometheus text format, version
+    /// 0.0.4.
+    ///
+    /// # Errors
+    ///
+    /// The server is lost.
+    pub fn metrics(&self) -> Result<String, ClientError> {
+        self.scope.call(Operation::SystemMetrics, observe::metrics)
+    }
+
+    /// Everything about the server in one answer. Counts the keys of up to 100 runs, which takes
+    /// as long as there are keys.
+    ///
+    /// # Errors
+    ///
+    /// The server is lost.
+    pub fn describe(&self) -> Result<ServerDescription, ClientError> {
+        self.scope
+            .call(Operation::SystemDescribe, observe::description)
     }
 
     /// Waits until everything acknowledged so far is on disk.

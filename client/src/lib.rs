@@ -29,6 +29,7 @@ mod error;
 mod incoming;
 mod kv;
 mod link;
+mod observe;
 mod pipeline;
 mod results;
 mod retry;
@@ -48,6 +49,9 @@ pub use client::{Client, ClientBuilder};
 pub use connection::ProtocolError;
 pub use error::ClientError;
 pub use kv::{Kv, ListOptions};
+pub use observe::{
+    HealthReport, RunSummary, ServerDescription, ServerFault, ServerSetting, ServerState,
+};
 pub use pipeline::{Answers, PIPELINE_LEN_BYTES_MAX, PIPELINE_REQUEST_COUNT_MAX, Pipeline, Ticket};
 pub use results::{
     Conditional, Cursor, Deleted, Entry, Expected, History, Incremented, Mismatch, Page, Receipt,

@@ -15,14 +15,17 @@ mod core;
 mod dispatch;
 mod errors;
 mod exit;
+mod health;
 mod inbound;
 mod log;
+mod metrics;
 mod outbound;
 mod quarantine;
 mod reactor;
 mod server;
 mod session;
 mod signals;
+mod slow;
 mod socket;
 mod start;
 mod store;
@@ -76,7 +79,7 @@ pub fn main_with_args(arguments: impl IntoIterator<Item = OsString>) -> ExitCode
     if let Err(error) = log::init(&configuration.settings.log) {
         return refuse(&error, Exit::Usage);
     }
-    match start::run(configuration.settings, args.ready_fd) {
+    match start::run(configuration, args.ready_fd) {
         Ok(exit) => exit.into(),
         Err(error) => {
             tracing::error!(target: "db", "{error}");

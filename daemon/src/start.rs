@@ -20,9 +20,10 @@ use in_mem_wal::disk::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::acceptor::Acceptor;
-use crate::config::{Principals, Settings, group_id};
+use crate::config::{Configuration, Principals, Settings, group_id};
 use crate::core::Core;
 use crate::exit::{self, Exit};
+use crate::metrics::{Responder, ResponderError};
 use crate::reactor::{Ring, SetupError};
 use crate::server::{Server, Stopped};
 use crate::signals::Signals;
@@ -50,6 +51,8 @@ pub(crate) enum RunError {
     Open(#[from] OpenError),
     #[error("{}", chain(.0))]
     Shutdown(#[from] ShutdownError),
+    #[error(transparent)]
+    Responder(#[from] ResponderError),
     #[error("cannot {step}: {source}")]
     Io {
         /// What was being done.
@@ -73,7 +76,8 @@ impl RunError {
             }
             Self::Root(_) => Exit::Usage,
             Self::Lock(LockError::Locked { .. }) => Exit::Locked,
-            Self::Socket(error) => error.exit(),
+            Self::Socket(error) | Self::Responder(ResponderError::Socket(error)) => error.exit(),
+            Self::Responder(ResponderError::Thread(source)) => exit::of_io(source),
             Self::Open(error) => of_open(error),
             Self::Io { source, .. } => exit::of_io(source),
         }
@@ -136,12 +140,18 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Serves until told to stop.
-pub(crate) fn run(settings: Settings, ready_fd: Option<i32>) -> Result<Exit, RunError> {
+pub(crate) fn run(configuration: Configuration, ready_fd: Option<i32>) -> Result<Exit, RunError> {
+    let described = configuration.described();
+    let settings = configuration.settings;
     let failed = |step| move |source| RunError::Io { step, source };
     let principals = Principals::resolve(&settings.access)?;
     let group = settings.socket_group.as_deref();
     let group = group
         .map(|group| group_id("socket_group", group))
+        .transpose()?;
+    let metrics_group = settings.observe.metrics_socket_group.as_deref();
+    let metrics_group = metrics_group
+        .map(|group| group_id("metrics_socket_group", group))
         .transpose()?;
     // Before any thread exists: threads inherit the mask.
     let signals = Signals::block().map_err(failed("block signals"))?;
@@ -150,7 +160,8 @@ pub(crate) fn run(settings: Settings, ready_fd: Option<i32>) -> Result<Exit, Run
     let root = RealRoot::open_or_create(&settings.data_dir)?;
     let lock = root.lock()?;
     let listener = Listener::bind(&settings.socket, settings.socket_mode, group)?;
-    let (database, place) = open(&settings, &root)?;
+    let (database, mut place) = open(&settings, &root)?;
+    place.socket_backend = format!("io_uring {}", ring.step().name());
     warn_of_place(&settings, &place);
     let acceptor = Acceptor::new(settings.limits.connection_count_max, descriptor_count_max);
     let workers = Workers::start().map_err(failed("start the workers"))?;
@@ -162,11 +173,14 @@ pub(crate) fn run(settings: Settings, ready_fd: Option<i32>) -> Result<Exit, Run
         connections = acceptor.count_max(),
         "{ready}"
     );
-    let store = Arc::new(Store::new(database, settings, principals, place));
+    let store = Store::new(database, settings, principals, place).described_by(described);
+    let store = Arc::new(store);
+    let responder = Responder::start(&store.settings.observe, metrics_group, &store)?;
     let core = Core::new(Arc::clone(&store), &ring.waker(), workers);
     let mut server = Server::new(ring, listener, signals, acceptor, core);
     announce(&ready, ready_fd).map_err(failed("announce readiness"))?;
     let stopped = server.run().map_err(failed("wait for the ring"))?;
+    drop(responder);
     finish(stopped, server, &store, lock)
 }
 
@@ -216,6 +230,8 @@ fn open(settings: &Settings, root: &RealRoot) -> Result<(Database, Place), RunEr
         file_system: root.file_system(),
         disk: disk.kind(),
         refusal: disk.refusal().map(ToString::to_string),
+        root: Some(root.clone()),
+        socket_backend: String::new(),
     };
     let disk: Arc<dyn OpenDisk> = Arc::new(disk);
     let config = config_of(settings, disk.block_bytes());

@@ -2,15 +2,17 @@
 //!
 //! Shared by the reactor and the workers; what changes is atomic.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use in_mem_engine::{Database, Run};
 use in_mem_ipc::frame::FRAME_LEN_BYTES_MAX;
 use in_mem_model::RunId;
 use in_mem_wal::clock::{Clock, SystemClock};
-use in_mem_wal::disk::{DiskKind, FileSystem};
+use in_mem_wal::disk::{DiskKind, FileSystem, RealRoot};
 
-use crate::config::{Principals, Settings};
+use crate::config::{DescribedSetting, Principals, Settings};
+use crate::metrics::Metrics;
 
 /// Version of the server program.
 pub(crate) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -38,6 +40,10 @@ pub(crate) struct Place {
     pub(crate) disk: DiskKind,
     /// Why io_uring is not used for the log, if it is refused.
     pub(crate) refusal: Option<String>,
+    /// The data directory; none over a disk of the tests.
+    pub(crate) root: Option<RealRoot>,
+    /// How the sockets are served.
+    pub(crate) socket_backend: String,
 }
 
 /// See the module.
@@ -46,7 +52,11 @@ pub(crate) struct Store {
     pub(crate) settings: Settings,
     pub(crate) principals: Principals,
     pub(crate) place: Place,
+    /// Every setting with its origin.
+    pub(crate) described: Vec<DescribedSetting>,
+    pub(crate) metrics: Arc<Metrics>,
     started_us: u64,
+    started_at_us: u64,
     is_draining: AtomicBool,
     connection_count: AtomicU64,
     last_txn_id: AtomicU64,
@@ -65,11 +75,25 @@ impl Store {
             settings,
             principals,
             place,
+            described: Vec::new(),
+            metrics: Arc::default(),
             started_us: SystemClock.monotonic_us(),
+            started_at_us: SystemClock.wall_us(),
             is_draining: AtomicBool::new(false),
             connection_count: AtomicU64::new(0),
             last_txn_id: AtomicU64::new(0),
         }
+    }
+
+    /// The same, which can say what each setting is and where it came from.
+    pub(crate) fn described_by(mut self, described: Vec<DescribedSetting>) -> Self {
+        self.described = described;
+        self
+    }
+
+    /// When the store was ready, microseconds since the Unix epoch.
+    pub(crate) fn started_at_us(&self) -> u64 {
+        self.started_at_us
     }
 
     /// The default run of the database.

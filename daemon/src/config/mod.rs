@@ -8,6 +8,7 @@
 mod file;
 mod keys;
 mod nearest;
+mod observe;
 mod places;
 mod principals;
 
@@ -23,6 +24,7 @@ use in_mem_model::Durability;
 pub(crate) use file::FileError;
 pub(crate) use keys::ValueError;
 pub(crate) use keys::durability_name;
+pub(crate) use observe::{DescribedSetting, Observe};
 pub(crate) use principals::Principals;
 pub(crate) use principals::group_id;
 
@@ -54,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) orphan_on_recovery: bool,
     /// Filter of the log on standard error.
     pub(crate) log: String,
+    /// Who may look inside, and how.
+    pub(crate) observe: Observe,
     /// When Buffered commits are synced.
     pub(crate) buffered: Buffered,
     /// The log's files.
@@ -131,6 +135,7 @@ impl Default for Settings {
             on_poison: OnPoison::Serve,
             orphan_on_recovery: false,
             log: "info".to_owned(),
+            observe: Observe::default(),
             buffered: Buffered {
                 flush_interval_ms: 100,
                 max_pending_writes: 1_000,

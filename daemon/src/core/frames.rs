@@ -7,6 +7,7 @@ use in_mem_ipc::frame::{Frame, FrameKind};
 use super::Core;
 use crate::inbound::{InboundError, OwnedFrame};
 use crate::session::{Phase, complaint};
+use crate::slow::Steps;
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +135,8 @@ impl Core {
 
     fn set_aside(&mut self, slot: u32, mut frame: OwnedFrame, flow: Flow) {
         frame.deadline_us = self.deadline_of(&frame);
+        frame.steps = Steps::received(self.monotonic_us());
+        frame.steps.queued_us = self.step_us();
         match flow {
             Flow::Done => {}
             Flow::Busy => self.wait_for_room(slot, frame, self.turn_room_count),

@@ -7,7 +7,9 @@ use in_mem_ipc::close::CloseReason;
 use in_mem_ipc::codec::access_request;
 use in_mem_ipc::frame::Frame;
 use in_mem_ipc::operation::OperationKind;
-use in_mem_model::{Error, Outcome as CommitOutcome, Retry, SubCode};
+use in_mem_ipc::request::RequestHeader;
+use in_mem_model::{Error, Outcome as CommitOutcome, Retry, RunId, SubCode};
+use in_mem_wal::clock::{Clock, SystemClock};
 
 use super::Core;
 use super::commits::PendingCommit;
@@ -15,6 +17,8 @@ use super::frames::Flow;
 use crate::answer;
 use crate::dispatch::{self, Call, Out, Verdict};
 use crate::inbound::OwnedFrame;
+use crate::session::Session;
+use crate::slow::{Steps, Subject};
 
 impl Core {
     /// Starts a request, unless it has to wait or is too much for the reactor.
@@ -26,6 +30,7 @@ impl Core {
                 return Flow::Done;
             }
         };
+        self.store.metrics.request(kind);
         if self.is_draining() {
             self.refuse(slot, frame.header.request_id, kind, draining());
             return Flow::Done;
@@ -37,7 +42,8 @@ impl Core {
         if dispatch::is_long(kind, frame.header.frame_len_bytes() as usize) {
             return Flow::Offload;
         }
-        self.handle_here(slot, frame)
+        let steps = Steps::received(self.monotonic_us());
+        self.handle_here(slot, frame, steps)
     }
 
     /// Starts a request again that waited for room in the log, which had been announced
@@ -46,7 +52,7 @@ impl Core {
         self.touch(slot);
         let flow = match frame.frame() {
             Some(whole) if dispatch::is_long_frame(&whole) => Flow::Offload,
-            Some(whole) => self.handle_here(slot, &whole),
+            Some(whole) => self.handle_here(slot, &whole, frame.steps),
             None => Flow::Done,
         };
         match flow {
@@ -66,7 +72,7 @@ impl Core {
     }
 
     /// Handles a request on the reactor.
-    fn handle_here(&mut self, slot: u32, frame: &Frame<'_>) -> Flow {
+    fn handle_here(&mut self, slot: u32, frame: &Frame<'_>, mut steps: Steps) -> Flow {
         let Ok(request) = access_request(frame.body) else {
             return Flow::Done;
         };
@@ -75,9 +81,18 @@ impl Core {
         let frame_len_bytes = u64::from(frame.header.frame_len_bytes());
         let store = Arc::clone(&self.store);
         let now_us = self.monotonic_us();
-        let Some(id) = self.session_mut(slot).map(|session| session.id) else {
+        let header = request.header.to_native();
+        let whose = |session: &mut Session| (session.id, run_of(&header, session));
+        let Some((id, run)) = self.session_mut(slot).map(whose) else {
             return Flow::Done;
         };
+        let subject = Subject {
+            operation: kind,
+            run,
+            request_id,
+            frame_len_bytes,
+        };
+        steps.started_us = self.step_us();
         let shape = dispatch::shape_of(&request.operation);
         let token = kind.is_write().then(|| {
             let shape = shape.clone();
@@ -86,6 +101,8 @@ impl Core {
                 request_id,
                 frame_len_bytes,
                 shape,
+                subject,
+                steps,
             })
         });
         let completion = token.map(|token| self.completion(token));
@@ -93,10 +110,11 @@ impl Core {
             return Flow::Done;
         };
         let mut out = Out::new(session.outbound.buffer(), request_id, kind);
+        let answer_start = out.mark();
         let mut call = Call {
             store: &store,
             caller: &mut session.caller,
-            header: request.header.to_native(),
+            header,
             completion,
             shape,
             view: None,
@@ -105,16 +123,38 @@ impl Core {
             is_worker: false,
         };
         let verdict = dispatch::handle(&mut call, &request.operation, &mut out);
+        let answer_len_bytes = out.mark() - answer_start;
         if verdict == Verdict::Pending {
             session.started(frame_len_bytes);
         } else if let Some(token) = token {
             self.pending.remove(token);
+        }
+        if self.slow.is_on() {
+            steps.decided_us = self.step_us();
+            match (verdict, token) {
+                (Verdict::Pending, Some(token)) => self.pending.note(token, steps),
+                (Verdict::Replied, _) => {
+                    let now_us = steps.decided_us;
+                    self.slow
+                        .answered(&subject, &steps, now_us, answer_len_bytes);
+                }
+                _ => {}
+            }
         }
         self.watch_transactions(slot);
         match verdict {
             Verdict::Replied | Verdict::Pending => Flow::Done,
             Verdict::Busy => Flow::Busy,
             Verdict::Offload => Flow::Offload,
+        }
+    }
+
+    /// The time of a step: that of the turn, unless slow requests are looked for.
+    pub(super) fn step_us(&self) -> u64 {
+        if self.slow.is_on() {
+            SystemClock.monotonic_us()
+        } else {
+            self.monotonic_us()
         }
     }
 
@@ -131,6 +171,12 @@ impl Core {
         result: Result<Outcome, CommitError>,
     ) {
         let store = Arc::clone(&self.store);
+        store.metrics.decided(&result);
+        let took_us = self
+            .monotonic_us()
+            .saturating_sub(pending.steps.received_us);
+        store.metrics.answered(&result, took_us);
+        let answered_us = self.step_us();
         let Some(session) = self.session_of(pending.session) else {
             return;
         };
@@ -140,10 +186,14 @@ impl Core {
             pending.request_id,
             OperationKind::KvPut,
         );
+        let answer_start = out.mark();
         match answer::of_commit(&store, &pending.shape, result) {
             Ok(response) => out.reply(&response),
             Err(error) => out.fail(error),
         }
+        let len_bytes = out.mark() - answer_start;
+        self.slow
+            .answered(&pending.subject, &pending.steps, answered_us, len_bytes);
         self.touch(pending.session.slot);
     }
 
@@ -165,6 +215,14 @@ impl Core {
             self.lower_deadline(deadline_us);
         }
     }
+}
+
+/// The run a request names, or that of its session.
+pub(super) fn run_of(header: &RequestHeader, session: &Session) -> RunId {
+    header
+        .run
+        .run_id()
+        .unwrap_or_else(|| session.caller.run.id())
 }
 
 /// The refusal of everything that comes after the stop began.

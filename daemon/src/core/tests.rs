@@ -56,6 +56,8 @@ impl Fixture {
             file_system: FileSystem::Ext,
             disk: DiskKind::Simulated,
             refusal: None,
+            root: None,
+            socket_backend: "none".to_owned(),
         };
         let store = Arc::new(Store::new(database, settings, principals, place));
         let ring = Ring::new().expect("a ring");

@@ -36,7 +36,7 @@ pub(super) fn route(call: &mut Call<'_>, kind: OperationKind, out: &mut Out<'_>)
     Ok(Verdict::Replied)
 }
 
-fn info(store: &Store) -> Info<'static> {
+pub(super) fn info(store: &Store) -> Info<'static> {
     let database = &store.database;
     let (health, health_reason) = health(store);
     Info {
@@ -84,6 +84,7 @@ fn measures(store: &Store) -> Vec<Measure<'static>> {
             store.place.file_system.is_volatile().into(),
         ),
     ];
+    measures.extend(crate::metrics::measures(store));
     if let Some(recovery) = database.last_recovery_result() {
         measures.extend([
             ("recovery_record_count".to_owned(), recovery.records_applied),
@@ -119,7 +120,7 @@ fn measures(store: &Store) -> Vec<Measure<'static>> {
     measures.into_iter().map(measure).collect()
 }
 
-fn capabilities(store: &Store) -> Capabilities<'static> {
+pub(super) fn capabilities(store: &Store) -> Capabilities<'static> {
     let limit = |(name, value): (&'static str, u64)| Measure {
         name: name.into(),
         value,

@@ -16,6 +16,7 @@ impl Server {
             {
                 self.ring.send(slot, bytes);
             }
+            session.count_load();
             if session.is_finished() {
                 self.core.disconnect(slot);
                 self.ring.close(slot);

@@ -159,7 +159,7 @@ pub enum Response<'a> {
     /// Counters, gauges and histograms in the Prometheus text format, version 0.0.4.
     Metrics(Text<'a>),
     /// Everything about the server.
-    Description(#[rkyv(with = AsBox)] Description<'a>),
+    Description(Box<Description<'a>>),
 }
 
 impl ArchivedReceipt {

@@ -18,8 +18,11 @@ use rustix::io::Errno;
 
 use super::is_beneath;
 
+mod in_place;
 #[cfg(test)]
 mod tests;
+
+pub use in_place::Displaced;
 
 /// Mode of directories: the owner only.
 const DIRECTORY_MODE: Mode = Mode::RWXU;

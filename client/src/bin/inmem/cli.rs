@@ -6,6 +6,8 @@
 mod arguments;
 mod commands;
 mod demo;
+mod doctor;
+mod exposition;
 mod failure;
 mod import;
 mod json;
@@ -14,6 +16,7 @@ mod outcome;
 mod parent;
 mod pipe;
 mod session;
+mod top;
 
 use std::env;
 use std::ffi::OsString;
@@ -84,6 +87,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Daemon(_)) => Err(Failure::usage(
             "the options of the daemon stand behind its name: inmem daemon --socket PATH",
         )),
+        Some(Command::Top(args)) => top::run(&options, client_builder(&options), &args),
+        Some(Command::Doctor(args)) => doctor::run(&options, &args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::DemoWorker(args)) => {
             demo::worker::run(&client_builder(&options), &args).map(|()| ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 mod batch;
 mod kv;
+mod observe;
 mod run;
 mod server;
 mod txn;
@@ -31,14 +32,22 @@ pub(crate) fn execute(
         Command::Ping => server::ping(session),
         Command::Info => server::info(session),
         Command::Capabilities => server::capabilities(session),
+        Command::Health => observe::health(session),
+        Command::Metrics => observe::metrics(session),
+        Command::Describe => observe::describe(session),
         Command::Flush => server::flush(session),
         Command::Kv(command) => kv::execute(session, options, command, source),
         Command::Run(command) => run::execute(session, options, command),
         Command::Txn(command) => txn::execute(session, options, &command, source),
         Command::Batch(args) => batch::execute(session, options, &args, source),
-        Command::Import(_) | Command::Daemon(_) | Command::Demo(_) | Command::DemoWorker(_) => Err(
-            Failure::usage("this command is for the shell, not for the pipe"),
-        ),
+        Command::Import(_)
+        | Command::Top(_)
+        | Command::Doctor(_)
+        | Command::Daemon(_)
+        | Command::Demo(_)
+        | Command::DemoWorker(_) => Err(Failure::usage(
+            "this command is for the shell, not for the pipe",
+        )),
         Command::Set(_)
         | Command::Get(_)
         | Command::Mget(_)
