@@ -208,7 +208,9 @@ fn every_damaged_byte_of_a_message_pack_body_is_refused_or_read_without_panic() 
                         malformed_count += 1;
                     }
                     Err(MessageError::Refused(refusal)) => {
-                        assert!(!refusal.to_string().contains("\"\""), "{name}: {refusal}");
+                        let is_named = matches!(refusal, Refusal::UnknownKey { .. })
+                            || refusal.key() != Some("");
+                        assert!(is_named, "{name}: {refusal}");
                         refused_count += 1;
                     }
                     Ok(()) => valid_count += 1,
@@ -301,7 +303,7 @@ fn a_refusal_names_the_key_at_fault() {
 fn an_operation_of_a_batch_says_what_it_does_with_one_key() {
     let batch = |operation: &[u8]| {
         let head = &b"\x82\xa2op\xa5batch\xa6params\x81\xaaoperations\x91"[..];
-        decode_request(&[head, operation].concat())
+        decode_request(&[head, operation].concat()).map(drop)
     };
     assert!(batch(b"\x81\xa6delete\x81\xa3key\xa1k").is_ok());
     let refused = |body: &[u8]| match batch(body) {
@@ -326,7 +328,7 @@ fn what_is_no_message_pack_is_malformed_even_behind_a_refusal() {
     };
     malformed(b"", 0);
     malformed(b"\xc1", 0);
-    malformed(b"\x82\xa3kex\xc0\xa2op", 8);
+    malformed(b"\x82\xa3kex\xc0\xa2op", 9);
     malformed(b"\x81\xa3kex\xc1", 5);
     malformed(b"\x81\xa3kex\xc0\xc0", 6);
 }
@@ -335,7 +337,7 @@ fn what_is_no_message_pack_is_malformed_even_behind_a_refusal() {
 fn claims_larger_than_the_body_are_refused_before_memory_is_taken() {
     let with = |params: &[u8]| {
         let head = &b"\x82\xa2op\xabkv.get_many\xa6params\x81\xa4keys"[..];
-        decode_request(&[head, params].concat())
+        decode_request(&[head, params].concat()).map(drop)
     };
     for claim in [
         // Arrays, maps, strings, bytes and extensions of 4 GiB.
@@ -353,7 +355,7 @@ fn claims_larger_than_the_body_are_refused_before_memory_is_taken() {
     }
     let long = |count: u32| {
         let keys = vec![0xa0; count as usize];
-        with(&[&[0xdd][..], &count.to_be_bytes(), &keys].concat()).map(drop)
+        with(&[&[0xdd][..], &count.to_be_bytes(), &keys].concat())
     };
     assert_eq!(long(LIST_COUNT_MAX), Ok(()));
     let (key, count, max) = ("keys", LIST_COUNT_MAX + 1, LIST_COUNT_MAX);
