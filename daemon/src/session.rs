@@ -3,6 +3,7 @@
 //! A session is owned by the reactor thread and dies with its connection, taking its open
 //! transactions with it. It holds state and limits; what requests mean is decided elsewhere.
 
+use in_mem_ipc::Encoding;
 use in_mem_ipc::close::{Close, CloseReason};
 use in_mem_ipc::frame::FrameError;
 
@@ -54,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) credentials: Credentials,
     pub(crate) phase: Phase,
+    /// Of its requests and replies, as the hello agreed.
+    pub(crate) encoding: Encoding,
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     pub(crate) caller: Caller,
@@ -91,6 +94,7 @@ impl Session {
             id,
             credentials,
             phase: Phase::Greeting,
+            encoding: Encoding::default(),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             caller,

@@ -13,6 +13,7 @@ mod jobs;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod translation;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::workers::Workers;
 use commits::{Finished, LogInbox, PendingCommits};
 use gathering::Gathering;
 use jobs::JobDone;
+use translation::Translation;
 
 /// The sessions of one reactor and what they wait for.
 pub(crate) struct Core {
@@ -44,6 +46,7 @@ pub(crate) struct Core {
     job_inbox: Arc<Inbox<JobDone>>,
     jobs_done: Vec<JobDone>,
     workers: Workers,
+    translation: Translation,
     /// Sessions whose next write waits for room in the log, first come first.
     waiting_for_room: VecDeque<SessionId>,
     /// How often room had been announced when those that wait were tried last; none when they are
@@ -79,6 +82,7 @@ impl Core {
             job_inbox: Arc::new(Inbox::new(waker.clone())),
             jobs_done: Vec::new(),
             workers,
+            translation: Translation::new(waker),
             waiting_for_room: VecDeque::new(),
             tried_room_count: None,
             turn_room_count: 0,
@@ -103,6 +107,7 @@ impl Core {
     /// Takes what the log and the workers finished, and what can start because of it.
     pub(crate) fn finish_turn(&mut self) {
         self.take_finished_commits();
+        self.take_translated();
         self.take_finished_jobs();
         self.retry_waiting();
         self.resume_touched();

@@ -62,6 +62,8 @@ impl Core {
                 self.wait_for_room_again(slot, frame, room_count);
                 false
             }
+            // What waits was translated before.
+            Flow::Translate | Flow::Kept => true,
         }
     }
 
@@ -92,7 +94,8 @@ impl Core {
         let Some(session) = self.session_mut(slot) else {
             return Flow::Done;
         };
-        let mut out = Out::new(session.outbound.buffer(), request_id, kind);
+        let encoding = session.encoding;
+        let mut out = Out::new(session.outbound.buffer(), encoding, request_id, kind);
         let mut call = Call {
             store: &store,
             caller: &mut session.caller,
@@ -137,6 +140,7 @@ impl Core {
         session.finished(pending.frame_len_bytes);
         let mut out = Out::new(
             session.outbound.buffer(),
+            session.encoding,
             pending.request_id,
             OperationKind::KvPut,
         );
@@ -150,7 +154,8 @@ impl Core {
     /// Answers a request with an error without starting it.
     pub(super) fn refuse(&mut self, slot: u32, request_id: u64, kind: OperationKind, error: Error) {
         if let Some(session) = self.session_mut(slot) {
-            Out::new(session.outbound.buffer(), request_id, kind).fail(error);
+            let encoding = session.encoding;
+            Out::new(session.outbound.buffer(), encoding, request_id, kind).fail(error);
         }
         self.touch(slot);
     }
