@@ -128,7 +128,7 @@ impl Core {
         let number = self.next_session_number;
         self.next_session_number += 1;
         let id = SessionId { slot, number };
-        let deadline_us = self.now_plus_ms(self.store.settings.limits.frame_timeout_ms);
+        let deadline_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
         let caller = Caller::new(credentials, &self.store);
         let session = Session::new(id, credentials, caller, deadline_us);
         let index = slot as usize;
@@ -140,8 +140,24 @@ impl Core {
             *place = Some(Box::new(session));
         }
         self.lower_deadline(deadline_us);
-        self.admit(slot);
+        if self.is_draining() {
+            // Accepted before the kernel heard that the stop has begun.
+            self.close_draining(slot);
+        } else {
+            self.admit(slot);
+        }
         self.touch(slot);
+    }
+
+    /// Limits or who may connect have changed: everybody is looked at again.
+    pub(crate) fn settings_changed(&mut self) {
+        // Deadlines are computed from limits: all of them anew.
+        self.lower_deadline(self.monotonic_us());
+        self.admit_waiting_frames();
+        for slot in self.slots() {
+            self.admit(slot);
+            self.touch(slot);
+        }
     }
 
     /// The connection is gone: everything the session owns is released and rolled back.
@@ -207,7 +223,7 @@ impl Core {
         self.session_mut(slot).is_some_and(|session| {
             // What is held already would only grow.
             let is_held = session.parked.is_some() || session.waits_to_gather;
-            session.may_start(&store.settings.limits) && !is_held
+            session.may_start(&store.limits_in_force()) && !is_held
         })
     }
 

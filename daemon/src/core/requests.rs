@@ -162,7 +162,7 @@ impl Core {
 
     /// Sees to it that open transactions are looked at when they run out of time.
     pub(super) fn watch_transactions(&mut self, slot: u32) {
-        let limits = self.store.settings.limits;
+        let limits = self.store.limits_in_force();
         let deadline_us = self
             .session_mut(slot)
             .and_then(|session| session.caller.transactions.next_deadline_us(&limits));
