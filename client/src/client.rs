@@ -14,6 +14,7 @@ use in_mem_model::{Durability, RunId};
 use crate::address::default_socket;
 use crate::answer;
 use crate::batch::Batch;
+use crate::encoding::Encoding;
 use crate::error::ClientError;
 use crate::kv::Kv;
 use crate::link::{Dial, Link, LinkOptions, lock};
@@ -34,6 +35,7 @@ pub struct ClientBuilder {
     socket: PathBuf,
     run: HelloRun,
     durability: Option<Durability>,
+    encoding: Encoding,
     name: String,
     silence_max: Option<Duration>,
     reconnect: ReconnectPolicy,
@@ -46,6 +48,7 @@ impl ClientBuilder {
             socket: default_socket(),
             run: HelloRun::Default,
             durability: None,
+            encoding: Encoding::Rkyv,
             name: String::new(),
             silence_max: Some(SILENCE_MAX),
             reconnect: ReconnectPolicy::default(),
@@ -75,6 +78,14 @@ impl ClientBuilder {
     #[must_use]
     pub const fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
+        self
+    }
+
+    /// How requests and answers are encoded on the wire; [`Encoding::Rkyv`] unless named. The
+    /// results are the same.
+    #[must_use]
+    pub const fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
         self
     }
 
@@ -119,7 +130,9 @@ impl ClientBuilder {
 
     /// Connects through another way to make a stream.
     pub(crate) fn connect_with(self, dial: Dial) -> Result<Client, ClientError> {
+        let encoding = in_mem_ipc::Encoding::from(self.encoding);
         let hello = Hello {
+            encodings: vec![encoding.to_wire()],
             run: self.run,
             durability: self.durability.map(Into::into).unwrap_or_default(),
             client_name: self.name,
@@ -130,6 +143,7 @@ impl ClientBuilder {
         let options = LinkOptions {
             dial,
             hello,
+            encoding,
             silence_max,
             reconnect: self.reconnect,
         };

@@ -25,6 +25,7 @@ mod batch;
 pub mod check;
 mod client;
 mod connection;
+mod encoding;
 mod error;
 mod incoming;
 mod kv;
@@ -47,6 +48,7 @@ pub use address::{SOCKET_VARIABLE, default_socket};
 pub use batch::{Batch, BatchCommitted, Effect};
 pub use client::{Client, ClientBuilder};
 pub use connection::ProtocolError;
+pub use encoding::Encoding;
 pub use error::ClientError;
 pub use kv::{Kv, ListOptions};
 pub use observe::{

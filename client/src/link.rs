@@ -12,14 +12,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use in_mem_ipc::FrameBuffer;
-use in_mem_ipc::codec::{access_response, encode_request};
+use in_mem_ipc::codec::{WireError, access_response, encode_response};
+use in_mem_ipc::frame::parse_frame;
 use in_mem_ipc::hello::{Hello, HelloReply};
+use in_mem_ipc::message_pack::decode_response;
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::Request;
 use in_mem_ipc::response::ArchivedResponse;
+use in_mem_ipc::{Encoding, FrameBuffer};
 
-use crate::connection::{Connection, Fault, Outgoing, Progress, Reader};
+use crate::connection::{Connection, Fault, Outgoing, Progress, ProtocolError, Reader};
 use crate::error::{self, ClientError};
 use crate::retry::ReconnectPolicy;
 
@@ -39,6 +41,7 @@ pub(crate) type Dial = Box<dyn FnMut() -> io::Result<UnixStream> + Send>;
 pub(crate) struct LinkOptions {
     pub(crate) dial: Dial,
     pub(crate) hello: Hello,
+    pub(crate) encoding: Encoding,
     pub(crate) silence_max: Option<Duration>,
     pub(crate) reconnect: ReconnectPolicy,
 }
@@ -136,7 +139,11 @@ impl Link {
         let request_id = self.reserve_request_ids(1);
         let mut frames = std::mem::take(&mut self.outgoing);
         frames.clear();
-        let result = match encode_request(request, request_id, &mut frames) {
+        let result = match self
+            .options
+            .encoding
+            .encode_request(request, request_id, &mut frames)
+        {
             Err(too_large) => Err(error::too_large(kind, too_large)),
             Ok(()) => self.call_encoded(&frames, request_id, kind, binding, read),
         };
@@ -198,6 +205,16 @@ impl Link {
         let window = self.window();
         let mut connection = self.take_connection()?;
         let mut progress = Progress::default();
+        let mut archives = FrameBuffer::new();
+        let mut read_map = |position: usize, body: &[u8]| {
+            archive(body, &mut archives)?;
+            let frame = parse_frame(&archives).map_err(ProtocolError::Frame)?;
+            read(position, frame.map(|frame| frame.body).unwrap_or_default())
+        };
+        let read: Reader<'_> = match self.options.encoding {
+            Encoding::Rkyv => &mut *read,
+            Encoding::MessagePack => &mut read_map,
+        };
         match connection.exchange(outgoing, window, &mut progress, read) {
             Ok(()) => {
                 self.connection = Some(connection);
@@ -205,6 +222,11 @@ impl Link {
             }
             Err(fault) => Ok((progress, Some(fault))),
         }
+    }
+
+    /// How requests are encoded.
+    pub(crate) const fn encoding(&self) -> Encoding {
+        self.options.encoding
     }
 
     /// Whether what the server certainly did not get is sent again.
@@ -233,6 +255,14 @@ impl Link {
         self.connection_number += 1;
         Ok(connection)
     }
+}
+
+/// Makes the one archive in `archives` of an answer in MessagePack.
+fn archive(body: &[u8], archives: &mut FrameBuffer) -> Result<(), ProtocolError> {
+    let malformed = ProtocolError::Answer(WireError::Malformed);
+    let answer = decode_response(body).map_err(|_refused| malformed)?;
+    archives.clear();
+    encode_response(&answer, 0, archives).map_err(|_too_large| malformed)
 }
 
 /// Makes a connection, trying again as the policy says.

@@ -41,6 +41,8 @@ enum Armed {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     count_max: u64,
+    /// What the descriptors allow, whatever is configured.
+    descriptor_room_count: u64,
     open_count: u64,
     armed: Armed,
     resume_at_us: Option<u64>,
@@ -53,14 +55,21 @@ impl Acceptor {
     pub(crate) fn new(count_max: u64, descriptor_count_max: u64) -> Self {
         // Half of a very small limit still serves somebody.
         let reserved = RESERVED_DESCRIPTOR_COUNT.min(descriptor_count_max / 2);
-        let count_max = count_max.min(descriptor_count_max - reserved).max(1);
+        let descriptor_room_count = descriptor_count_max - reserved;
         Self {
-            count_max,
+            count_max: count_max.min(descriptor_room_count).max(1),
+            descriptor_room_count,
             open_count: 0,
             armed: Armed::Nothing,
             resume_at_us: None,
             is_stopped: false,
         }
+    }
+
+    /// Another number of connections from now on. Those above it stay; none is taken until enough
+    /// have closed.
+    pub(crate) fn set_count_max(&mut self, count_max: u64) {
+        self.count_max = count_max.min(self.descriptor_room_count).max(1);
     }
 
     /// Connections allowed at once.

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use in_mem_ipc::Encoding;
 use in_mem_ipc::close::{Close, CloseReason};
 use in_mem_ipc::frame::FrameError;
 
@@ -57,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) credentials: Credentials,
     pub(crate) phase: Phase,
+    /// Of its requests and replies, as the hello agreed.
+    pub(crate) encoding: Encoding,
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     pub(crate) caller: Caller,
@@ -104,6 +107,7 @@ impl Session {
             id,
             credentials,
             phase: Phase::Greeting,
+            encoding: Encoding::default(),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             caller,

@@ -11,8 +11,12 @@ use in_mem_model::RunId;
 use in_mem_wal::clock::{Clock, SystemClock};
 use in_mem_wal::disk::{DiskKind, FileSystem, RealRoot};
 
-use crate::config::{DescribedSetting, Principals, Settings};
+use parking_lot::RwLock;
+
+use crate::config::{DescribedSetting, Limits, Principals, Settings};
+use crate::live_limits::LiveLimits;
 use crate::metrics::Metrics;
+use crate::session::Credentials;
 
 /// Version of the server program.
 pub(crate) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -49,8 +53,10 @@ pub(crate) struct Place {
 /// See the module.
 pub(crate) struct Store {
     pub(crate) database: Database,
+    /// As of the start: what a reload may change is kept apart.
     pub(crate) settings: Settings,
-    pub(crate) principals: Principals,
+    principals: RwLock<Principals>,
+    limits: LiveLimits,
     pub(crate) place: Place,
     /// Every setting with its origin.
     pub(crate) described: Vec<DescribedSetting>,
@@ -72,8 +78,9 @@ impl Store {
     ) -> Self {
         Self {
             database,
+            limits: LiveLimits::new(&settings.limits),
             settings,
-            principals,
+            principals: RwLock::new(principals),
             place,
             described: Vec::new(),
             metrics: Arc::default(),
@@ -94,6 +101,28 @@ impl Store {
     /// When the store was ready, microseconds since the Unix epoch.
     pub(crate) fn started_at_us(&self) -> u64 {
         self.started_at_us
+    }
+
+    /// The limits of clients in force.
+    #[inline]
+    pub(crate) fn limits_in_force(&self) -> Limits {
+        self.limits.get()
+    }
+
+    /// These limits are in force from now on.
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        self.limits.set(limits);
+    }
+
+    /// Whether a peer with these credentials may connect.
+    pub(crate) fn may_connect(&self, credentials: Credentials) -> bool {
+        let principals = self.principals.read();
+        principals.allows(credentials.user, credentials.group)
+    }
+
+    /// These may connect from now on.
+    pub(crate) fn set_principals(&self, principals: Principals) {
+        *self.principals.write() = principals;
     }
 
     /// The default run of the database.
@@ -156,7 +185,7 @@ impl Store {
 
     /// Every limit in force, by name.
     pub(crate) fn limits(&self) -> Vec<(&'static str, u64)> {
-        let own = self.settings.limits;
+        let own = self.limits_in_force();
         let mut limits = self.database.limits().entries();
         limits.retain(|(name, _)| !UNUSED_LIMITS.contains(name));
         limits.extend([

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use in_mem_model::{Durability, Level, Limits, RunId};
 use in_mem_wal::disk::DiskKind;
-use in_mem_wal::{LogMetrics, LogObserved, Lsn, Need, PoisonCause, ReserveError};
+use in_mem_wal::{LogMetrics, LogObserved, LogPulse, Lsn, Need, PoisonCause, ReserveError};
 use parking_lot::Mutex;
 
 use crate::builder::DatabaseBuilder;
@@ -449,6 +449,13 @@ impl Database {
         // In this order: what is durable was written before.
         let durable_lsn = log.handle.durable_lsn();
         Some((log.handle.written_lsn(), durable_lsn))
+    }
+
+    /// Whether the log thread gets on: compare two of them some time apart. None as long as there is
+    /// no log.
+    #[must_use]
+    pub fn log_pulse(&self) -> Option<LogPulse> {
+        self.inner.log.get().map(|log| log.handle.pulse())
     }
 
     /// Which disk the log is written through; none as long as there is no log.

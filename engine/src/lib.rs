@@ -46,6 +46,7 @@ mod perf;
 mod pool;
 mod prepare;
 mod program;
+mod progress;
 mod publication;
 mod recovery;
 mod registry;
@@ -93,6 +94,7 @@ pub use program::{
     Actual, CommitOptions, Completion, CompletionSink, Expected, Outcome, Program, ReadCheck, Seen,
     Step, StepOutcome, StepOutcomes, Submitted,
 };
+pub use progress::RecoveryProgress;
 pub use recovery::RecoveryResult;
 pub use registry::{PrimitiveError, PrimitiveRegistry, PrimitiveStorageExt, RegisterError};
 pub use run::Run;

@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::errors::{CommitError, DatabaseClosed};
 use crate::faults::Planted;
 use crate::program::CompletionSink;
+use crate::progress::RecoveryProgress;
 use crate::shard::RunShard;
 use crate::store::ShardedStore;
 
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) active_segment: AtomicU64,
     /// The log, once it is started: what fails beside it ends it too.
     pub(crate) log: OnceLock<LogHandle<InFlight>>,
+    /// Who wants to know how far recovery has come.
+    pub(crate) recovery_progress: OnceLock<Arc<RecoveryProgress>>,
     /// Wakes the background thread.
     pub(crate) wake_background: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
@@ -55,6 +58,7 @@ impl Shared {
             listeners: RwLock::new(Vec::new()),
             active_segment: AtomicU64::new(0),
             log: OnceLock::new(),
+            recovery_progress: OnceLock::new(),
             wake_background: Mutex::new(None),
         }
     }

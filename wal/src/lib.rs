@@ -25,6 +25,7 @@ mod lsn;
 mod metrics;
 pub mod names;
 mod observed;
+mod pulse;
 pub mod recover;
 mod room;
 mod sink;
@@ -42,5 +43,6 @@ pub use handle::{
 pub use lsn::Lsn;
 pub use metrics::LogMetrics;
 pub use observed::LogObserved;
+pub use pulse::LogPulse;
 pub use sink::{LogStatus, Need, PoisonCause, Sink, Stage};
 pub use writer::{Turn, Writer, WriterSeed, start};

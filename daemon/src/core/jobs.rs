@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use in_mem_engine::{Completion, ReadView};
-use in_mem_ipc::FrameBuffer;
 use in_mem_ipc::codec::access_request;
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::RequestHeader;
+use in_mem_ipc::{Encoding, FrameBuffer};
 use in_mem_model::{Error, Outcome as CommitOutcome, SubCode};
 use in_mem_wal::clock::{Clock, SystemClock};
 
@@ -47,6 +47,7 @@ struct Job {
     store: Arc<Store>,
     frame: OwnedFrame,
     caller: Caller,
+    encoding: Encoding,
     view: Option<ReadView>,
     completion: Option<Completion>,
     shape: Shape,
@@ -77,11 +78,13 @@ impl Core {
         let steps = frame.steps;
         let is_blocking = head.kind.is_write() || head.txn_id != 0;
         let caller = session.caller.lend(head.txn_id);
+        let encoding = session.encoding;
         let shape = head.shape.clone();
         let mut job = Job {
             store,
             frame,
             caller,
+            encoding,
             view: None,
             completion: None,
             shape,
@@ -264,7 +267,8 @@ impl Job {
             && let Ok(request) = access_request(frame.body)
         {
             let kind = request.operation.kind();
-            let mut out = Out::new(&mut answer, frame.header.request_id, kind);
+            let request_id = frame.header.request_id;
+            let mut out = Out::new(&mut answer, self.encoding, request_id, kind);
             let started_us = SystemClock.monotonic_us();
             if self.frame.is_late(started_us) {
                 let message = "no worker was free within the deadline of the request; \

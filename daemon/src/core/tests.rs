@@ -284,7 +284,7 @@ fn a_request_that_waited_too_long_for_a_worker_is_refused() {
 #[test]
 fn a_peer_whose_bytes_wait_for_the_log_is_not_closed_for_them() {
     let mut this = Fixture::new(2);
-    let frame_timeout_us = 1_000 * this.core.store.settings.limits.frame_timeout_ms;
+    let frame_timeout_us = 1_000 * this.core.store.limits_in_force().frame_timeout_ms;
     this.start_turn();
     this.core.receive(0, &put(1, 0, "first"));
     let mut pipelined = put(2, 0, "second").to_vec();

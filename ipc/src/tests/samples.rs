@@ -386,7 +386,10 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
         ("Capabilities", Response::Capabilities(capabilities(m))),
         ("Health", Response::Health(health_report(m))),
         ("Metrics", Response::Metrics(m.text(1))),
-        ("Description", Response::Description(Box::new(description(m)))),
+        (
+            "Description",
+            Response::Description(Box::new(description(m))),
+        ),
     ]);
     responses
 }

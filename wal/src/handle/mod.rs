@@ -28,6 +28,7 @@ use crate::format::{mark, record};
 use crate::lsn::Lsn;
 use crate::metrics::{Counters, LogMetrics};
 use crate::observed::LogObserved;
+use crate::pulse::LogPulse;
 use crate::room::Room;
 use crate::sink::{LogStatus, Need, PoisonCause};
 use crate::spares::Spares;
@@ -75,6 +76,12 @@ impl<T> LogHandle<T> {
     #[must_use]
     pub fn observed(&self) -> &Arc<LogObserved> {
         &self.shared.observed
+    }
+
+    /// Whether the log thread gets on; compare two of them some time apart.
+    #[must_use]
+    pub fn pulse(&self) -> LogPulse {
+        self.shared.pulse()
     }
 
     /// The settings the log was started with.
@@ -330,6 +337,18 @@ impl<T> Shared<T> {
     /// Waits for progress once; the caller loops over its predicate under the same lock.
     fn wait_for_progress(&self, queue: &mut MutexGuard<'_, Queue<T>>) {
         self.progress.wait(queue);
+    }
+
+    fn pulse(&self) -> LogPulse {
+        let queue = self.queue.lock();
+        let has_ended = !matches!(queue.status, LogStatus::Open);
+        let written_count = self.written_count.load(Ordering::SeqCst);
+        LogPulse {
+            turn_count: self.counters.turn_count(),
+            written_count,
+            unwritten_count: queue.appended_count.saturating_sub(written_count),
+            is_idle: has_ended || (queue.writer_is_waiting && queue.entries.is_empty()),
+        }
     }
 
     fn metrics(&self) -> LogMetrics {
