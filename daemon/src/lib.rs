@@ -13,6 +13,7 @@ mod completions;
 mod config;
 mod core;
 mod dispatch;
+pub mod doctor;
 mod errors;
 mod exit;
 mod health;

@@ -318,8 +318,9 @@ impl FileSystem {
         }
     }
 
-    /// Magic numbers as in statfs(2), and OpenZFS's own.
-    fn from_magic(magic: u64) -> Self {
+    /// The file system of a magic number, as in statfs(2), and OpenZFS's own.
+    #[must_use]
+    pub fn from_magic(magic: u64) -> Self {
         match magic {
             0xEF53 => Self::Ext,
             0x5846_5342 => Self::Xfs,
