@@ -18,11 +18,11 @@ use crate::encoding::Encoding;
 use crate::error::ClientError;
 use crate::kv::Kv;
 use crate::link::{Dial, Link, LinkOptions, lock};
+use crate::observe::{self, HealthReport, ServerDescription};
 use crate::pipeline::Pipeline;
 use crate::retry::ReconnectPolicy;
 use crate::runs::{Run, Runs};
 use crate::scope::Scope;
-use crate::observe::{self, HealthReport, ServerDescription};
 use crate::server::{ServerCapabilities, ServerInfo, capabilities, info};
 
 /// How long a client waits for a server that says nothing, unless told otherwise. Covers the

@@ -47,7 +47,10 @@ pub(super) fn describe(session: &mut Session) -> Result<Outcome, Failure> {
     lines.push(String::new());
     lines.extend(found.runs.iter().map(|run| {
         let name = run.name.as_deref().unwrap_or("-");
-        format!("run {}  {name}  {}  {} keys", run.id, run.status, run.key_count)
+        format!(
+            "run {}  {name}  {}  {} keys",
+            run.id, run.status, run.key_count
+        )
     }));
     if found.has_more_runs {
         lines.push("more runs: inmem run list".to_owned());
@@ -72,7 +75,10 @@ pub(super) fn describe(session: &mut Session) -> Result<Outcome, Failure> {
     let result = json::object([
         ("info", server::info_json(&found.info)),
         ("health", health_json(&found.health)),
-        ("capabilities", server::capabilities_json(&found.capabilities)),
+        (
+            "capabilities",
+            server::capabilities_json(&found.capabilities),
+        ),
         ("settings", json::array(settings)),
         ("runs", json::array(runs)),
         ("has_more_runs", found.has_more_runs.to_string()),
