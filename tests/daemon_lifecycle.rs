@@ -9,8 +9,12 @@
 
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
+#[path = "support/exposition.rs"]
+mod exposition;
 #[path = "support/frozen.rs"]
 mod frozen;
+#[path = "daemon_lifecycle/observe.rs"]
+mod observe;
 #[path = "support/raw_client.rs"]
 mod raw_client;
 

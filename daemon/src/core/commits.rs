@@ -120,10 +120,6 @@ impl CompletionSink for LogInbox {
 pub(crate) struct PendingCommit {
     /// Who asked.
     pub(crate) session: SessionId,
-    /// The id of the request.
-    pub(crate) request_id: u64,
-    /// Size of its frame, bytes.
-    pub(crate) frame_len_bytes: u64,
     /// What the answer looks like.
     pub(crate) shape: Shape,
     /// What it is about.

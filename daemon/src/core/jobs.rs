@@ -94,25 +94,19 @@ impl Core {
         };
         if !is_blocking {
             job.view = job.take_view();
+            let metrics = &job.store.metrics;
             job.live_view = job
                 .view
-                .is_some()
-                .then(|| LiveView::of_read(&job.store.metrics, now_us));
+                .as_ref()
+                .map(|_| LiveView::of_read(metrics, now_us));
         }
         session.started(head.frame_len_bytes);
         session.job_count += 1;
         session.is_blocked |= is_blocking;
         let token = head.kind.is_write().then(|| {
-            let Head {
-                request_id,
-                frame_len_bytes,
-                ..
-            } = head;
             let shape = job.shape.clone();
             self.pending.insert(PendingCommit {
                 session: id,
-                request_id,
-                frame_len_bytes,
                 shape,
                 subject,
                 steps,

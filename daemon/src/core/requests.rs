@@ -98,10 +98,9 @@ impl Core {
         let shape = dispatch::shape_of(&request.operation);
         let token = kind.is_write().then(|| {
             let shape = shape.clone();
+            let session = id;
             self.pending.insert(PendingCommit {
-                session: id,
-                request_id,
-                frame_len_bytes,
+                session,
                 shape,
                 subject,
                 steps,
@@ -134,14 +133,9 @@ impl Core {
         }
         if self.slow.is_on() {
             steps.decided_us = self.step_us();
-            match (verdict, token) {
-                (Verdict::Pending, Some(token)) => self.pending.note(token, steps),
-                (Verdict::Replied, _) => {
-                    let now_us = steps.decided_us;
-                    self.slow
-                        .answered(&subject, &steps, now_us, answer_len_bytes);
-                }
-                _ => {}
+            match token.filter(|_| verdict == Verdict::Pending) {
+                Some(token) => self.pending.note(token, steps),
+                None => self.note_reply(verdict, &subject, &steps, answer_len_bytes),
             }
         }
         self.watch_transactions(slot);
@@ -149,6 +143,14 @@ impl Core {
             Verdict::Replied | Verdict::Pending => Flow::Done,
             Verdict::Busy => Flow::Busy,
             Verdict::Offload => Flow::Offload,
+        }
+    }
+
+    /// Writes down a request that was answered at once, if it was slow.
+    fn note_reply(&mut self, verdict: Verdict, subject: &Subject, steps: &Steps, len_bytes: usize) {
+        if verdict == Verdict::Replied {
+            self.slow
+                .answered(subject, steps, steps.decided_us, len_bytes);
         }
     }
 
@@ -183,11 +185,11 @@ impl Core {
         let Some(session) = self.session_of(pending.session) else {
             return;
         };
-        session.finished(pending.frame_len_bytes);
+        session.finished(pending.subject.frame_len_bytes);
         let mut out = Out::new(
             session.outbound.buffer(),
             session.encoding,
-            pending.request_id,
+            pending.subject.request_id,
             OperationKind::KvPut,
         );
         let answer_start = out.mark();

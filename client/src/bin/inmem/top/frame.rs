@@ -6,84 +6,58 @@ use super::reading::{Reading, quantile};
 
 /// The lines of a frame. `interval` lies between the two readings.
 pub(super) fn lines(before: &Reading, now: &Reading, interval: Duration) -> Vec<String> {
+    let health = now.word("inmem_health_state");
+    let (log, up) = (backend(now), uptime(now));
+    let mut lines = vec![
+        format!("in-mem {health}  log {log}  up {up}"),
+        String::new(),
+    ];
+    let rows = rates(before, now, interval).into_iter().zip(levels(now));
+    lines.extend(rows.map(|((left, value), (right, other))| {
+        format!("{left:<12} {value:>12}    {right:<16} {other:>14}")
+    }));
+    lines
+}
+
+/// What happened in the interval.
+fn rates(before: &Reading, now: &Reading, interval: Duration) -> [(&'static str, String); 8] {
     let seconds = interval.as_secs_f64().max(0.001);
     let rate = |name: &str| (now.sum(name) - before.sum(name)).max(0.0) / seconds;
-    let sync = |part| {
-        time(quantile(
-            before,
-            now,
-            "inmem_wal_sync_latency_seconds",
-            part,
-        ))
-    };
-    let records =
-        now.get("inmem_wal_batch_records_sum") - before.get("inmem_wal_batch_records_sum");
-    let batches =
-        now.get("inmem_wal_batch_records_count") - before.get("inmem_wal_batch_records_count");
+    let latency = "inmem_wal_sync_latency_seconds";
+    let sync = |part| time(quantile(before, now, latency, part));
+    let grew = |name: &str| now.get(name) - before.get(name);
+    let batches = grew("inmem_wal_batch_records_count");
     let batch = if batches < 1.0 {
         "-".to_owned()
     } else {
-        format!("{:.1}", records / batches)
+        format!("{:.1}", grew("inmem_wal_batch_records_sum") / batches)
     };
-    let row = |left: &str, value: String, right: &str, other: String| {
-        format!("{left:<12} {value:>12}    {right:<16} {other:>14}")
-    };
-    vec![
-        format!(
-            "in-mem {}  log {}  up {}",
-            now.word("inmem_health_state"),
-            backend(now),
-            uptime(now)
-        ),
-        String::new(),
-        row(
-            "ops/s",
-            count(rate("inmem_requests_total")),
-            "sessions",
-            count(now.get("inmem_sessions")),
-        ),
-        row(
-            "commits/s",
-            count(rate("inmem_commits_total")),
-            "in flight",
-            count(now.get("inmem_requests_in_flight")),
-        ),
-        row(
-            "conflicts/s",
-            count(rate("inmem_conflicts_total")),
-            "transactions",
-            count(now.get("inmem_transactions_open")),
-        ),
-        row(
-            "fsync/s",
-            count(rate("inmem_wal_syncs_total")),
-            "pending commits",
-            count(now.get("inmem_wal_pending_commits")),
-        ),
-        row(
-            "fsync p50",
-            sync(0.5),
-            "durability lag",
-            time(Some(now.get("inmem_wal_durability_lag_seconds"))),
-        ),
-        row(
-            "fsync p99",
-            sync(0.99),
-            "reply queue",
-            bytes(now.get("inmem_reply_queue_bytes")),
-        ),
-        row(
-            "batch size",
-            batch,
-            "memory",
-            bytes(now.get("process_resident_memory_bytes")),
-        ),
-        row(
-            "log/s",
-            bytes(rate("inmem_wal_written_bytes_total")),
-            "disk free",
-            bytes(now.get("inmem_disk_free_bytes")),
-        ),
+    [
+        ("ops/s", count(rate("inmem_requests_total"))),
+        ("commits/s", count(rate("inmem_commits_total"))),
+        ("conflicts/s", count(rate("inmem_conflicts_total"))),
+        ("fsync/s", count(rate("inmem_wal_syncs_total"))),
+        ("fsync p50", sync(0.5)),
+        ("fsync p99", sync(0.99)),
+        ("batch size", batch),
+        ("log/s", bytes(rate("inmem_wal_written_bytes_total"))),
+    ]
+}
+
+/// What is now.
+fn levels(now: &Reading) -> [(&'static str, String); 8] {
+    let number = |name: &str| count(now.get(name));
+    let size = |name: &str| bytes(now.get(name));
+    let lag = now.get("inmem_wal_durability_lag_seconds");
+    [
+        ("sessions", number("inmem_sessions")),
+        ("in flight", number("inmem_requests_in_flight")),
+        ("transactions", number("inmem_transactions_open")),
+        ("pending commits", number("inmem_wal_pending_commits")),
+        ("durability lag", time(Some(lag))),
+        ("reply queue", size("inmem_reply_queue_bytes")),
+        ("memory", size("process_resident_memory_bytes")),
+        ("disk free", size("inmem_disk_free_bytes")),
     ]
 }
 
