@@ -128,6 +128,18 @@ pub(crate) struct PendingCommit {
     pub(crate) steps: Steps,
 }
 
+impl PendingCommit {
+    /// A commit of a request that has come so far.
+    pub(super) fn new(session: SessionId, shape: Shape, subject: Subject, steps: Steps) -> Self {
+        Self {
+            session,
+            shape,
+            subject,
+            steps,
+        }
+    }
+}
+
 /// Pending commits by token.
 #[derive(Debug, Default)]
 pub(super) struct PendingCommits {

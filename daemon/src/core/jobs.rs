@@ -104,13 +104,8 @@ impl Core {
         session.job_count += 1;
         session.is_blocked |= is_blocking;
         let token = head.kind.is_write().then(|| {
-            let shape = job.shape.clone();
-            self.pending.insert(PendingCommit {
-                session: id,
-                shape,
-                subject,
-                steps,
-            })
+            let pending = PendingCommit::new(id, job.shape.clone(), subject, steps);
+            self.pending.insert(pending)
         });
         job.completion = token.map(|token| self.completion(token));
         let inbox = Arc::clone(&self.job_inbox);

@@ -97,14 +97,8 @@ impl Core {
         steps.started_us = self.step_us();
         let shape = dispatch::shape_of(&request.operation);
         let token = kind.is_write().then(|| {
-            let shape = shape.clone();
-            let session = id;
-            self.pending.insert(PendingCommit {
-                session,
-                shape,
-                subject,
-                steps,
-            })
+            let pending = PendingCommit::new(id, shape.clone(), subject, steps);
+            self.pending.insert(pending)
         });
         let completion = token.map(|token| self.completion(token));
         let Some(session) = self.session_mut(slot) else {
