@@ -28,6 +28,7 @@ mod connection;
 mod error;
 mod incoming;
 mod kv;
+mod lane;
 mod link;
 mod pipeline;
 mod results;
@@ -48,6 +49,7 @@ pub use client::{Client, ClientBuilder};
 pub use connection::ProtocolError;
 pub use error::ClientError;
 pub use kv::{Kv, ListOptions};
+pub use lane::{Lane, LaneAnswer};
 pub use pipeline::{Answers, PIPELINE_LEN_BYTES_MAX, PIPELINE_REQUEST_COUNT_MAX, Pipeline, Ticket};
 pub use results::{
     Conditional, Cursor, Deleted, Entry, Expected, History, Incremented, Mismatch, Page, Receipt,
