@@ -31,7 +31,7 @@ pub(crate) struct LoadArgs {
     pub(crate) clients: u32,
     /// Requests on their way over each connection.
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) depth: u32,
     /// Length of each value.
     #[arg(long, default_value_t = 100, value_name = "BYTES")]

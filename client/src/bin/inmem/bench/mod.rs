@@ -54,6 +54,7 @@ pub(crate) fn run(
         .name("inmem bench")
         .reconnect(ReconnectPolicy::NONE)
         .connect()?;
+    check_depth(&client, args.load.depth)?;
     let runs = begin_runs(&client, args)?;
     let measured = measure(&client, options, args, &runs, &stop);
     let ended = end_runs(&runs);
@@ -62,13 +63,27 @@ pub(crate) fn run(
         return Err(Failure::Interrupted);
     }
     report::print(options, args, &tally)?;
-    ended?;
     match &tally.error_first {
-        None => Ok(ExitCode::SUCCESS),
+        None => ended.map(|()| ExitCode::SUCCESS),
         Some(first) => Err(Failure::Disproved(format!(
             "{} errors; the first: {first}",
             tally.error_count
         ))),
+    }
+}
+
+/// Fails if the daemon lets fewer requests be on their way.
+fn check_depth(client: &Client, depth: u32) -> Result<(), Failure> {
+    let limits = client.capabilities()?.limits;
+    let limit = limits
+        .iter()
+        .find(|limit| limit.name == "in_flight_count_max");
+    match limit {
+        Some(limit) if limit.value < u64::from(depth) => Err(Failure::usage(format!(
+            "--depth {depth}: the daemon lets {} requests be on their way over one connection",
+            limit.value
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -107,10 +122,10 @@ fn measure(
     })
 }
 
-/// Begins the runs, as durable as what will be put into them.
+/// Begins the runs. They are logged whatever the mode: only what is put into them is not.
 fn begin_runs(client: &Client, args: &BenchArgs) -> Result<Vec<Run>, Failure> {
     let bench = format!("bench-{}-{:08x}", process::id(), random_seed() >> 32);
-    let runs = client.runs().with_durability(args.load.durability());
+    let runs = client.runs();
     let begun = (0..args.runs).map(|number| {
         let options = RunOptions {
             name: Some(&format!("{bench}-{number}")),

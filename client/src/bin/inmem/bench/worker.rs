@@ -46,13 +46,6 @@ pub(crate) fn run(builder: &ClientBuilder, args: &BenchWorkerArgs) -> Result<(),
             .get(client as usize % args.run_ids.len().max(1));
         let run = run.ok_or_else(|| Failure::usage("a worker of the bench needs a run"))?;
         let lane = builder.clone().run(run).connect_lane()?;
-        if lane.in_flight_count_max() < args.load.depth as usize {
-            return Err(Failure::usage(format!(
-                "--depth {}: at most {} requests may be on their way over one connection",
-                args.load.depth,
-                lane.in_flight_count_max()
-            )));
-        }
         wires.push(LaneWire {
             lane,
             value: Arc::clone(&value),
