@@ -140,6 +140,11 @@ impl Connection {
         }
     }
 
+    /// The socket, and what has come over it and was not read.
+    pub(crate) fn into_parts(self) -> (UnixStream, Incoming) {
+        (self.stream, self.incoming)
+    }
+
     fn bear_silence(&mut self, silence_max: Option<Duration>) -> Result<(), Fault> {
         self.silence_max = silence_max;
         let set = self.stream.set_read_timeout(silence_max);
@@ -253,7 +258,7 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// The fault that a frame is which is not what was waited for.
-fn unexpected(kind: FrameKind, body: &[u8]) -> Fault {
+pub(crate) fn unexpected(kind: FrameKind, body: &[u8]) -> Fault {
     if kind != FrameKind::Close {
         return ProtocolError::OutOfTurn(kind).into();
     }

@@ -29,6 +29,7 @@ mod encoding;
 mod error;
 mod incoming;
 mod kv;
+mod lane;
 mod link;
 mod pipeline;
 mod results;
@@ -50,6 +51,7 @@ pub use connection::ProtocolError;
 pub use encoding::Encoding;
 pub use error::ClientError;
 pub use kv::{Kv, ListOptions};
+pub use lane::{Lane, LaneAnswer};
 pub use pipeline::{Answers, PIPELINE_LEN_BYTES_MAX, PIPELINE_REQUEST_COUNT_MAX, Pipeline, Ticket};
 pub use results::{
     Conditional, Cursor, Deleted, Entry, Expected, History, Incremented, Mismatch, Page, Receipt,

@@ -23,6 +23,7 @@ use in_mem_ipc::{Encoding, FrameBuffer};
 
 use crate::connection::{Connection, Fault, Outgoing, Progress, ProtocolError, Reader};
 use crate::error::{self, ClientError};
+use crate::lane::Lane;
 use crate::retry::ReconnectPolicy;
 
 /// Most requests on their way at once where the server names no limit.
@@ -99,6 +100,13 @@ impl Link {
             request_id_next: 1,
             outgoing: FrameBuffer::new(),
         })
+    }
+
+    /// A lane over the connection that was just made.
+    pub(crate) fn into_lane(mut self) -> Result<Lane, ClientError> {
+        let in_flight_count_max = self.window();
+        let (stream, incoming) = self.take_connection()?.into_parts();
+        Lane::new(stream, incoming, in_flight_count_max)
     }
 
     /// What the server said when it was last greeted.
