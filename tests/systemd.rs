@@ -310,7 +310,7 @@ fn events_go_to_the_journal_with_their_fields_when_stderr_is_connected_to_it() {
 }
 
 #[test]
-fn a_stream_that_is_not_the_journals_gets_text_and_a_journal_asked_for_by_name_must_be_there() {
+fn a_stream_that_is_not_the_journals_gets_text() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_inmemd"));
     command
