@@ -197,6 +197,18 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_limit_holds_at_once_and_never_above_what_descriptors_allow() {
+        let mut acceptor = Acceptor::new(2, 64);
+        acceptor.accepted();
+        acceptor.accepted();
+        assert_eq!(acceptor.next_action(0), Action::None);
+        acceptor.set_count_max(3);
+        assert_eq!(acceptor.next_action(0), Action::ArmOne);
+        acceptor.set_count_max(10_000);
+        assert_eq!(acceptor.count_max(), 32);
+    }
+
+    #[test]
     fn stopping_cancels_what_is_armed_and_arms_nothing_more() {
         let mut acceptor = Acceptor::new(10_000, 1 << 20);
         acceptor.next_action(0);
