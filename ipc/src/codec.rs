@@ -71,7 +71,11 @@ pub fn encode_request(
     request_id: u64,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError> {
-    encode(request, FrameKind::Request, request_id, buffer)
+    let ids = Ids {
+        request_id,
+        subscription_id: 0,
+    };
+    encode(request, FrameKind::Request, ids, buffer)
 }
 
 /// Appends a response as one frame. The buffer must hold whole frames or nothing.
@@ -85,7 +89,30 @@ pub fn encode_response(
     request_id: u64,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError> {
-    encode(response, FrameKind::Response, request_id, buffer)
+    let ids = Ids {
+        request_id,
+        subscription_id: 0,
+    };
+    encode(response, FrameKind::Response, ids, buffer)
+}
+
+/// Appends a push as one frame; its body is a response, read with [`access_response`]. The buffer
+/// must hold whole frames or nothing.
+///
+/// # Errors
+///
+/// The frame would be too large; the buffer is as it was.
+#[inline]
+pub fn encode_push(
+    response: &Response<'_>,
+    subscription_id: u64,
+    buffer: &mut FrameBuffer,
+) -> Result<(), EncodeError> {
+    let ids = Ids {
+        request_id: 0,
+        subscription_id,
+    };
+    encode(response, FrameKind::Push, ids, buffer)
 }
 
 /// Reads the body of a request in place.
@@ -155,13 +182,20 @@ impl Writer<Failure> for FrameWriter<'_> {
     }
 }
 
+/// The ids of a header; each kind of frame uses one of them.
+#[derive(Clone, Copy)]
+struct Ids {
+    request_id: u64,
+    subscription_id: u64,
+}
+
 type FrameSerializer<'a, A> = LowSerializer<FrameWriter<'a>, A, Failure>;
 
 #[inline]
 fn encode<T>(
     message: &T,
     kind: FrameKind,
-    request_id: u64,
+    ids: Ids,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError>
 where
@@ -190,7 +224,8 @@ where
         });
     }
     let header = Header {
-        request_id,
+        request_id: ids.request_id,
+        subscription_id: ids.subscription_id,
         ..Header::new(kind, body_len_bytes)
     };
     if let Some(target) = buffer.get_mut(start..body_start) {
