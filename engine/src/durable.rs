@@ -338,7 +338,11 @@ impl Database {
         if !shared.is_durable(version)? {
             self.start_flush();
         }
-        let look = || shared.is_durable(version).map(|is_durable| is_durable.then_some(()));
+        let look = || {
+            shared
+                .is_durable(version)
+                .map(|is_durable| is_durable.then_some(()))
+        };
         match shared.wait_for_durable(within, || look().transpose()) {
             Some(reached) => reached.map(|()| shared.durable.version()),
             None => Err(WaitDurableError::TimedOut {
