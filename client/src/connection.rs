@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use in_mem_ipc::FrameBuffer;
 use in_mem_ipc::close::{Close, CloseReason};
-use in_mem_ipc::codec::WireError;
+use in_mem_ipc::codec::{WireError, access_response};
 use in_mem_ipc::fields::FieldError;
-use in_mem_ipc::frame::{FrameError, FrameKind};
+use in_mem_ipc::frame::{Frame, FrameError, FrameKind};
 use in_mem_ipc::hello::{Hello, HelloReply};
+use in_mem_model::Error;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, send};
 
+use crate::durable::durable;
+use crate::error::ClientError;
 use crate::incoming::Incoming;
 
 /// Why a connection is over.
@@ -96,6 +99,57 @@ pub(crate) struct Connection {
     stream: UnixStream,
     incoming: Incoming,
     silence_max: Option<Duration>,
+    /// What pushes told, the last of each kind; each tells all that the ones before it told.
+    push: Push,
+}
+
+/// What the server told unasked.
+#[derive(Debug, Default)]
+struct Push {
+    /// The subscription it belongs to.
+    subscription_id: u64,
+    /// The durable version.
+    version: u64,
+    /// Why there will be no more.
+    failure: Option<Box<Error>>,
+}
+
+/// What a watch knows already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// Its subscription.
+    pub(crate) subscription_id: u64,
+    /// The durable version it was told.
+    pub(crate) version: u64,
+}
+
+impl Push {
+    fn take_in(&mut self, frame: &Frame<'_>) -> Result<(), ProtocolError> {
+        let subscription_id = frame.header.subscription_id;
+        if self.subscription_id != subscription_id {
+            *self = Self {
+                subscription_id,
+                ..Self::default()
+            };
+        }
+        match durable(access_response(frame.body)?) {
+            Ok(version) => self.version = self.version.max(version),
+            Err(failure) => self.failure = Some(Box::new(failure.into_body())),
+        }
+        Ok(())
+    }
+
+    /// What it says beyond what is known.
+    fn news(&self, known: Known) -> Option<Result<u64, ClientError>> {
+        if self.subscription_id != known.subscription_id {
+            return None;
+        }
+        if known.version < self.version {
+            return Some(Ok(self.version));
+        }
+        let failure = self.failure.clone()?;
+        Some(Err(ClientError::Server(failure)))
+    }
 }
 
 impl Connection {
@@ -110,6 +164,7 @@ impl Connection {
             stream,
             incoming: Incoming::new(),
             silence_max: None,
+            push: Push::default(),
         };
         connection.bear_silence(Some(greeting_max))?;
         let mut frame = FrameBuffer::new();
@@ -187,6 +242,10 @@ impl Connection {
     ) -> Result<bool, Fault> {
         let answered_before = progress.answered_count;
         while let Some(frame) = self.incoming.next_frame().map_err(ProtocolError::Frame)? {
+            if frame.header.kind == FrameKind::Push {
+                self.push.take_in(&frame)?;
+                continue;
+            }
             if frame.header.kind != FrameKind::Response {
                 return Err(unexpected(frame.header.kind, frame.body));
             }
@@ -200,6 +259,34 @@ impl Connection {
             progress.answered_count += 1;
         }
         Ok(answered_before < progress.answered_count)
+    }
+
+    /// What pushes say beyond what is known, waiting for one for at most `within`.
+    pub(crate) fn news(
+        &mut self,
+        known: Known,
+        within: Duration,
+    ) -> Result<Option<Result<u64, ClientError>>, Fault> {
+        let mut left = within;
+        loop {
+            while let Some(frame) = self.incoming.next_frame().map_err(ProtocolError::Frame)? {
+                if frame.header.kind != FrameKind::Push {
+                    return Err(unexpected(frame.header.kind, frame.body));
+                }
+                self.push.take_in(&frame)?;
+            }
+            if self.push.news(known).is_some() {
+                left = Duration::ZERO;
+            }
+            let mut readable = [PollFd::new(&self.stream, PollFlags::IN)];
+            let timeout = Timespec::try_from(left).ok();
+            match poll(&mut readable, timeout.as_ref()) {
+                // After a signal the caller looks again for as long as its time lasts.
+                Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(self.push.news(known)),
+                Ok(_) => self.receive()?,
+                Err(errno) => return Err(Fault::Broken(errno.into())),
+            }
+        }
     }
 
     /// Sends what the kernel takes now.

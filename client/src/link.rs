@@ -19,7 +19,7 @@ use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::Request;
 use in_mem_ipc::response::ArchivedResponse;
 
-use crate::connection::{Connection, Fault, Outgoing, Progress, Reader};
+use crate::connection::{Connection, Fault, Known, Outgoing, Progress, Reader};
 use crate::error::{self, ClientError};
 use crate::retry::ReconnectPolicy;
 
@@ -205,6 +205,25 @@ impl Link {
             }
             Err(fault) => Ok((progress, Some(fault))),
         }
+    }
+
+    /// The newest durable version a subscription was told, waiting for a newer one than is known
+    /// for at most `within`. After a fault there is no connection.
+    pub(crate) fn newest_push(
+        &mut self,
+        binding: Binding,
+        known: Known,
+        within: Duration,
+    ) -> Result<u64, ClientError> {
+        if !self.is_bound(binding) {
+            return Err(error::unsubscribed(None));
+        }
+        let mut connection = self.take_connection()?;
+        let news = connection
+            .news(known, within)
+            .map_err(|fault| error::unsubscribed(Some(fault)))?;
+        self.connection = Some(connection);
+        news.unwrap_or(Ok(known.version))
     }
 
     /// Whether what the server certainly did not get is sent again.
