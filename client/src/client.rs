@@ -252,13 +252,18 @@ impl Client {
         self.scope.call(Operation::SystemCapabilities, capabilities)
     }
 
-    /// Waits until everything acknowledged so far is on disk.
+    /// Waits until everything acknowledged so far, to anybody, is on disk: a power loss takes none
+    /// of it. For what this caller wrote alone see [`Self::pass`].
     ///
     /// # Errors
     ///
     /// The log is poisoned, or the server is lost.
     pub fn flush(&self) -> Result<(), ClientError> {
         self.scope.call(Operation::DbFlush, answer::done)
+    }
+
+    pub(crate) const fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// Counts the connections made, from 1. It grows when a lost one was made again.

@@ -48,4 +48,5 @@ live_limits!(
     transaction_total_ms,
     frame_timeout_ms,
     shutdown_timeout_ms,
+    durable_wait_count_max,
 );

@@ -56,6 +56,7 @@ pub(crate) struct Store {
     is_draining: AtomicBool,
     connection_count: AtomicU64,
     last_txn_id: AtomicU64,
+    durable_wait_count: AtomicU64,
 }
 
 impl Store {
@@ -76,6 +77,7 @@ impl Store {
             is_draining: AtomicBool::new(false),
             connection_count: AtomicU64::new(0),
             last_txn_id: AtomicU64::new(0),
+            durable_wait_count: AtomicU64::new(0),
         }
     }
 
@@ -148,6 +150,22 @@ impl Store {
         self.connection_count.load(Ordering::Relaxed)
     }
 
+    /// Requests parked until commits are durable, of all sessions.
+    pub(crate) fn durable_wait_count(&self) -> u64 {
+        // Relaxed: a limit that may be off by those being parked at the moment.
+        self.durable_wait_count.load(Ordering::Relaxed)
+    }
+
+    /// More requests are parked.
+    pub(crate) fn add_durable_waits(&self, count: u64) {
+        self.durable_wait_count.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Fewer are.
+    pub(crate) fn remove_durable_waits(&self, count: u64) {
+        self.durable_wait_count.fetch_sub(count, Ordering::Relaxed);
+    }
+
     /// An id no transaction had before.
     pub(crate) fn next_txn_id(&self) -> u64 {
         // Relaxed: only uniqueness counts.
@@ -172,6 +190,7 @@ impl Store {
             ("reply_len_bytes_max", own.reply_len_bytes_max),
             ("gather_len_bytes_max", own.gather_len_bytes_max),
             ("open_transaction_count_max", own.open_transaction_count_max),
+            ("durable_wait_count_max", own.durable_wait_count_max),
             ("transaction_idle_ms", own.transaction_idle_ms),
             ("transaction_total_ms", own.transaction_total_ms),
             ("frame_timeout_ms", own.frame_timeout_ms),

@@ -27,6 +27,7 @@ mod conflict;
 mod database;
 mod digest;
 mod durability;
+mod durable;
 mod errors;
 mod evaluate;
 pub mod faults;
@@ -80,6 +81,7 @@ pub use database::Database;
 pub use durability::{
     BufferedDurability, Durability, DurabilityMode, InMemoryDurability, StrictDurability,
 };
+pub use durable::{DurableWatch, WaitDurableError};
 pub use errors::{
     CommitError, ConflictKind, DatabaseClosed, FlushError, OpenError, ReadError, RecordError,
     RunError, ShutdownError,

@@ -233,6 +233,12 @@ pub(super) const KEYS: &[Key] = &[
         1 << 16
     ),
     number!(
+        "limits.durable_wait_count_max",
+        limits.durable_wait_count_max,
+        0,
+        1 << 20
+    ),
+    number!(
         "limits.transaction_idle_ms",
         limits.transaction_idle_ms,
         1,

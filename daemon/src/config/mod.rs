@@ -116,6 +116,9 @@ pub(crate) struct Limits {
     pub(crate) gather_len_bytes_max: u64,
     /// Open transactions of one connection.
     pub(crate) open_transaction_count_max: u64,
+    /// Requests that wait for commits to be durable, of all connections together; beyond, they are
+    /// refused.
+    pub(crate) durable_wait_count_max: u64,
     /// How long an open transaction may rest between requests, milliseconds.
     pub(crate) transaction_idle_ms: u64,
     /// How long a transaction may be open, milliseconds.
@@ -175,6 +178,7 @@ impl Default for Limits {
             reply_len_bytes_max: 1 << 20,
             gather_len_bytes_max: 512 << 20,
             open_transaction_count_max: 64,
+            durable_wait_count_max: 16_384,
             transaction_idle_ms: 30_000,
             transaction_total_ms: 300_000,
             frame_timeout_ms: 30_000,

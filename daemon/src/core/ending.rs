@@ -90,7 +90,9 @@ impl Core {
                 .min();
             next_us = next_us.into_iter().chain(earliest).min();
         }
-        self.deadline_us = next_us;
+        self.expire_durable();
+        let waits_us = self.durable.next_deadline_us();
+        self.deadline_us = next_us.into_iter().chain(waits_us).min();
         gone
     }
 

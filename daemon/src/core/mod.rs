@@ -5,6 +5,7 @@
 //! descriptor: bytes come in by slot, replies wait in the sessions until the turn ends.
 
 mod commits;
+mod durable;
 mod ending;
 mod frames;
 mod gathering;
@@ -31,6 +32,7 @@ use crate::store::Store;
 use crate::workers::Workers;
 
 use commits::{Finished, LogInbox, PendingCommits};
+use durable::DurableWaits;
 use gathering::Gathering;
 use jobs::JobDone;
 use translation::Translation;
@@ -54,6 +56,8 @@ pub(crate) struct Core {
     tried_room_count: Option<u64>,
     /// How often room had been announced when this turn began.
     turn_room_count: u64,
+    /// Who waits for commits to be durable.
+    durable: DurableWaits,
     /// Memory of frames on their way in.
     gathering: Gathering,
     /// Slots to flush at the end of the turn.
@@ -86,6 +90,7 @@ impl Core {
             waiting_for_room: VecDeque::new(),
             tried_room_count: None,
             turn_room_count: 0,
+            durable: DurableWaits::default(),
             gathering: Gathering::default(),
             touched: Vec::new(),
             deadline_us: None,
@@ -108,6 +113,7 @@ impl Core {
     pub(crate) fn finish_turn(&mut self) {
         self.take_finished_commits();
         self.take_translated();
+        self.take_durable();
         self.take_finished_jobs();
         self.retry_waiting();
         self.resume_touched();
@@ -164,6 +170,9 @@ impl Core {
     pub(crate) fn disconnect(&mut self, slot: u32) {
         self.release_room_for_frame(slot);
         self.forget_waiting(slot);
+        if let Some(id) = self.session_mut(slot).map(|session| session.id) {
+            self.forget_durable(id);
+        }
         if let Some(place) = self.sessions.get_mut(slot as usize) {
             // Commits and jobs in flight finish by themselves; their answers find nobody.
             *place = None;

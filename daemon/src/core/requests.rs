@@ -11,6 +11,7 @@ use in_mem_model::{Error, Outcome as CommitOutcome, Retry, SubCode};
 
 use super::Core;
 use super::commits::PendingCommit;
+use super::durable::is_about_durable;
 use super::frames::Flow;
 use crate::answer;
 use crate::dispatch::{self, Call, Out, Verdict};
@@ -28,6 +29,10 @@ impl Core {
         };
         if self.is_draining() {
             self.refuse(slot, frame.header.request_id, kind, draining());
+            return Flow::Done;
+        }
+        if is_about_durable(kind) {
+            self.on_durable_request(slot, frame);
             return Flow::Done;
         }
         // Writes queue behind those that wait for room already.
