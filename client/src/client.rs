@@ -14,6 +14,7 @@ use in_mem_model::{Durability, RunId};
 use crate::address::default_socket;
 use crate::answer;
 use crate::batch::Batch;
+use crate::cancel::Canceller;
 use crate::error::ClientError;
 use crate::kv::Kv;
 use crate::link::{Dial, Link, LinkOptions, lock};
@@ -36,6 +37,7 @@ pub struct ClientBuilder {
     name: String,
     silence_max: Option<Duration>,
     reconnect: ReconnectPolicy,
+    canceller: Option<Canceller>,
     waits: bool,
 }
 
@@ -48,6 +50,7 @@ impl ClientBuilder {
             name: String::new(),
             silence_max: Some(SILENCE_MAX),
             reconnect: ReconnectPolicy::default(),
+            canceller: None,
             waits: false,
         }
     }
@@ -99,6 +102,13 @@ impl ClientBuilder {
         self
     }
 
+    /// What another thread may give up the calls of this client with; nothing unless named.
+    #[must_use]
+    pub fn canceller(mut self, canceller: &Canceller) -> Self {
+        self.canceller = Some(canceller.clone());
+        self
+    }
+
     /// Waits for the first connection too, as the policy says, instead of giving up at once.
     #[must_use]
     pub const fn wait(mut self) -> Self {
@@ -131,6 +141,7 @@ impl ClientBuilder {
             hello,
             silence_max,
             reconnect: self.reconnect,
+            canceller: self.canceller,
         };
         let link = Link::connect(options, self.waits)?;
         Ok(Client {
