@@ -3,10 +3,21 @@
 //! One trait per test subject, one function per property: a new primitive adds an adapter and no
 //! test.
 
+#[path = "../benches/zero_alloc/counting.rs"]
+mod counting;
+#[path = "conformance/fuzz_corpus.rs"]
+mod fuzz_corpus;
+#[path = "support/fuzz_checks.rs"]
+mod fuzz_checks;
+
 use std::path::PathBuf;
 
 use in_mem_engine::model::{RunId, RunStatus, Value, encode};
 use in_mem_engine::{BeginRun, CommitError, Database, DurabilityMode};
+
+/// Counts what the checks of hostile bytes ask for.
+#[global_allocator]
+static COUNTING: counting::Counting = counting::Counting;
 
 /// A primitive under test. An entity is addressed by a number.
 trait Primitive {
