@@ -14,6 +14,7 @@ use in_mem_model::{Durability, RunId};
 use crate::address::default_socket;
 use crate::answer;
 use crate::batch::Batch;
+use crate::cancel::Canceller;
 use crate::encoding::Encoding;
 use crate::error::ClientError;
 use crate::kv::Kv;
@@ -39,6 +40,7 @@ pub struct ClientBuilder {
     name: String,
     silence_max: Option<Duration>,
     reconnect: ReconnectPolicy,
+    canceller: Option<Canceller>,
     waits: bool,
 }
 
@@ -52,6 +54,7 @@ impl ClientBuilder {
             name: String::new(),
             silence_max: Some(SILENCE_MAX),
             reconnect: ReconnectPolicy::default(),
+            canceller: None,
             waits: false,
         }
     }
@@ -111,6 +114,13 @@ impl ClientBuilder {
         self
     }
 
+    /// What another thread may give up the calls of this client with; nothing unless named.
+    #[must_use]
+    pub fn canceller(mut self, canceller: &Canceller) -> Self {
+        self.canceller = Some(canceller.clone());
+        self
+    }
+
     /// Waits for the first connection too, as the policy says, instead of giving up at once.
     #[must_use]
     pub const fn wait(mut self) -> Self {
@@ -167,6 +177,7 @@ impl ClientBuilder {
             encoding,
             silence_max,
             reconnect: self.reconnect,
+            canceller: self.canceller,
         };
         Link::connect(options, self.waits)
     }

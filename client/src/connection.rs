@@ -8,6 +8,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use in_mem_ipc::close::{Close, CloseReason};
@@ -43,6 +44,9 @@ pub(crate) enum Fault {
     /// Nothing came for as long as the caller was willing to wait.
     #[error("no answer within {} ms", .0.as_millis())]
     Silence(Duration),
+    /// The caller did not want to wait any longer.
+    #[error("it was given up")]
+    GivenUp,
     /// The server sent something this build does not understand.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
@@ -97,7 +101,7 @@ const GREETING_MAX: Duration = Duration::from_secs(10);
 /// A greeted connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     incoming: Incoming,
     silence_max: Option<Duration>,
     encoding: Encoding,
@@ -175,7 +179,7 @@ pub(crate) fn archive<'a>(
 impl Connection {
     /// Greets the server at the other end of `stream`.
     pub(crate) fn greet(
-        stream: UnixStream,
+        stream: Arc<UnixStream>,
         hello: &Hello,
         silence_max: Option<Duration>,
     ) -> Result<(Self, HelloReply), Fault> {
@@ -219,8 +223,13 @@ impl Connection {
     }
 
     /// The socket, and what has come over it and was not read.
-    pub(crate) fn into_parts(self) -> (UnixStream, Incoming) {
+    pub(crate) fn into_parts(self) -> (Arc<UnixStream>, Incoming) {
         (self.stream, self.incoming)
+    }
+
+    /// The socket, to end what waits for it.
+    pub(crate) const fn socket(&self) -> &Arc<UnixStream> {
+        &self.stream
     }
 
     fn bear_silence(&mut self, silence_max: Option<Duration>) -> Result<(), Fault> {
@@ -321,7 +330,7 @@ impl Connection {
     fn send_some(&self, frames: &[u8], progress: &mut Progress) -> Result<(), Fault> {
         let rest = frames.get(progress.sent_len_bytes..).unwrap_or_default();
         match send(
-            &self.stream,
+            &*self.stream,
             rest,
             SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
         ) {
@@ -335,7 +344,7 @@ impl Connection {
 
     /// Waits until something can be sent or received; whether something can be received.
     fn wait_for_either(&self) -> Result<bool, Fault> {
-        let mut either = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::OUT)];
+        let mut either = [PollFd::new(&*self.stream, PollFlags::IN | PollFlags::OUT)];
         let timeout = self
             .silence_max
             .and_then(|silence| Timespec::try_from(silence).ok());
@@ -349,7 +358,7 @@ impl Connection {
 
     /// Waits for bytes.
     fn receive(&mut self) -> Result<(), Fault> {
-        match self.incoming.receive(&mut self.stream) {
+        match self.incoming.receive(&mut &*self.stream) {
             Ok(0) => Err(Fault::Ended),
             Ok(_) => Ok(()),
             Err(error) if is_timeout(&error) => {
@@ -386,7 +395,7 @@ impl Fault {
             Self::Closed(close) => {
                 matches!(close.reason, CloseReason::Draining | CloseReason::Goodbye)
             }
-            Self::Silence(_) | Self::Protocol(_) => false,
+            Self::Silence(_) | Self::GivenUp | Self::Protocol(_) => false,
         }
     }
 }

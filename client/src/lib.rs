@@ -22,6 +22,7 @@
 mod address;
 mod answer;
 mod batch;
+mod cancel;
 pub mod check;
 mod client;
 mod connection;
@@ -47,6 +48,7 @@ pub use in_mem_model as model;
 
 pub use address::{SOCKET_VARIABLE, default_socket};
 pub use batch::{Batch, BatchCommitted, Effect};
+pub use cancel::Canceller;
 pub use client::{Client, ClientBuilder};
 pub use connection::ProtocolError;
 pub use durable::{DurableWatch, Fence};

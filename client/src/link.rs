@@ -8,7 +8,7 @@
 use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use in_mem_ipc::request::Request;
 use in_mem_ipc::response::ArchivedResponse;
 use in_mem_ipc::{Encoding, FrameBuffer};
 
+use crate::cancel::Canceller;
 use crate::connection::{Connection, Fault, Known, Outgoing, Progress, Reader, archive};
 use crate::error::{self, ClientError};
 use crate::lane::Lane;
@@ -43,6 +44,7 @@ pub(crate) struct LinkOptions {
     pub(crate) encoding: Encoding,
     pub(crate) silence_max: Option<Duration>,
     pub(crate) reconnect: ReconnectPolicy,
+    pub(crate) canceller: Option<Canceller>,
 }
 
 /// Which connection a request may go over.
@@ -63,6 +65,17 @@ pub(crate) struct Link {
     connection_number: u64,
     request_id_next: u64,
     outgoing: FrameBuffer,
+}
+
+impl LinkOptions {
+    /// What a connection that broke broke of: one that was ended from here was given up.
+    fn name_fault(&self, fault: Fault) -> Fault {
+        let is_cancelled = self.canceller.as_ref().is_some_and(Canceller::is_cancelled);
+        match fault {
+            Fault::NotSent(_) | Fault::Broken(_) | Fault::Ended if is_cancelled => Fault::GivenUp,
+            other => other,
+        }
+    }
 }
 
 impl fmt::Debug for Link {
@@ -186,7 +199,7 @@ impl Link {
             let was_sent = frames.len() <= progress.sent_len_bytes;
             let may_resend = match (&fault, kind.is_write()) {
                 (Fault::NotSent(_), _) => true,
-                (Fault::Silence(_) | Fault::Protocol(_), _) | (_, true) => false,
+                (Fault::Silence(_) | Fault::GivenUp | Fault::Protocol(_), _) | (_, true) => false,
                 (_, false) => kind.is_idempotent(),
             };
             let is_free = binding == Binding::Free && self.options.reconnect.resends;
@@ -218,12 +231,24 @@ impl Link {
             Encoding::Rkyv => &mut *read,
             Encoding::MessagePack => &mut read_map,
         };
-        match connection.exchange(outgoing, window, &mut progress, read) {
+        let canceller = self.options.canceller.clone();
+        let ended = match canceller.as_ref() {
+            None => connection.exchange(outgoing, window, &mut progress, read),
+            Some(canceller) => {
+                let socket = Arc::clone(connection.socket());
+                let Some(_under_way) = canceller.begin(&socket) else {
+                    self.connection = Some(connection);
+                    return Err(error::cancelled());
+                };
+                connection.exchange(outgoing, window, &mut progress, read)
+            }
+        };
+        match ended {
             Ok(()) => {
                 self.connection = Some(connection);
                 Ok((progress, None))
             }
-            Err(fault) => Ok((progress, Some(fault))),
+            Err(fault) => Ok((progress, Some(self.options.name_fault(fault)))),
         }
     }
 
@@ -297,7 +322,10 @@ fn connect_within(
         let Some(delay) = delay else {
             return Err(failure.into_error(&options.hello));
         };
-        thread::sleep(delay);
+        match &options.canceller {
+            Some(canceller) => canceller.pause(delay),
+            None => thread::sleep(delay),
+        }
         waited += delay;
         attempt += 1;
     }
@@ -337,6 +365,19 @@ impl ConnectFailure {
 }
 
 fn dial_and_greet(options: &mut LinkOptions) -> Result<(Connection, HelloReply), ConnectFailure> {
-    let stream = (options.dial)().map_err(ConnectFailure::Dial)?;
-    Connection::greet(stream, &options.hello, options.silence_max).map_err(ConnectFailure::Greet)
+    if options
+        .canceller
+        .as_ref()
+        .is_some_and(Canceller::is_cancelled)
+    {
+        return Err(ConnectFailure::Greet(Fault::GivenUp));
+    }
+    let stream = Arc::new((options.dial)().map_err(ConnectFailure::Dial)?);
+    let canceller = options.canceller.clone();
+    let under_way = canceller.as_ref().map(|it| it.begin(&stream));
+    if matches!(under_way, Some(None)) {
+        return Err(ConnectFailure::Greet(Fault::GivenUp));
+    }
+    Connection::greet(stream, &options.hello, options.silence_max)
+        .map_err(|fault| ConnectFailure::Greet(options.name_fault(fault)))
 }
