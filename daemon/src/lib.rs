@@ -25,6 +25,7 @@ mod session;
 mod signals;
 mod socket;
 mod start;
+mod status;
 mod store;
 mod transactions;
 mod workers;

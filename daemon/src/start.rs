@@ -1,7 +1,7 @@
 //! From settings to a serving daemon, step by step, and back.
 //!
-//! The order is a promise: the ring first (a kernel that refuses it changes nothing on disk), then
-//! the lock of the data directory, then the socket, which only the holder of the lock may take,
+//! The order is a promise: the reactor first (a kernel that refuses a ring that must be changes
+//! nothing on disk), then the lock of the data directory, then the socket, which only the holder of the lock may take,
 //! then recovery, and only then does anybody hear "ready". Clients that come earlier wait in the
 //! socket's backlog.
 
@@ -15,18 +15,19 @@ use in_mem_engine::{
 use in_mem_model::Durability;
 use in_mem_wal::LogConfig;
 use in_mem_wal::disk::{
-    DirectoryLock, DiskPreference, LockError, OpenDisk, RealDisk, RealRoot, RootError,
+    DirectoryLock, DiskPreference, LockError, OpenDisk, RealDisk, RealRoot, RingRefusal, RootError,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::acceptor::Acceptor;
-use crate::config::{Principals, Settings, group_id};
+use crate::config::{IoChoice, Principals, Settings, group_id};
 use crate::core::Core;
 use crate::exit::{self, Exit};
-use crate::reactor::{Ring, SetupError};
+use crate::reactor::{Reactor, Readiness, Ring, SetupError};
 use crate::server::{Server, Stopped};
 use crate::signals::Signals;
 use crate::socket::{Listener, SocketError};
+use crate::status;
 use crate::store::{Place, Store};
 use crate::workers::Workers;
 
@@ -40,6 +41,8 @@ pub(crate) enum RunError {
     Config(#[from] crate::config::ConfigError),
     #[error(transparent)]
     Ring(#[from] SetupError),
+    #[error("io_uring is refused for the log: {0}; with `io = \"auto\"` it does without")]
+    LogRing(RingRefusal),
     #[error("{}", chain(.0))]
     Root(#[from] RootError),
     #[error("{}", chain(.0))]
@@ -64,7 +67,7 @@ impl RunError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Config(_) => Exit::Usage,
-            Self::Ring(_) | Self::Shutdown(_) => Exit::Other,
+            Self::Ring(_) | Self::LogRing(_) | Self::Shutdown(_) => Exit::Other,
             Self::Root(RootError::NotOurs { .. } | RootError::WritableByOthers { .. }) => {
                 Exit::Permission
             }
@@ -127,42 +130,93 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 /// Serves until told to stop.
 pub(crate) fn run(settings: Settings, ready_fd: Option<i32>) -> Result<Exit, RunError> {
     let failed = |step| move |source| RunError::Io { step, source };
-    let principals = Principals::resolve(&settings.access)?;
-    let group = settings.socket_group.as_deref();
-    let group = group
-        .map(|group| group_id("socket_group", group))
-        .transpose()?;
     // Before any thread exists: threads inherit the mask.
     let signals = Signals::block().map_err(failed("block signals"))?;
     let descriptor_count_max = raise_descriptor_limit();
+    let start = Start {
+        settings,
+        signals,
+        descriptor_count_max,
+        ready_fd,
+    };
+    let refusal = match start.settings.io {
+        IoChoice::Readiness => None,
+        IoChoice::IoUring => return start.serve(ring()?, None),
+        IoChoice::Auto => match ring() {
+            Ok(ring) => return start.serve(ring, None),
+            Err(error) if error.is_of_ring() => Some(error.to_string()),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let reactor = Readiness::new().map_err(failed("make the reactor"))?;
+    start.serve(reactor, refusal)
+}
+
+/// The reactor of completions.
+fn ring() -> Result<Ring, SetupError> {
     let ring = Ring::new()?;
-    let root = RealRoot::open_or_create(&settings.data_dir)?;
-    let lock = root.lock()?;
-    let listener = Listener::bind(&settings.socket, settings.socket_mode, group)?;
-    let (database, place) = open(&settings, &root)?;
-    warn_of_place(&settings, &place);
-    let acceptor = Acceptor::new(settings.limits.connection_count_max, descriptor_count_max);
-    let workers = Workers::start().map_err(failed("start the workers"))?;
-    let ready = ready_line(&settings, &database);
-    tracing::info!(
-        target: "ipc",
-        ring = ring.step().name(),
-        restricted = ring.is_restricted(),
-        connections = acceptor.count_max(),
-        "{ready}"
-    );
-    let store = Arc::new(Store::new(database, settings, principals, place));
-    let core = Core::new(Arc::clone(&store), &ring.waker(), workers);
-    let mut server = Server::new(ring, listener, signals, acceptor, core);
-    announce(&ready, ready_fd).map_err(failed("announce readiness"))?;
-    let stopped = server.run().map_err(failed("wait for the ring"))?;
-    finish(stopped, server, &store, lock)
+    let flags = ring.step().name();
+    tracing::info!(target: "ipc", flags, restricted = ring.is_restricted(), "io_uring");
+    if !ring.is_restricted() {
+        tracing::debug!(
+            target: "ipc",
+            "the kernel cannot restrict the ring to the operations it is used for"
+        );
+    }
+    Ok(ring)
+}
+
+/// What a daemon starts with, whatever its reactor is.
+struct Start {
+    settings: Settings,
+    signals: Signals,
+    descriptor_count_max: u64,
+    ready_fd: Option<i32>,
+}
+
+impl Start {
+    /// Takes the directory and the socket, recovers, and serves until told to stop.
+    fn serve<R: Reactor>(self, reactor: R, ring_refusal: Option<String>) -> Result<Exit, RunError> {
+        let failed = |step| move |source| RunError::Io { step, source };
+        let Self {
+            settings,
+            signals,
+            descriptor_count_max,
+            ready_fd,
+        } = self;
+        let principals = Principals::resolve(&settings.access)?;
+        let group = settings.socket_group.as_deref();
+        let group = group
+            .map(|group| group_id("socket_group", group))
+            .transpose()?;
+        let root = RealRoot::open_or_create(&settings.data_dir)?;
+        let lock = root.lock()?;
+        let listener = Listener::bind(&settings.socket, settings.socket_mode, group)?;
+        let (database, place) = open(&settings, &root, reactor.name(), ring_refusal)?;
+        warn_of_place(&settings, &place);
+        let acceptor = Acceptor::new(settings.limits.connection_count_max, descriptor_count_max);
+        let workers = Workers::start().map_err(failed("start the workers"))?;
+        let ready = ready_line(&settings, &database);
+        tracing::info!(
+            target: "ipc",
+            reactor = reactor.name(),
+            connections = acceptor.count_max(),
+            "{ready}"
+        );
+        let store = Arc::new(Store::new(database, settings, principals, place));
+        tracing::info!(target: "db", "{}", status::status_line(&store));
+        let core = Core::new(Arc::clone(&store), &reactor.waker(), workers);
+        let mut server = Server::new(reactor, listener, signals, acceptor, core);
+        announce(&ready, ready_fd).map_err(failed("announce readiness"))?;
+        let stopped = server.run().map_err(failed("wait for events"))?;
+        finish(stopped, server, &store, lock)
+    }
 }
 
 /// Ends what runs, in the order that loses nothing.
-fn finish(
+fn finish<R: Reactor>(
     stopped: Stopped,
-    server: Server,
+    server: Server<R>,
     store: &Arc<Store>,
     lock: DirectoryLock,
 ) -> Result<Exit, RunError> {
@@ -199,12 +253,26 @@ fn cut_off(store: &Arc<Store>) -> ! {
     std::process::exit(i32::from(Exit::Other as u8));
 }
 
-fn open(settings: &Settings, root: &RealRoot) -> Result<(Database, Place), RunError> {
-    let disk = RealDisk::probe(root.clone(), DiskPreference::Auto);
+fn open(
+    settings: &Settings,
+    root: &RealRoot,
+    reactor: &'static str,
+    ring_refusal: Option<String>,
+) -> Result<(Database, Place), RunError> {
+    let preference = match settings.io {
+        IoChoice::Auto | IoChoice::IoUring => DiskPreference::Auto,
+        IoChoice::Readiness => DiskPreference::Thread,
+    };
+    let disk = RealDisk::probe(root.clone(), preference);
+    if let (IoChoice::IoUring, Some(refusal)) = (settings.io, disk.refusal()) {
+        return Err(RunError::LogRing(*refusal));
+    }
     let place = Place {
         file_system: root.file_system(),
         disk: disk.kind(),
         refusal: disk.refusal().map(ToString::to_string),
+        reactor,
+        ring_refusal,
     };
     let disk: Arc<dyn OpenDisk> = Arc::new(disk);
     let config = config_of(settings, disk.block_bytes());
@@ -245,6 +313,13 @@ fn config_of(settings: &Settings, block_len_bytes: u32) -> DatabaseConfig {
 
 /// Says aloud what weakens the promises made here.
 fn warn_of_place(settings: &Settings, place: &Place) {
+    if let Some(refusal) = &place.ring_refusal {
+        tracing::warn!(
+            target: "ipc",
+            reactor = place.reactor,
+            "{refusal}; sockets are served by readiness instead"
+        );
+    }
     if let Some(refusal) = &place.refusal {
         tracing::warn!(target: "wal", disk = %place.disk, "io_uring is refused for the log: {refusal}");
     } else {
