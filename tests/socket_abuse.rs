@@ -527,21 +527,21 @@ fn when_descriptors_run_out_accepting_pauses_and_goes_on() {
     }
     assert!(daemon.descriptor_count() <= 64);
     // Nobody closes, nobody asks: the daemon must not spin on the full backlog. The wait is a
-    // read that stays unanswered until its time is over.
-    let (_, ticks_before) = daemon.activity();
-    first
-        .stream
-        .set_read_timeout(Some(std::time::Duration::from_secs(2)))
-        .unwrap();
-    let waited = first.stream.read(&mut [0; 1]).unwrap_err();
-    assert_eq!(waited.kind(), ErrorKind::WouldBlock);
+    // read that stays unanswered until its time is over. Zeroing spare segments after the start
+    // may show in some of them; a daemon that spins shows in all.
+    let interval = std::time::Duration::from_secs(2);
+    first.stream.set_read_timeout(Some(interval)).unwrap();
+    let mut seen = Vec::new();
+    let is_at_rest = (0..5).any(|_| {
+        let (_, ticks_before) = daemon.activity();
+        let waited = first.stream.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(waited.kind(), ErrorKind::WouldBlock);
+        let (_, ticks_after) = daemon.activity();
+        seen.push(ticks_after - ticks_before);
+        ticks_after - ticks_before <= 5
+    });
+    assert!(is_at_rest, "ticks of each interval: {seen:?}");
     first.stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let (_, ticks_after) = daemon.activity();
-    assert!(
-        ticks_after - ticks_before <= 5,
-        "{} ticks",
-        ticks_after - ticks_before
-    );
     // Each that leaves makes room for the next; in the end all were served.
     for mut client in clients {
         let reply = client

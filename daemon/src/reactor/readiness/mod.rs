@@ -494,3 +494,33 @@ impl Reactor for Readiness {
 fn token_of(slot: u32) -> Token {
     Token(slot as usize + FIRST_SLOT)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::super::tests::{adopted, wait_for};
+    use super::*;
+
+    #[test]
+    fn a_full_socket_is_read_once_before_the_next_one_has_its_turn() {
+        let mut reactor = Readiness::new().unwrap();
+        let (full, mut full_peer) = adopted(&mut reactor);
+        let (quiet, mut quiet_peer) = adopted(&mut reactor);
+        full_peer.set_nonblocking(true).unwrap();
+        while full_peer.write(&[7; 4096]).is_ok() {}
+        quiet_peer.write_all(&[1]).unwrap();
+        reactor.receive(full);
+        reactor.receive(quiet);
+        let mut read_len_bytes = 0;
+        wait_for(&mut reactor, |reactor, event| match event {
+            Event::Received { slot, received } => {
+                read_len_bytes += received.len_bytes;
+                reactor.recycle(received);
+                (slot == quiet).then_some(())
+            }
+            _ => None,
+        });
+        assert!(read_len_bytes <= RECEIVE_LEN_BYTES + 1, "{read_len_bytes}");
+    }
+}

@@ -89,7 +89,7 @@ pub(crate) struct Ring {
     in_flight_count: usize,
     step: RingStep,
     is_restricted: bool,
-    /// The listener was made to block: a ring does not wait on one that does not.
+    /// The listener was made to block, so that no kernel answers EAGAIN instead of waiting.
     is_listener_blocking: bool,
     _thread_bound: std::marker::PhantomData<*const ()>,
 }
