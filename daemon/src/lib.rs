@@ -28,6 +28,7 @@ mod session;
 mod signals;
 mod socket;
 mod start;
+mod status;
 mod store;
 mod supervisor;
 mod transactions;

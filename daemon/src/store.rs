@@ -42,6 +42,10 @@ pub(crate) struct Place {
     pub(crate) disk: DiskKind,
     /// Why io_uring is not used for the log, if it is refused.
     pub(crate) refusal: Option<String>,
+    /// The reactor's kind, in one word.
+    pub(crate) reactor: &'static str,
+    /// Why io_uring is not used for the sockets, if it is refused.
+    pub(crate) ring_refusal: Option<String>,
 }
 
 /// See the module.

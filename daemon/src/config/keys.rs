@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use in_mem_model::Durability;
 use toml::Value;
 
-use super::{LogTo, OnPoison, Settings};
+use super::{IoChoice, LogTo, OnPoison, Settings};
 
 /// Smallest reply queue, bytes: the largest frame cannot be required to fit, but a page must.
 const REPLY_LEN_BYTES_MIN: u64 = 64 << 10;
@@ -146,6 +146,18 @@ pub(super) const KEYS: &[Key] = &[
             let word = match settings.on_poison {
                 OnPoison::Serve => "serve",
                 OnPoison::Exit => "exit",
+            };
+            Some(Value::String(word.to_owned()))
+        },
+    },
+    Key {
+        name: "io",
+        set: |settings, value| io_choice(value).map(|choice| settings.io = choice),
+        show: |settings| {
+            let word = match settings.io {
+                IoChoice::Auto => "auto",
+                IoChoice::IoUring => "io_uring",
+                IoChoice::Readiness => "readiness",
             };
             Some(Value::String(word.to_owned()))
         },
@@ -354,6 +366,18 @@ fn log_to(value: &Value) -> Result<LogTo, ValueError> {
         "journal" => Ok(LogTo::Journal),
         other => Err(ValueError::Word {
             allowed: "\"auto\", \"stderr\", \"journal\"",
+            value: other.to_owned(),
+        }),
+    }
+}
+
+fn io_choice(value: &Value) -> Result<IoChoice, ValueError> {
+    match text(value)?.as_str() {
+        "auto" => Ok(IoChoice::Auto),
+        "io_uring" => Ok(IoChoice::IoUring),
+        "readiness" => Ok(IoChoice::Readiness),
+        other => Err(ValueError::Word {
+            allowed: "\"auto\", \"io_uring\", \"readiness\"",
             value: other.to_owned(),
         }),
     }

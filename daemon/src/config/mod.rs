@@ -48,6 +48,17 @@ pub(crate) enum LogTo {
     Journal,
 }
 
+/// How sockets and the log are driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IoChoice {
+    /// io_uring, and what does without it where the kernel refuses.
+    Auto,
+    /// io_uring; the daemon does not start without it.
+    IoUring,
+    /// Readiness for the sockets and plain calls for the log, also where io_uring would do.
+    Readiness,
+}
+
 /// Every setting, typed and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
@@ -63,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     /// What a poisoned log does to the process.
     pub(crate) on_poison: OnPoison,
+    /// How sockets and the log are driven.
+    pub(crate) io: IoChoice,
     /// Every run recovered as Active reports Orphaned, also without a recorded owner.
     pub(crate) orphan_on_recovery: bool,
     /// Filter of the log.
@@ -147,6 +160,7 @@ impl Default for Settings {
             socket_group: None,
             durability: Durability::Strict,
             on_poison: OnPoison::Serve,
+            io: IoChoice::Auto,
             orphan_on_recovery: false,
             log: "info".to_owned(),
             log_to: LogTo::Auto,

@@ -15,7 +15,7 @@ use in_mem_wal::{LogConfig, Turn};
 
 use super::*;
 use crate::config::{Principals, Settings};
-use crate::reactor::Ring;
+use crate::reactor::{Reactor, Readiness};
 use crate::session::Phase;
 use crate::store::Place;
 
@@ -30,7 +30,7 @@ struct Fixture {
     world: SimWorld,
     driver: Driver,
     /// The wake-ups of the core end here.
-    _ring: Ring,
+    _reactor: Readiness,
 }
 
 impl Fixture {
@@ -56,16 +56,18 @@ impl Fixture {
             file_system: FileSystem::Ext,
             disk: DiskKind::Simulated,
             refusal: None,
+            reactor: "readiness",
+            ring_refusal: None,
         };
         let store = Arc::new(Store::new(database, settings, principals, place));
-        let ring = Ring::new().expect("a ring");
+        let reactor = Readiness::new().expect("a reactor");
         let workers = Workers::start().expect("starts");
-        let core = Core::new(store, &ring.waker(), workers);
+        let core = Core::new(store, &reactor.waker(), workers);
         let mut this = Self {
             core,
             world,
             driver,
-            _ring: ring,
+            _reactor: reactor,
         };
         this.drive();
         for slot in 0..count {
