@@ -2,7 +2,9 @@
 
 use in_mem_ipc::close::CloseReason;
 use in_mem_ipc::frame::{FrameKind, Header, parse_frame};
+use in_mem_ipc::request::kv::Key;
 use in_mem_ipc::request::run::RunBegin;
+use in_mem_ipc::request::txn::{Batch, BatchOperation};
 use in_mem_ipc::{Encoding, FrameBuffer, Operation, Request, RequestHeader, Response};
 use in_mem_model::SubCode;
 
@@ -47,8 +49,13 @@ fn every_byte_of_a_message_pack_frame_may_be_wrong_or_missing() {
         ..RunBegin::default()
     };
     let mut count = 0;
+    let batch = Batch {
+        operations: vec![BatchOperation::Delete(Key { key: "k".into() })],
+        ..Batch::default()
+    };
     for frame in [
         encoded(put("key", SEVEN)),
+        encoded(Operation::Batch(batch)),
         encoded(Operation::RunBegin(begin)),
     ] {
         for index in 0..frame.len() {
@@ -124,7 +131,7 @@ fn a_message_pack_request_that_is_wrong_is_refused_by_name_and_the_connection_go
         (
             b"\x82\xa2op\xa6kv.get\xa6params\x81\xa3key\xa1\xff",
             SubCode::InvalidUtf8,
-            "UTF-8",
+            "utf-8",
         ),
         (&deep, SubCode::NestingTooDeep, "128"),
     ] {

@@ -204,8 +204,8 @@ class Attempt(Generic[R]):
         if reply.error is None:
             try:
                 return self.call.read(reply.kind, reply.result)
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-                raise protocol_violation(f"the answer to {self.call.op} is incomplete") from error
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as cause:
+                raise protocol_violation(f"the answer to {self.call.op} is incomplete") from cause
         error = errors.from_wire(reply.error)
         if self.repeat_count and self.call.is_write and error.code in _OF_THIS_ATTEMPT:
             error.outcome = errors.OUTCOME_UNKNOWN

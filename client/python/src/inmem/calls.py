@@ -10,7 +10,7 @@ A `Call` belongs to no connection. The clients execute calls; a pipeline takes t
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Callable, Generic, Iterable, Mapping, TypeVar, Union, cast
 
 from ._wire import protocol_violation
@@ -114,6 +114,12 @@ def _or_missing(wanted: str, read: Callable[[Answer], R]) -> Callable[[str, Answ
 def _or_none(wanted: str, read: Callable[[Answer], R]) -> Callable[[str, Answer], R | None]:
     present = _expect(wanted, read)
     return lambda kind, result: None if kind == "missing" else present(kind, result)
+
+
+def _as(kind: Callable[..., R], found: Mapping[str, Any], **changed: Any) -> R:
+    """The fields of a dataclass; those a later server adds are skipped."""
+    known = {field.name for field in fields(cast(Any, kind))}
+    return kind(**{name: value for name, value in {**found, **changed}.items() if name in known})
 
 
 def _as_is(result: Answer) -> Any:
@@ -465,7 +471,7 @@ def transaction_info() -> Call[TransactionInfo]:
     """What the server knows about the transaction of the request."""
 
     def read(found: Answer) -> TransactionInfo:
-        return TransactionInfo(**{**found, "run": uuid.UUID(bytes=found["run"])})
+        return _as(TransactionInfo, found, run=uuid.UUID(bytes=found["run"]))
 
     return Call("txn.info", {}, _expect("txn", read))
 
@@ -503,7 +509,7 @@ def info() -> Call[ServerInfo]:
     """The state of the server."""
 
     def read(found: Answer) -> ServerInfo:
-        return ServerInfo(**{**found, "measures": dict(found["measures"])})
+        return _as(ServerInfo, found, measures=dict(found["measures"]))
 
     return Call("system.info", {}, _expect("info", read))
 
@@ -512,7 +518,7 @@ def capabilities() -> Call[Capabilities]:
     """What the server can do."""
 
     def read(found: Answer) -> Capabilities:
-        return Capabilities(**{**found, "limits": dict(found["limits"])})
+        return _as(Capabilities, found, limits=dict(found["limits"]))
 
     return Call("system.capabilities", {}, _expect("capabilities", read))
 

@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from types import TracebackType
-from typing import Any, Callable, Generic, Iterable, Iterator, Mapping, TypeVar, Union, overload
+from typing import Any, Callable, Generic, Iterable, Iterator, List, Mapping, TypeVar, Union, overload
 
 from . import calls, errors
 from ._batch import BatchChanges
@@ -109,7 +109,7 @@ class Kv:
         """The value of a key as of a commit version, or None."""
         return self._scope.run(calls.get_at(key, version))
 
-    def get_many(self, keys: Iterable[Key]) -> list[Any]:
+    def get_many(self, keys: Iterable[Key]) -> List[Any]:
         """The values of several keys as of one moment, in their order; `MISSING` for holes."""
         return self._scope.run(calls.get_many(keys))
 
@@ -581,6 +581,10 @@ class Client(_Acting):
     def run(self, name_or_id: str | uuid.UUID) -> Run:
         """A handle on a run that exists. Raises `NotFound`."""
         return self.runs.open(name_or_id)
+
+    def execute(self, call: Call[R]) -> R:
+        """Executes a call of `inmem.calls`."""
+        return self._scope.run(call)
 
     def ping(self) -> None:
         """Asks whether the server answers."""

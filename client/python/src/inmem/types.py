@@ -38,6 +38,8 @@ class Missing(enum.Enum):
     def __repr__(self) -> str:
         return "MISSING"
 
+    __str__ = __repr__
+
 
 MISSING: Final = Missing.MISSING
 """There is no such key. Not the same as the value None. Compare with `is`."""
