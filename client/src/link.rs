@@ -12,17 +12,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use in_mem_ipc::codec::{WireError, access_response, encode_response};
-use in_mem_ipc::frame::parse_frame;
+use in_mem_ipc::codec::access_response;
 use in_mem_ipc::hello::{Hello, HelloReply};
-use in_mem_ipc::message_pack::decode_response;
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::Request;
 use in_mem_ipc::response::ArchivedResponse;
 use in_mem_ipc::{Encoding, FrameBuffer};
 
-use crate::connection::{Connection, Fault, Outgoing, Progress, ProtocolError, Reader};
+use crate::connection::{Connection, Fault, Known, Outgoing, Progress, Reader, archive};
 use crate::error::{self, ClientError};
+use crate::lane::Lane;
 use crate::retry::ReconnectPolicy;
 
 /// Most requests on their way at once where the server names no limit.
@@ -99,6 +98,13 @@ impl Link {
             request_id_next: 1,
             outgoing: FrameBuffer::new(),
         })
+    }
+
+    /// A lane over the connection that was just made.
+    pub(crate) fn into_lane(mut self) -> Result<Lane, ClientError> {
+        let in_flight_count_max = self.window();
+        let (stream, incoming) = self.take_connection()?.into_parts();
+        Lane::new(stream, incoming, in_flight_count_max)
     }
 
     /// What the server said when it was last greeted.
@@ -206,11 +212,8 @@ impl Link {
         let mut connection = self.take_connection()?;
         let mut progress = Progress::default();
         let mut archives = FrameBuffer::new();
-        let mut read_map = |position: usize, body: &[u8]| {
-            archive(body, &mut archives)?;
-            let frame = parse_frame(&archives).map_err(ProtocolError::Frame)?;
-            read(position, frame.map(|frame| frame.body).unwrap_or_default())
-        };
+        let mut read_map =
+            |position: usize, body: &[u8]| read(position, archive(body, &mut archives)?);
         let read: Reader<'_> = match self.options.encoding {
             Encoding::Rkyv => &mut *read,
             Encoding::MessagePack => &mut read_map,
@@ -227,6 +230,25 @@ impl Link {
     /// How requests are encoded.
     pub(crate) const fn encoding(&self) -> Encoding {
         self.options.encoding
+    }
+
+    /// The newest durable version a subscription was told, waiting for a newer one than is known
+    /// for at most `within`. After a fault there is no connection.
+    pub(crate) fn newest_push(
+        &mut self,
+        binding: Binding,
+        known: Known,
+        within: Duration,
+    ) -> Result<u64, ClientError> {
+        if !self.is_bound(binding) {
+            return Err(error::unsubscribed(None));
+        }
+        let mut connection = self.take_connection()?;
+        let news = connection
+            .news(known, within)
+            .map_err(|fault| error::unsubscribed(Some(fault)))?;
+        self.connection = Some(connection);
+        news.unwrap_or(Ok(known.version))
     }
 
     /// Whether what the server certainly did not get is sent again.
@@ -255,14 +277,6 @@ impl Link {
         self.connection_number += 1;
         Ok(connection)
     }
-}
-
-/// Makes the one archive in `archives` of an answer in MessagePack.
-fn archive(body: &[u8], archives: &mut FrameBuffer) -> Result<(), ProtocolError> {
-    let malformed = ProtocolError::Answer(WireError::Malformed);
-    let answer = decode_response(body).map_err(|_refused| malformed)?;
-    archives.clear();
-    encode_response(&answer, 0, archives).map_err(|_too_large| malformed)
 }
 
 /// Makes a connection, trying again as the policy says.

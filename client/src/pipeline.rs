@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::answer::{self, Answer};
 use crate::connection::{Fault, Outgoing, Progress, ProtocolError};
+use crate::durable::Fence;
 use crate::error::{self, ClientError};
 use crate::link::{Binding, lock};
 use crate::results::{Conditional, Deleted, Incremented, Receipt, Versioned};
@@ -55,6 +56,7 @@ pub struct Ticket<T> {
 pub struct Answers {
     bodies: FrameBuffer,
     answers: Vec<Result<Range<usize>, ClientError>>,
+    kinds: Vec<OperationKind>,
 }
 
 impl Pipeline {
@@ -254,7 +256,8 @@ impl Pipeline {
         let is_bound = self.scope.binding != Binding::Free;
         let mut fault = fault;
         let mut answers = Vec::with_capacity(collected.ranges.len());
-        for ((range, kind), end) in collected.ranges.into_iter().zip(self.kinds).zip(self.ends) {
+        let requests = self.kinds.iter().copied().zip(self.ends);
+        for (range, (kind, end)) in collected.ranges.into_iter().zip(requests) {
             answers.push(range.ok_or_else(|| {
                 let was_sent = end <= progress.sent_len_bytes;
                 let cause = fault.take().unwrap_or(Fault::Ended);
@@ -264,6 +267,7 @@ impl Pipeline {
         Answers {
             bodies: collected.bodies,
             answers,
+            kinds: self.kinds,
         }
     }
 }
@@ -278,10 +282,36 @@ impl Answers {
         let Some(answer) = self.answers.get_mut(ticket.position) else {
             return Err(error::wrong_shape());
         };
-        let range = std::mem::replace(answer, Err(error::wrong_shape()))?;
+        let range = match answer {
+            Ok(range) => range.clone(),
+            Err(_) => std::mem::replace(answer, Err(error::wrong_shape()))?,
+        };
+        (ticket.read)(self.read(range)?)
+    }
+
+    /// A fence around every write of the pipeline: [`crate::Client::pass`] waits until all of them
+    /// are durable. Costs one look at each answer; tickets stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// The first write that failed or has no answer: a fence without it would promise too much.
+    pub fn fence(&self) -> Result<Fence, ClientError> {
+        let mut fence = Fence::new();
+        for (position, (answer, kind)) in self.answers.iter().zip(&self.kinds).enumerate() {
+            if !kind.is_write() {
+                continue;
+            }
+            match answer {
+                Ok(range) => fence.add_answer(self.read(range.clone())?)?,
+                Err(_) => return Err(error::unfenced(position)),
+            }
+        }
+        Ok(fence)
+    }
+
+    fn read(&self, range: Range<usize>) -> Result<&Answer, ClientError> {
         let body = self.bodies.get(range).unwrap_or_default();
-        let answer = access_response(body).map_err(|error| error::bad_answer(error.into()))?;
-        (ticket.read)(answer)
+        access_response(body).map_err(|error| error::bad_answer(error.into()))
     }
 }
 

@@ -116,7 +116,7 @@ impl Core {
     }
 
     fn may_start(&mut self, slot: u32) -> bool {
-        let limits = self.store.settings.limits;
+        let limits = self.store.limits_in_force();
         self.session_mut(slot)
             .is_some_and(|session| session.may_start(&limits))
     }
@@ -166,7 +166,7 @@ impl Core {
 
     /// A frame that has begun must be whole in time; so must the hello.
     fn watch_frame(&mut self, slot: u32, is_partial: bool, has_progress: bool) {
-        let deadline_us = self.now_plus_ms(self.store.settings.limits.frame_timeout_ms);
+        let deadline_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
         let Some(session) = self.session_mut(slot) else {
             return;
         };

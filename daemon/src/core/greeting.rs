@@ -20,11 +20,7 @@ impl Core {
             return;
         };
         let credentials = session.credentials;
-        if !self
-            .store
-            .principals
-            .allows(credentials.user, credentials.group)
-        {
+        if !self.store.may_connect(credentials) {
             tracing::warn!(target: "ipc", ?credentials, "a peer that may not connect");
             let message = format!("user {} may not use this server", credentials.user);
             self.close_with(slot, CloseReason::PermissionDenied, message);

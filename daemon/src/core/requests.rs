@@ -11,6 +11,7 @@ use in_mem_model::{Error, Outcome as CommitOutcome, Retry, SubCode};
 
 use super::Core;
 use super::commits::PendingCommit;
+use super::durable::is_about_durable;
 use super::frames::Flow;
 use crate::answer;
 use crate::dispatch::{self, Call, Out, Verdict};
@@ -28,6 +29,10 @@ impl Core {
         };
         if self.is_draining() {
             self.refuse(slot, frame.header.request_id, kind, draining());
+            return Flow::Done;
+        }
+        if is_about_durable(kind) {
+            self.on_durable_request(slot, frame);
             return Flow::Done;
         }
         // Writes queue behind those that wait for room already.
@@ -162,7 +167,7 @@ impl Core {
 
     /// Sees to it that open transactions are looked at when they run out of time.
     pub(super) fn watch_transactions(&mut self, slot: u32) {
-        let limits = self.store.settings.limits;
+        let limits = self.store.limits_in_force();
         let deadline_us = self
             .session_mut(slot)
             .and_then(|session| session.caller.transactions.next_deadline_us(&limits));

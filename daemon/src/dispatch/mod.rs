@@ -28,6 +28,7 @@ use crate::caller::Caller;
 use crate::store::{SessionRun, Store};
 
 pub(crate) use out::Out;
+pub(crate) use system::health;
 
 /// Requests and values above this many bytes are handled on a worker: copying and checking more
 /// takes a good part of the millisecond a reactor may be held.

@@ -51,7 +51,8 @@ fn info(store: &Store) -> Info<'static> {
     }
 }
 
-fn health(store: &Store) -> (Health, String) {
+/// How the server is, with the reason when it is not well.
+pub(crate) fn health(store: &Store) -> (Health, String) {
     let database = &store.database;
     if database.is_poisoned() {
         let cause = database.poison_cause();

@@ -14,7 +14,7 @@
 //! runs          {runs, cursor, ..}       run_id       bin of 16 bytes
 //! txn_begun     {txn_id, ..}             txn          {txn_id, ..}
 //! batch         {receipt, effects}       info         {server_version, ..}
-//! capabilities  {server_version, ..}
+//! capabilities  {server_version, ..}     subscribed   {subscription_id, ..}
 //! ```
 //!
 //! A receipt is {"version", "commit_version", "level"}. An effect is a map with one key: "put" with
@@ -32,6 +32,7 @@ use super::writer::Writer;
 use super::{Fault, Refusal, label};
 use crate::bytes::Text;
 use crate::request::version::TaggedVersion;
+use crate::response::db::Subscribed;
 use crate::response::kv::{
     BatchEffect, BatchResult, Deleted, Entry, History, Incremented, Mismatch, Page, Replaced, Slot,
     Versioned,
@@ -106,6 +107,7 @@ responses! {
         "batch" Batch Object
         "info" Info Object
         "capabilities" Capabilities Object
+        "subscribed" Subscribed Object
 }
 
 fn write_kind(kind: &str, key_count: usize, out: &mut Writer<'_>) {
@@ -192,6 +194,10 @@ names!(Health {
     "read_only" ReadOnly,
 });
 
+message!(Subscribed {
+    "subscription_id" subscription_id: Required<Unsigned>,
+    "durable_version" durable_version: Required<Unsigned>,
+});
 message!(Versioned<'a> {
     "value" value: Optional<Value>,
     "version" version: Required<Object>,

@@ -36,9 +36,14 @@ pub(crate) fn execute(
         Command::Run(command) => run::execute(session, options, command),
         Command::Txn(command) => txn::execute(session, options, &command, source),
         Command::Batch(args) => batch::execute(session, options, &args, source),
-        Command::Import(_) | Command::Daemon(_) | Command::Demo(_) | Command::DemoWorker(_) => Err(
-            Failure::usage("this command is for the shell, not for the pipe"),
-        ),
+        Command::Import(_)
+        | Command::Daemon(_)
+        | Command::Demo(_)
+        | Command::DemoWorker(_)
+        | Command::Bench(_)
+        | Command::BenchWorker(_) => Err(Failure::usage(
+            "this command is for the shell, not for the pipe",
+        )),
         Command::Set(_)
         | Command::Get(_)
         | Command::Mget(_)
