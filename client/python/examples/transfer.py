@@ -4,7 +4,7 @@ import inmem
 
 
 def transfer(txn: inmem.Transaction) -> int:
-    balance = txn.kv.get("a")
+    balance: int = txn.kv.get("a")
     if balance < 30:
         raise ValueError("not enough")
     txn.kv.put("a", balance - 30)

@@ -119,6 +119,30 @@ def test_a_cancelled_call_leaves_the_others_alone(run_async: Callable[..., Any])
     run_async(body)
 
 
+def test_the_durable_version_is_told_as_it_moves(run_async: Callable[..., Any]) -> None:
+    async def body(client: AsyncClient) -> None:
+        if "db.subscribe_durable" not in (await client.greeting()).operations:
+            pytest.skip("needs a server with db.subscribe_durable")
+        versions = client.durable_versions()
+        before = await anext(versions)
+        receipt = await client.kv.with_durability("strict").put("key", 1)
+        assert before < receipt.commit_version
+        async for version in versions:
+            if receipt.commit_version <= version:
+                break
+        other = client.durable_versions()
+        assert receipt.commit_version <= await anext(other)
+        await versions.aclose()
+        second = await client.kv.with_durability("strict").put("key", 2)
+        async for version in other:
+            if second.commit_version <= version:
+                break
+        await other.aclose()
+        assert await client.kv.get("key") == 2
+
+    run_async(body)
+
+
 def test_a_closed_client_refuses(run_async: Callable[..., Any]) -> None:
     async def body(client: AsyncClient) -> None:
         await client.close()

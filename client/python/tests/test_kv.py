@@ -166,7 +166,8 @@ def test_many_keys_at_once(inmem_client: Client) -> None:
 def test_keys_may_be_bytes_of_text(inmem_client: Client) -> None:
     inmem_client.kv.put(b"key", 1)
     assert inmem_client.kv.get("key") == 1
-    for wrong in ["", b"\xff", "a\0b", "k" * 2000, "_strata/x"]:
+    wrongs: list[inmem.Key] = ["", b"\xff", "a\0b", "k" * 2000, "_strata/x"]
+    for wrong in wrongs:
         with pytest.raises(inmem.InvalidKey):
             inmem_client.kv.put(wrong, 1)
     with pytest.raises(inmem.Validation):

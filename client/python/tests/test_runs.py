@@ -89,7 +89,8 @@ def test_runs_do_not_see_each_other(inmem_client: Client) -> None:
 
 def test_what_is_not_there_is_not_found(inmem_client: Client) -> None:
     nobody = uuid.uuid4()
-    for name in ["nobody", nobody, str(nobody)]:
+    names: list[str | uuid.UUID] = ["nobody", nobody, str(nobody)]
+    for name in names:
         with pytest.raises(inmem.NotFound) as missing:
             inmem_client.run(name)
         assert missing.value.code == "run_not_found"

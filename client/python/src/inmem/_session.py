@@ -21,6 +21,7 @@ from ._wire import (
     REQUEST,
     RESPONSE,
     Close,
+    Frame,
     FrameReader,
     Greeting,
     Hello,
@@ -214,12 +215,14 @@ class Attempt(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request."""
+    """The answer to a request, or what is pushed for a subscription."""
 
     request_id: int
     kind: str = ""
     result: Any = None
     error: dict[str, Any] | None = None
+    subscription_id: int = 0
+    """Of a push; its request id is 0."""
 
 
 class Session:
@@ -267,21 +270,27 @@ class Session:
         """Takes bytes; gives the answers in them. The greeting is kept. Raises at a close."""
         replies = []
         for frame in self._frames.feed(data):
-            if frame.kind == RESPONSE and self.greeting is not None:
-                answer = unpack(frame.body)
-                if answer.get("ok"):
-                    kind, result = str(answer.get("kind")), answer.get("result")
-                    replies.append(Reply(frame.request_id, kind, result))
-                else:
-                    replies.append(Reply(frame.request_id, error=answer.get("error", {})))
+            if frame.kind in (RESPONSE, PUSH) and self.greeting is not None:
+                replies.append(_reply(frame))
             elif frame.kind == HELLO_REPLY and self.greeting is None:
                 self.greeting = Greeting.decode(frame.body)
                 self._identity.greeted(self.greeting)
             elif frame.kind == CLOSE:
                 raise Closed(Close.decode(frame.body), replies)
-            elif frame.kind != PUSH:
+            else:
                 raise protocol_violation(f"the server sent a frame of kind {frame.kind}")
         return replies
+
+
+def _reply(frame: Frame) -> Reply:
+    answer = unpack(frame.body)
+    if answer.get("ok"):
+        kind, result = str(answer.get("kind")), answer.get("result")
+        return Reply(frame.request_id, kind, result, None, frame.subscription_id)
+    error = answer.get("error")
+    if not isinstance(error, dict) or not {"class", "code", "message", "retry"} <= error.keys():
+        raise protocol_violation("the server sent a bad error")
+    return Reply(frame.request_id, "", None, error, frame.subscription_id)
 
 
 def rejected(close: Close, options: Options) -> errors.InmemError:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Any, AsyncGenerator, TypeVar
 
-from . import errors
+from . import calls, errors
 from ._session import (
     UNANSWERED_COUNT_MAX,
     Attempt,
@@ -13,6 +13,7 @@ from ._session import (
     Header,
     Identity,
     Options,
+    Reply,
     Session,
     is_worth_waiting,
     rejected,
@@ -32,6 +33,42 @@ class _Lost(Exception):
     """The connection is over."""
 
 
+class Watch:
+    """What pushes of a subscription said last."""
+
+    def __init__(self) -> None:
+        self.reader_count = 0
+        self._version = 0
+        self._ended: Exception | None = None
+        self._changed = asyncio.Event()
+
+    def take(self, reply: Reply) -> None:
+        """Takes a push: a newer version, or the error that ends the subscription."""
+        if reply.error is not None:
+            self.end(errors.from_wire(reply.error))
+        elif reply.kind == "version":
+            self._version = max(self._version, reply.result["value"])
+            self._wake()
+
+    def end(self, cause: Exception) -> None:
+        """There will be no more."""
+        self._ended = self._ended or cause
+        self._wake()
+
+    async def beyond(self, version: int) -> int:
+        """The newest version, once it is above this one."""
+        while self._version <= version:
+            if self._ended is not None:
+                raise self._ended
+            await self._changed.wait()
+        return self._version
+
+    def _wake(self) -> None:
+        # Whoever waits sees the change; whoever comes later waits for the next.
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
 class _Connection:
     """A greeted connection and what is awaited on it."""
 
@@ -40,9 +77,9 @@ class _Connection:
         self.session = Session(options, identity)
         self._awaited: dict[int, asyncio.Future[Any]] = {}
         self._attempts: dict[int, Attempt[Any]] = {}
+        self._watches: dict[int, Watch] = {}
         self._task: asyncio.Task[None] | None = None
         self.lost: str | None = None
-        self.number = 0
 
     async def greet(self) -> None:
         """Connects and exchanges the greetings."""
@@ -81,6 +118,14 @@ class _Connection:
             self._awaited.pop(request_id, None)
             self._attempts.pop(request_id, None)
 
+    def watch(self, subscription_id: int) -> Watch:
+        """What is pushed for a subscription, also what came before anyone asked."""
+        return self._watches.setdefault(subscription_id, Watch())
+
+    def forget(self, subscription_id: int) -> None:
+        """Nobody reads the pushes of a subscription any more."""
+        self._watches.pop(subscription_id, None)
+
     async def close(self) -> None:
         """Ends the connection."""
         self._end("the client is closed")
@@ -97,6 +142,9 @@ class _Connection:
                     cause = f"{cause}: {closed}"
                     replies = closed.replies
                 for reply in replies:
+                    if reply.subscription_id:
+                        self.watch(reply.subscription_id).take(reply)
+                        continue
                     attempt = self._attempts.get(reply.request_id)
                     awaited = self._awaited.get(reply.request_id)
                     if attempt is None or awaited is None or awaited.done():
@@ -105,7 +153,7 @@ class _Connection:
                         awaited.set_result(attempt.read(reply))
                     except errors.InmemError as error:
                         awaited.set_exception(error)
-        except (OSError, errors.InmemError) as error:
+        except (OSError, KeyError, TypeError, errors.InmemError) as error:
             cause = str(error)
         finally:
             self._end(cause)
@@ -117,6 +165,8 @@ class _Connection:
         for awaited in self._awaited.values():
             if not awaited.done():
                 awaited.set_exception(_Lost(cause))
+        for watch in self._watches.values():
+            watch.end(errors.ConnectionLost(cause, code="connection_lost", retry="yes"))
 
 
 class Link:
@@ -128,6 +178,7 @@ class Link:
         self.connection_number = 0
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
+        self._subscribing = asyncio.Lock()
         # Of exactly-once writes only so many may be on their way.
         self._unanswered = asyncio.Semaphore(UNANSWERED_COUNT_MAX)
         self._is_closed = False
@@ -137,6 +188,30 @@ class Link:
         greeting = (await self._connected()).session.greeting
         assert greeting is not None
         return greeting
+
+    async def durable_versions(self) -> AsyncGenerator[int, None]:
+        """How far commits are durable: now, and each time it has moved."""
+        connection = await self._connected()
+        bound_to = self.connection_number
+        call = calls.subscribe_durable()
+        async with self._subscribing:
+            subscription_id, version = await self.call(call, Header(), bound_to)
+            watch = connection.watch(subscription_id)
+            watch.reader_count += 1
+        try:
+            while True:
+                yield version
+                version = await watch.beyond(version)
+        finally:
+            async with self._subscribing:
+                watch.reader_count -= 1
+                # The subscription is the connection's, whoever asked for it.
+                if watch.reader_count == 0 and connection.lost is None:
+                    try:
+                        await self.call(calls.unsubscribe(subscription_id), Header(), bound_to)
+                    except errors.InmemError:
+                        pass
+                    connection.forget(subscription_id)
 
     async def close(self) -> None:
         """Ends the connection for good."""

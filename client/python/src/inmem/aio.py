@@ -11,6 +11,7 @@ import uuid
 from types import TracebackType
 from typing import (
     Any,
+    AsyncGenerator,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -559,6 +560,11 @@ class AsyncClient(_Acting):
         """Waits until a commit, and every one before it, survives a power loss. Gives the highest
         version that does."""
         return await self._scope.run(calls.wait_durable(_commit_version(written)))
+
+    def durable_versions(self) -> AsyncGenerator[int, None]:
+        """How far commits survive a power loss: the version now, and each time it has moved, the
+        newest. It ends with `ConnectionLost` when the connection does."""
+        return self._link.durable_versions()
 
     async def close(self) -> None:
         """Ends the session: what is open is rolled back."""

@@ -528,6 +528,19 @@ def flush() -> Call[None]:
     return Call("db.flush", {}, _done)
 
 
+def subscribe_durable() -> Call[tuple[int, int]]:
+    """Asks to be told how far commits are durable: the subscription, and the version now."""
+    read = _expect(
+        "subscribed", lambda found: (int(found["subscription_id"]), int(found["durable_version"]))
+    )
+    return Call("db.subscribe_durable", {}, read)
+
+
+def unsubscribe(subscription_id: int) -> Call[None]:
+    """Asks to be told no more."""
+    return Call("db.unsubscribe", {"subscription_id": subscription_id}, _done)
+
+
 def wait_durable(commit_version: int) -> Call[int]:
     """Waits until every logged commit up to this version is on disk; the durable version then."""
     read: Callable[[str, Answer], int] = _expect("version", lambda found: int(found["value"]))
