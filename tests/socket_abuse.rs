@@ -13,6 +13,10 @@
 #[macro_use]
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
+#[path = "socket_abuse/message_pack.rs"]
+mod message_pack;
+#[path = "socket_abuse/random.rs"]
+mod random;
 #[path = "support/raw_client.rs"]
 mod raw_client;
 #[path = "socket_abuse/witness.rs"]
@@ -31,6 +35,7 @@ use in_mem_ipc::request::kv::{
 use in_mem_ipc::request::run::{RunBegin, RunFailure, RunTags};
 use in_mem_ipc::request::txn::{Batch, BatchOperation, BatchRead, ReadCheck, TxnBegin};
 use in_mem_ipc::{FrameBuffer, Operation, RequestHeader, Response};
+use random::Random;
 use raw_client::{RawClient, hello_frame, put, request_frame};
 use witness::Witness;
 
@@ -43,31 +48,6 @@ fn scaled(count: usize) -> usize {
         Ok("quick") => count.div_ceil(10),
         Ok("soak") => count * 100,
         _ => count,
-    }
-}
-
-/// A small generator of its own: the seed alone reproduces a run (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn from_environment() -> Self {
-        let seed = std::env::var("IN_MEM_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or(0x5EED_0001);
-        println!("seed: IN_MEM_SEED={seed}");
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound).unwrap()).unwrap()
     }
 }
 
