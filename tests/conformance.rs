@@ -5,10 +5,10 @@
 
 #[path = "../benches/zero_alloc/counting.rs"]
 mod counting;
-#[path = "conformance/fuzz_corpus.rs"]
-mod fuzz_corpus;
 #[path = "support/fuzz_checks.rs"]
 mod fuzz_checks;
+#[path = "conformance/fuzz_corpus.rs"]
+mod fuzz_corpus;
 
 use std::path::PathBuf;
 

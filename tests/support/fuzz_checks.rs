@@ -6,8 +6,8 @@
 //! byte for byte; a decoder does not ask for more memory than its bound. Bounds count every byte
 //! asked for, also what was given back, for the check as a whole.
 
-use in_mem_engine::faults::read_writeset;
 use in_mem_engine::entry_type;
+use in_mem_engine::faults::read_writeset;
 use in_mem_engine::model::json::{encoded_to_text, from_text, to_text};
 use in_mem_engine::model::{Limits, PrimitiveId, RunId, decode, encode, encoded_equal, validate};
 use in_mem_ipc::close::Close;
@@ -214,7 +214,11 @@ fn writeset(bytes: &[u8]) {
     let mut written = count.to_le_bytes().to_vec();
     for entry in entries {
         let is_run = (entry_type::RUN_CREATE..=entry_type::RUN_BEGIN).contains(&entry.entry_type);
-        let primitive = if is_run { PrimitiveId::Run } else { PrimitiveId::Kv };
+        let primitive = if is_run {
+            PrimitiveId::Run
+        } else {
+            PrimitiveId::Kv
+        };
         // The kind is a number that the reader has, in the order the format gives them.
         let kind = entry.kind as u8;
         written.extend_from_slice(&[kind, entry.entry_type, 1, primitive.number()]);
@@ -250,7 +254,11 @@ fn segment(bytes: &[u8]) {
         return;
     };
     let content = &content[..content.len().min(SEGMENT_LEN_BYTES_MAX)];
-    let cut = if control & 2 == 0 { content.len() } else { content.len() / 2 };
+    let cut = if control & 2 == 0 {
+        content.len()
+    } else {
+        content.len() / 2
+    };
     let (first, second) = content.split_at(cut);
     let world = SimWorld::new(SimOptions::new(1));
     let mut parts = vec![first];
