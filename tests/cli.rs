@@ -6,6 +6,8 @@
     reason = "a test that meets the unexpected is to fail where it does"
 )]
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/commands.rs"]
 mod commands;
 #[path = "cli/demo.rs"]

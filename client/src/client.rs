@@ -15,8 +15,10 @@ use crate::address::default_socket;
 use crate::answer;
 use crate::batch::Batch;
 use crate::cancel::Canceller;
+use crate::encoding::Encoding;
 use crate::error::ClientError;
 use crate::kv::Kv;
+use crate::lane::Lane;
 use crate::link::{Dial, Link, LinkOptions, lock};
 use crate::pipeline::Pipeline;
 use crate::retry::ReconnectPolicy;
@@ -34,6 +36,7 @@ pub struct ClientBuilder {
     socket: PathBuf,
     run: HelloRun,
     durability: Option<Durability>,
+    encoding: Encoding,
     name: String,
     silence_max: Option<Duration>,
     reconnect: ReconnectPolicy,
@@ -47,6 +50,7 @@ impl ClientBuilder {
             socket: default_socket(),
             run: HelloRun::Default,
             durability: None,
+            encoding: Encoding::Rkyv,
             name: String::new(),
             silence_max: Some(SILENCE_MAX),
             reconnect: ReconnectPolicy::default(),
@@ -77,6 +81,14 @@ impl ClientBuilder {
     #[must_use]
     pub const fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
+        self
+    }
+
+    /// How requests and answers are encoded on the wire; [`Encoding::Rkyv`] unless named. The
+    /// results are the same.
+    #[must_use]
+    pub const fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
         self
     }
 
@@ -126,9 +138,32 @@ impl ClientBuilder {
         self.connect_with(Box::new(move || UnixStream::connect(&socket)))
     }
 
+    /// Connects, as [`Self::connect`] does, for a program that waits for many connections at once.
+    /// The policy for lost connections covers the first connection only: a lane that is lost is
+    /// not made again. A lane always speaks [`Encoding::Rkyv`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::connect`].
+    pub fn connect_lane(self) -> Result<Lane, ClientError> {
+        let socket = self.socket.clone();
+        self.encoding(Encoding::Rkyv)
+            .link_with(Box::new(move || UnixStream::connect(&socket)))?
+            .into_lane()
+    }
+
     /// Connects through another way to make a stream.
     pub(crate) fn connect_with(self, dial: Dial) -> Result<Client, ClientError> {
+        let link = self.link_with(dial)?;
+        Ok(Client {
+            scope: Scope::new(link),
+        })
+    }
+
+    pub(crate) fn link_with(self, dial: Dial) -> Result<Link, ClientError> {
+        let encoding = in_mem_ipc::Encoding::from(self.encoding);
         let hello = Hello {
+            encodings: vec![encoding.to_wire()],
             run: self.run,
             durability: self.durability.map(Into::into).unwrap_or_default(),
             client_name: self.name,
@@ -139,14 +174,12 @@ impl ClientBuilder {
         let options = LinkOptions {
             dial,
             hello,
+            encoding,
             silence_max,
             reconnect: self.reconnect,
             canceller: self.canceller,
         };
-        let link = Link::connect(options, self.waits)?;
-        Ok(Client {
-            scope: Scope::new(link),
-        })
+        Link::connect(options, self.waits)
     }
 }
 
@@ -230,13 +263,18 @@ impl Client {
         self.scope.call(Operation::SystemCapabilities, capabilities)
     }
 
-    /// Waits until everything acknowledged so far is on disk.
+    /// Waits until everything acknowledged so far, to anybody, is on disk: a power loss takes none
+    /// of it. For what this caller wrote alone see [`Self::pass`].
     ///
     /// # Errors
     ///
     /// The log is poisoned, or the server is lost.
     pub fn flush(&self) -> Result<(), ClientError> {
         self.scope.call(Operation::DbFlush, answer::done)
+    }
+
+    pub(crate) const fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// Counts the connections made, from 1. It grows when a lost one was made again.

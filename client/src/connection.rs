@@ -11,15 +11,19 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use in_mem_ipc::FrameBuffer;
 use in_mem_ipc::close::{Close, CloseReason};
-use in_mem_ipc::codec::WireError;
+use in_mem_ipc::codec::{WireError, access_response, encode_response};
 use in_mem_ipc::fields::FieldError;
-use in_mem_ipc::frame::{FrameError, FrameKind};
+use in_mem_ipc::frame::{Frame, FrameError, FrameKind, parse_frame};
 use in_mem_ipc::hello::{Hello, HelloReply};
+use in_mem_ipc::message_pack::decode_response;
+use in_mem_ipc::{Encoding, FrameBuffer};
+use in_mem_model::Error;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, send};
 
+use crate::durable::durable;
+use crate::error::ClientError;
 use crate::incoming::Incoming;
 
 /// Why a connection is over.
@@ -100,6 +104,76 @@ pub(crate) struct Connection {
     stream: Arc<UnixStream>,
     incoming: Incoming,
     silence_max: Option<Duration>,
+    encoding: Encoding,
+    /// What pushes told, the last of each kind; each tells all that the ones before it told.
+    push: Push,
+}
+
+/// What the server told unasked.
+#[derive(Debug, Default)]
+struct Push {
+    /// The subscription it belongs to.
+    subscription_id: u64,
+    /// The durable version.
+    version: u64,
+    /// Why there will be no more.
+    failure: Option<Box<Error>>,
+}
+
+/// What a watch knows already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// Its subscription.
+    pub(crate) subscription_id: u64,
+    /// The durable version it was told.
+    pub(crate) version: u64,
+}
+
+impl Push {
+    fn take_in(&mut self, frame: &Frame<'_>, encoding: Encoding) -> Result<(), ProtocolError> {
+        let subscription_id = frame.header.subscription_id;
+        if self.subscription_id != subscription_id {
+            *self = Self {
+                subscription_id,
+                ..Self::default()
+            };
+        }
+        let mut archives = FrameBuffer::new();
+        let body = match encoding {
+            Encoding::Rkyv => frame.body,
+            Encoding::MessagePack => archive(frame.body, &mut archives)?,
+        };
+        match durable(access_response(body)?) {
+            Ok(version) => self.version = self.version.max(version),
+            Err(failure) => self.failure = Some(Box::new(failure.into_body())),
+        }
+        Ok(())
+    }
+
+    /// What it says beyond what is known.
+    fn news(&self, known: Known) -> Option<Result<u64, ClientError>> {
+        if self.subscription_id != known.subscription_id {
+            return None;
+        }
+        if known.version < self.version {
+            return Some(Ok(self.version));
+        }
+        let failure = self.failure.clone()?;
+        Some(Err(ClientError::Server(failure)))
+    }
+}
+
+/// Makes the one archive in `archives` of an answer in MessagePack; its body.
+pub(crate) fn archive<'a>(
+    body: &[u8],
+    archives: &'a mut FrameBuffer,
+) -> Result<&'a [u8], ProtocolError> {
+    let malformed = ProtocolError::Answer(WireError::Malformed);
+    let answer = decode_response(body).map_err(|_refused| malformed)?;
+    archives.clear();
+    encode_response(&answer, 0, archives).map_err(|_too_large| malformed)?;
+    let frame = parse_frame(archives).map_err(ProtocolError::Frame)?;
+    Ok(frame.map(|frame| frame.body).unwrap_or_default())
 }
 
 impl Connection {
@@ -114,6 +188,8 @@ impl Connection {
             stream,
             incoming: Incoming::new(),
             silence_max: None,
+            encoding: Encoding::default(),
+            push: Push::default(),
         };
         connection.bear_silence(Some(greeting_max))?;
         let mut frame = FrameBuffer::new();
@@ -135,6 +211,8 @@ impl Connection {
                     FrameKind::HelloReply => {
                         let reply = HelloReply::decode(frame.body).map_err(ProtocolError::from)?;
                         connection.bear_silence(silence_max)?;
+                        connection.encoding =
+                            Encoding::from_wire(reply.encoding).unwrap_or_default();
                         Ok((connection, reply))
                     }
                     kind => Err(unexpected(kind, frame.body)),
@@ -142,6 +220,11 @@ impl Connection {
             }
             connection.receive()?;
         }
+    }
+
+    /// The socket, and what has come over it and was not read.
+    pub(crate) fn into_parts(self) -> (Arc<UnixStream>, Incoming) {
+        (self.stream, self.incoming)
     }
 
     /// The socket, to end what waits for it.
@@ -196,6 +279,10 @@ impl Connection {
     ) -> Result<bool, Fault> {
         let answered_before = progress.answered_count;
         while let Some(frame) = self.incoming.next_frame().map_err(ProtocolError::Frame)? {
+            if frame.header.kind == FrameKind::Push {
+                self.push.take_in(&frame, self.encoding)?;
+                continue;
+            }
             if frame.header.kind != FrameKind::Response {
                 return Err(unexpected(frame.header.kind, frame.body));
             }
@@ -209,6 +296,34 @@ impl Connection {
             progress.answered_count += 1;
         }
         Ok(answered_before < progress.answered_count)
+    }
+
+    /// What pushes say beyond what is known, waiting for one for at most `within`.
+    pub(crate) fn news(
+        &mut self,
+        known: Known,
+        within: Duration,
+    ) -> Result<Option<Result<u64, ClientError>>, Fault> {
+        let mut left = within;
+        loop {
+            while let Some(frame) = self.incoming.next_frame().map_err(ProtocolError::Frame)? {
+                if frame.header.kind != FrameKind::Push {
+                    return Err(unexpected(frame.header.kind, frame.body));
+                }
+                self.push.take_in(&frame, self.encoding)?;
+            }
+            if self.push.news(known).is_some() {
+                left = Duration::ZERO;
+            }
+            let mut readable = [PollFd::new(&self.stream, PollFlags::IN)];
+            let timeout = Timespec::try_from(left).ok();
+            match poll(&mut readable, timeout.as_ref()) {
+                // After a signal the caller looks again for as long as its time lasts.
+                Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(self.push.news(known)),
+                Ok(_) => self.receive()?,
+                Err(errno) => return Err(Fault::Broken(errno.into())),
+            }
+        }
     }
 
     /// Sends what the kernel takes now.
@@ -262,7 +377,7 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// The fault that a frame is which is not what was waited for.
-fn unexpected(kind: FrameKind, body: &[u8]) -> Fault {
+pub(crate) fn unexpected(kind: FrameKind, body: &[u8]) -> Fault {
     if kind != FrameKind::Close {
         return ProtocolError::OutOfTurn(kind).into();
     }

@@ -11,7 +11,7 @@ use in_mem_ipc::codec::EncodeError;
 use in_mem_ipc::hello::{Hello, HelloRun};
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::response::Response;
-use in_mem_model::{Error, ErrorClass, Outcome, Retry, SerdeError, SubCode};
+use in_mem_model::{Error, ErrorClass, Outcome, Retry, SerdeError, SubCode, Version};
 
 use crate::answer::Answer;
 use crate::connection::{Fault, ProtocolError};
@@ -287,6 +287,43 @@ pub(crate) fn too_large(kind: OperationKind, error: EncodeError) -> ClientError 
         Error::new(SubCode::ValueTooLarge, format!("{}: {error}", kind.name()))
             .with_detail("limit_bytes", u64::from(max)),
     )
+}
+
+/// A volatile write is in no log.
+pub(crate) fn volatile(version: u64) -> ClientError {
+    let message = "a write was made in memory only: it is never durable";
+    ClientError::Refused(Box::new(
+        Error::new(SubCode::NotLogged, message).with_detail("version", Version::Txn(version)),
+    ))
+}
+
+/// A write of a pipeline has no answer to fence.
+pub(crate) fn unfenced(position: usize) -> ClientError {
+    let message = format!(
+        "request {position} of the pipeline is a write without an answer: there is nothing to \
+         fence; its ticket says why"
+    );
+    let body = Error::new(SubCode::ConnectionLost, message).with_outcome(Outcome::OutcomeUnknown);
+    ClientError::ConnectionLost {
+        body: Box::new(body),
+        source: None,
+    }
+}
+
+/// A subscription has lost its connection.
+pub(crate) fn unsubscribed(fault: Option<Fault>) -> ClientError {
+    let message = match &fault {
+        Some(fault) => format!("the subscription is lost: {fault}"),
+        None => "the connection of the subscription was lost".to_owned(),
+    };
+    let source = match fault {
+        Some(Fault::NotSent(source) | Fault::Broken(source)) => Some(source),
+        _ => None,
+    };
+    ClientError::ConnectionLost {
+        body: Box::new(Error::new(SubCode::ConnectionLost, message).with_retry(Retry::Yes)),
+        source,
+    }
 }
 
 /// A pipeline takes no more.

@@ -12,16 +12,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use in_mem_ipc::FrameBuffer;
-use in_mem_ipc::codec::{access_response, encode_request};
+use in_mem_ipc::codec::access_response;
 use in_mem_ipc::hello::{Hello, HelloReply};
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::Request;
 use in_mem_ipc::response::ArchivedResponse;
+use in_mem_ipc::{Encoding, FrameBuffer};
 
 use crate::cancel::Canceller;
-use crate::connection::{Connection, Fault, Outgoing, Progress, Reader};
+use crate::connection::{Connection, Fault, Known, Outgoing, Progress, Reader, archive};
 use crate::error::{self, ClientError};
+use crate::lane::Lane;
 use crate::retry::ReconnectPolicy;
 
 /// Most requests on their way at once where the server names no limit.
@@ -40,6 +41,7 @@ pub(crate) type Dial = Box<dyn FnMut() -> io::Result<UnixStream> + Send>;
 pub(crate) struct LinkOptions {
     pub(crate) dial: Dial,
     pub(crate) hello: Hello,
+    pub(crate) encoding: Encoding,
     pub(crate) silence_max: Option<Duration>,
     pub(crate) reconnect: ReconnectPolicy,
     pub(crate) canceller: Option<Canceller>,
@@ -111,6 +113,13 @@ impl Link {
         })
     }
 
+    /// A lane over the connection that was just made.
+    pub(crate) fn into_lane(mut self) -> Result<Lane, ClientError> {
+        let in_flight_count_max = self.window();
+        let (stream, incoming) = self.take_connection()?.into_parts();
+        Lane::new(stream, incoming, in_flight_count_max)
+    }
+
     /// What the server said when it was last greeted.
     pub(crate) const fn greeting(&self) -> &HelloReply {
         &self.greeting
@@ -149,7 +158,11 @@ impl Link {
         let request_id = self.reserve_request_ids(1);
         let mut frames = std::mem::take(&mut self.outgoing);
         frames.clear();
-        let result = match encode_request(request, request_id, &mut frames) {
+        let result = match self
+            .options
+            .encoding
+            .encode_request(request, request_id, &mut frames)
+        {
             Err(too_large) => Err(error::too_large(kind, too_large)),
             Ok(()) => self.call_encoded(&frames, request_id, kind, binding, read),
         };
@@ -211,6 +224,13 @@ impl Link {
         let window = self.window();
         let mut connection = self.take_connection()?;
         let mut progress = Progress::default();
+        let mut archives = FrameBuffer::new();
+        let mut read_map =
+            |position: usize, body: &[u8]| read(position, archive(body, &mut archives)?);
+        let read: Reader<'_> = match self.options.encoding {
+            Encoding::Rkyv => &mut *read,
+            Encoding::MessagePack => &mut read_map,
+        };
         let canceller = self.options.canceller.clone();
         let ended = match canceller.as_ref() {
             None => connection.exchange(outgoing, window, &mut progress, read),
@@ -230,6 +250,30 @@ impl Link {
             }
             Err(fault) => Ok((progress, Some(self.options.name_fault(fault)))),
         }
+    }
+
+    /// How requests are encoded.
+    pub(crate) const fn encoding(&self) -> Encoding {
+        self.options.encoding
+    }
+
+    /// The newest durable version a subscription was told, waiting for a newer one than is known
+    /// for at most `within`. After a fault there is no connection.
+    pub(crate) fn newest_push(
+        &mut self,
+        binding: Binding,
+        known: Known,
+        within: Duration,
+    ) -> Result<u64, ClientError> {
+        if !self.is_bound(binding) {
+            return Err(error::unsubscribed(None));
+        }
+        let mut connection = self.take_connection()?;
+        let news = connection
+            .news(known, within)
+            .map_err(|fault| error::unsubscribed(Some(fault)))?;
+        self.connection = Some(connection);
+        news.unwrap_or(Ok(known.version))
     }
 
     /// Whether what the server certainly did not get is sent again.

@@ -7,16 +7,17 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use in_mem_ipc::FrameBuffer;
-use in_mem_ipc::codec::{access_response, encode_request};
+use in_mem_ipc::codec::access_response;
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::kv::{Increment, Key, KeyValue, KeyValues};
 use in_mem_ipc::request::{Operation, Request};
+use in_mem_ipc::{Encoding, FrameBuffer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::answer::{self, Answer};
 use crate::connection::{Fault, Outgoing, Progress, ProtocolError};
+use crate::durable::Fence;
 use crate::error::{self, ClientError};
 use crate::link::{Binding, lock};
 use crate::results::{Conditional, Deleted, Incremented, Receipt, Versioned};
@@ -35,6 +36,7 @@ const _: () = assert!(in_mem_ipc::frame::FRAME_LEN_BYTES_MAX as usize <= PIPELIN
 #[derive(Debug)]
 pub struct Pipeline {
     scope: Scope,
+    encoding: Encoding,
     request_id_first: u64,
     frames: FrameBuffer,
     ends: Vec<usize>,
@@ -54,14 +56,18 @@ pub struct Ticket<T> {
 pub struct Answers {
     bodies: FrameBuffer,
     answers: Vec<Result<Range<usize>, ClientError>>,
+    kinds: Vec<OperationKind>,
 }
 
 impl Pipeline {
     pub(crate) fn new(scope: Scope) -> Self {
         let count = PIPELINE_REQUEST_COUNT_MAX as u64;
-        let request_id_first = lock(&scope.link).reserve_request_ids(count);
+        let mut link = lock(&scope.link);
+        let (encoding, request_id_first) = (link.encoding(), link.reserve_request_ids(count));
+        drop(link);
         Self {
             scope,
+            encoding,
             request_id_first,
             frames: FrameBuffer::new(),
             ends: Vec::new(),
@@ -228,12 +234,10 @@ impl Pipeline {
             header: self.scope.header,
             operation,
         };
-        encode_request(
-            &request,
-            self.request_id_first + position as u64,
-            &mut self.frames,
-        )
-        .map_err(|too_large| error::too_large(kind, too_large))?;
+        let request_id = self.request_id_first + position as u64;
+        self.encoding
+            .encode_request(&request, request_id, &mut self.frames)
+            .map_err(|too_large| error::too_large(kind, too_large))?;
         if PIPELINE_LEN_BYTES_MAX < self.frames.len() {
             self.frames.resize(start, 0);
             return Err(error::pipeline_full());
@@ -252,7 +256,8 @@ impl Pipeline {
         let is_bound = self.scope.binding != Binding::Free;
         let mut fault = fault;
         let mut answers = Vec::with_capacity(collected.ranges.len());
-        for ((range, kind), end) in collected.ranges.into_iter().zip(self.kinds).zip(self.ends) {
+        let requests = self.kinds.iter().copied().zip(self.ends);
+        for (range, (kind, end)) in collected.ranges.into_iter().zip(requests) {
             answers.push(range.ok_or_else(|| {
                 let was_sent = end <= progress.sent_len_bytes;
                 let cause = fault.take().unwrap_or(Fault::Ended);
@@ -262,6 +267,7 @@ impl Pipeline {
         Answers {
             bodies: collected.bodies,
             answers,
+            kinds: self.kinds,
         }
     }
 }
@@ -276,10 +282,36 @@ impl Answers {
         let Some(answer) = self.answers.get_mut(ticket.position) else {
             return Err(error::wrong_shape());
         };
-        let range = std::mem::replace(answer, Err(error::wrong_shape()))?;
+        let range = match answer {
+            Ok(range) => range.clone(),
+            Err(_) => std::mem::replace(answer, Err(error::wrong_shape()))?,
+        };
+        (ticket.read)(self.read(range)?)
+    }
+
+    /// A fence around every write of the pipeline: [`crate::Client::pass`] waits until all of them
+    /// are durable. Costs one look at each answer; tickets stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// The first write that failed or has no answer: a fence without it would promise too much.
+    pub fn fence(&self) -> Result<Fence, ClientError> {
+        let mut fence = Fence::new();
+        for (position, (answer, kind)) in self.answers.iter().zip(&self.kinds).enumerate() {
+            if !kind.is_write() {
+                continue;
+            }
+            match answer {
+                Ok(range) => fence.add_answer(self.read(range.clone())?)?,
+                Err(_) => return Err(error::unfenced(position)),
+            }
+        }
+        Ok(fence)
+    }
+
+    fn read(&self, range: Range<usize>) -> Result<&Answer, ClientError> {
         let body = self.bodies.get(range).unwrap_or_default();
-        let answer = access_response(body).map_err(|error| error::bad_answer(error.into()))?;
-        (ticket.read)(answer)
+        access_response(body).map_err(|error| error::bad_answer(error.into()))
     }
 }
 

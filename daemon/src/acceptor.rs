@@ -41,6 +41,8 @@ enum Armed {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     count_max: u64,
+    /// What the descriptors allow, whatever is configured.
+    descriptor_room_count: u64,
     open_count: u64,
     armed: Armed,
     resume_at_us: Option<u64>,
@@ -53,14 +55,21 @@ impl Acceptor {
     pub(crate) fn new(count_max: u64, descriptor_count_max: u64) -> Self {
         // Half of a very small limit still serves somebody.
         let reserved = RESERVED_DESCRIPTOR_COUNT.min(descriptor_count_max / 2);
-        let count_max = count_max.min(descriptor_count_max - reserved).max(1);
+        let descriptor_room_count = descriptor_count_max - reserved;
         Self {
-            count_max,
+            count_max: count_max.min(descriptor_room_count).max(1),
+            descriptor_room_count,
             open_count: 0,
             armed: Armed::Nothing,
             resume_at_us: None,
             is_stopped: false,
         }
+    }
+
+    /// Another number of connections from now on. Those above it stay; none is taken until enough
+    /// have closed.
+    pub(crate) fn set_count_max(&mut self, count_max: u64) {
+        self.count_max = count_max.min(self.descriptor_room_count).max(1);
     }
 
     /// Connections allowed at once.
@@ -185,6 +194,18 @@ mod tests {
         assert_eq!(Acceptor::new(10_000, 1_024).count_max(), 992);
         assert_eq!(Acceptor::new(8, 1_024).count_max(), 8);
         assert_eq!(Acceptor::new(8, 1).count_max(), 1);
+    }
+
+    #[test]
+    fn a_changed_limit_holds_at_once_and_never_above_what_descriptors_allow() {
+        let mut acceptor = Acceptor::new(2, 64);
+        acceptor.accepted();
+        acceptor.accepted();
+        assert_eq!(acceptor.next_action(0), Action::None);
+        acceptor.set_count_max(3);
+        assert_eq!(acceptor.next_action(0), Action::ArmOne);
+        acceptor.set_count_max(10_000);
+        assert_eq!(acceptor.count_max(), 32);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Errors of the engine as clients see them: class, sub-code, outcome, whether to retry.
 
-use in_mem_engine::{CommitError, ConflictKind, FlushError, ReadError};
+use in_mem_engine::{CommitError, ConflictKind, FlushError, ReadError, WaitDurableError};
 use in_mem_model::{Error, ErrorClass, Outcome, Retry, SubCode, Version};
 
 /// An error of a commit. Unless the engine says otherwise, nothing was committed.
@@ -112,6 +112,33 @@ pub(crate) fn of_read(error: &ReadError) -> Error {
         ReadError::InvalidArgument { .. } => new(SubCode::InvalidArgument),
         ReadError::TransactionNotActive => new(SubCode::TransactionNotActive),
         ReadError::TransactionTooLarge { .. } => new(SubCode::TransactionTooLarge),
+    }
+}
+
+/// Why a version is not told to be durable.
+pub(crate) fn of_wait_durable(error: &WaitDurableError) -> Error {
+    let new = |sub: SubCode| Error::new(sub, error.to_string());
+    match error {
+        WaitDurableError::NeverIssued {
+            version,
+            last_issued,
+        } => new(SubCode::InvalidArgument)
+            .with_detail("version", Version::Txn(*version))
+            .with_detail("last_issued", Version::Txn(*last_issued)),
+        WaitDurableError::NotLogged { version } => {
+            new(SubCode::NotLogged).with_detail("version", Version::Txn(*version))
+        }
+        WaitDurableError::Poisoned(cause) => {
+            poisoned(cause.as_ref().map(ToString::to_string), true)
+        }
+        WaitDurableError::Closed => new(SubCode::DatabaseClosed),
+        WaitDurableError::TimedOut {
+            version,
+            durable_version,
+        } => new(SubCode::Timeout)
+            .with_retry(Retry::Yes)
+            .with_detail("version", Version::Txn(*version))
+            .with_detail("durable_version", Version::Txn(*durable_version)),
     }
 }
 

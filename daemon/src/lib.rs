@@ -17,16 +17,19 @@ mod dispatch;
 mod errors;
 mod exit;
 mod inbound;
+mod live_limits;
 mod log;
 mod outbound;
 mod quarantine;
 mod reactor;
+mod reload;
 mod server;
 mod session;
 mod signals;
 mod socket;
 mod start;
 mod store;
+mod supervisor;
 mod transactions;
 mod workers;
 
@@ -37,8 +40,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::Args;
-use config::Configuration;
 use exit::Exit;
+use log::LogError;
+use reload::Sources;
+use start::Start;
 
 /// Runs the daemon with the arguments of a command line, the program's name first, and returns
 /// when it has stopped. Sets the process's signal mask and its tracing subscriber.
@@ -57,8 +62,11 @@ pub fn main_with_args(arguments: impl IntoIterator<Item = OsString>) -> ExitCode
             return exit.into();
         }
     };
-    let given = args.given(|name| std::env::var_os(name));
-    let configuration = match Configuration::load(args.config.clone(), &given) {
+    let sources = Sources {
+        file: args.config.clone(),
+        given: args.given(|name| std::env::var_os(name)),
+    };
+    let configuration = match sources.load() {
         Ok(configuration) => configuration,
         Err(error) => return refuse(&error, Exit::Usage),
     };
@@ -74,10 +82,19 @@ pub fn main_with_args(arguments: impl IntoIterator<Item = OsString>) -> ExitCode
     if args.check_config {
         return Exit::Clean.into();
     }
-    if let Err(error) = log::init(&configuration.settings.log) {
-        return refuse(&error, Exit::Usage);
-    }
-    match start::run(configuration.settings, args.ready_fd) {
+    let settings = &configuration.settings;
+    let log = match log::init(&settings.log, settings.log_to) {
+        Ok(log) => log,
+        Err(error @ LogError::Filter { .. }) => return refuse(&error, Exit::Usage),
+        Err(error @ LogError::Journal { .. }) => return refuse(&error, Exit::Other),
+    };
+    let start = Start {
+        configuration,
+        sources,
+        log,
+        ready_fd: args.ready_fd,
+    };
+    match start::run(start) {
         Ok(exit) => exit.into(),
         Err(error) => {
             tracing::error!(target: "db", "{error}");

@@ -3,8 +3,13 @@
 //! A session is owned by the reactor thread and dies with its connection, taking its open
 //! transactions with it. It holds state and limits; what requests mean is decided elsewhere.
 
+use in_mem_ipc::Encoding;
 use in_mem_ipc::close::{Close, CloseReason};
 use in_mem_ipc::frame::FrameError;
+use in_mem_ipc::request::version::TaggedVersion;
+use in_mem_ipc::response::Response;
+use in_mem_ipc::response::system::ErrorBody;
+use in_mem_model::Error;
 
 use crate::caller::Caller;
 use crate::config::Limits;
@@ -49,11 +54,22 @@ pub(crate) enum Phase {
     Closing,
 }
 
+/// A subscription to the durable version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DurableSubscription {
+    /// Its id; the pushes carry it.
+    pub(crate) id: u64,
+    /// The version told last.
+    pub(crate) told_version: u64,
+}
+
 /// One session.
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) credentials: Credentials,
     pub(crate) phase: Phase,
+    /// Of its requests and replies, as the hello agreed.
+    pub(crate) encoding: Encoding,
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     pub(crate) caller: Caller,
@@ -71,6 +87,8 @@ pub(crate) struct Session {
     pub(crate) waits_to_gather: bool,
     /// The request that waits for room in the log.
     pub(crate) parked: Option<OwnedFrame>,
+    /// It is told how far commits are durable.
+    pub(crate) durable_subscription: Option<DurableSubscription>,
     /// The last word, said once everything in flight is answered.
     pub(crate) farewell: Option<Close>,
     /// When the hello, the frame being received or the closing must be done.
@@ -91,6 +109,7 @@ impl Session {
             id,
             credentials,
             phase: Phase::Greeting,
+            encoding: Encoding::default(),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             caller,
@@ -101,6 +120,7 @@ impl Session {
             gather_len_bytes: 0,
             waits_to_gather: false,
             parked: None,
+            durable_subscription: None,
             farewell: None,
             deadline_us: Some(deadline_us),
             is_touched: false,
@@ -122,6 +142,31 @@ impl Session {
         self.phase == Phase::Open
             && !self.may_start(limits)
             && (self.outbound.queued_len_bytes() as u64) < limits.reply_len_bytes_max
+    }
+
+    /// Pushes a durable version that was not told yet, or why there will be no more, unless
+    /// replies are on their way: then what is newest when they have left is pushed.
+    pub(crate) fn push_durable(&mut self, version: u64, failure: Option<Error>) {
+        if self.phase != Phase::Open || self.outbound.is_sending() {
+            return;
+        }
+        let Some(subscription) = &mut self.durable_subscription else {
+            return;
+        };
+        let id = subscription.id;
+        // A message of ours always fits a frame.
+        if subscription.told_version < version {
+            subscription.told_version = version;
+            let version = Response::Version(TaggedVersion::Txn(version));
+            let buffer = self.outbound.buffer();
+            let _ = self.encoding.encode_push(&version, id, buffer);
+        }
+        if let Some(failure) = failure {
+            let body = Response::Error(ErrorBody::from(&failure));
+            let buffer = self.outbound.buffer();
+            let _ = self.encoding.encode_push(&body, id, buffer);
+            self.durable_subscription = None;
+        }
     }
 
     /// Says the last word if everything in flight is answered.

@@ -10,7 +10,11 @@ use in_mem_model::RunId;
 use in_mem_wal::clock::{Clock, SystemClock};
 use in_mem_wal::disk::{DiskKind, FileSystem};
 
-use crate::config::{Principals, Settings};
+use parking_lot::RwLock;
+
+use crate::config::{Limits, Principals, Settings};
+use crate::live_limits::LiveLimits;
+use crate::session::Credentials;
 
 /// Version of the server program.
 pub(crate) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -43,13 +47,16 @@ pub(crate) struct Place {
 /// See the module.
 pub(crate) struct Store {
     pub(crate) database: Database,
+    /// As of the start: what a reload may change is kept apart.
     pub(crate) settings: Settings,
-    pub(crate) principals: Principals,
+    principals: RwLock<Principals>,
+    limits: LiveLimits,
     pub(crate) place: Place,
     started_us: u64,
     is_draining: AtomicBool,
     connection_count: AtomicU64,
     last_txn_id: AtomicU64,
+    durable_wait_count: AtomicU64,
 }
 
 impl Store {
@@ -62,14 +69,38 @@ impl Store {
     ) -> Self {
         Self {
             database,
+            limits: LiveLimits::new(&settings.limits),
             settings,
-            principals,
+            principals: RwLock::new(principals),
             place,
             started_us: SystemClock.monotonic_us(),
             is_draining: AtomicBool::new(false),
             connection_count: AtomicU64::new(0),
             last_txn_id: AtomicU64::new(0),
+            durable_wait_count: AtomicU64::new(0),
         }
+    }
+
+    /// The limits of clients in force.
+    #[inline]
+    pub(crate) fn limits_in_force(&self) -> Limits {
+        self.limits.get()
+    }
+
+    /// These limits are in force from now on.
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        self.limits.set(limits);
+    }
+
+    /// Whether a peer with these credentials may connect.
+    pub(crate) fn may_connect(&self, credentials: Credentials) -> bool {
+        let principals = self.principals.read();
+        principals.allows(credentials.user, credentials.group)
+    }
+
+    /// These may connect from now on.
+    pub(crate) fn set_principals(&self, principals: Principals) {
+        *self.principals.write() = principals;
     }
 
     /// The default run of the database.
@@ -119,6 +150,22 @@ impl Store {
         self.connection_count.load(Ordering::Relaxed)
     }
 
+    /// Requests parked until commits are durable, of all sessions.
+    pub(crate) fn durable_wait_count(&self) -> u64 {
+        // Relaxed: a limit that may be off by those being parked at the moment.
+        self.durable_wait_count.load(Ordering::Relaxed)
+    }
+
+    /// More requests are parked.
+    pub(crate) fn add_durable_waits(&self, count: u64) {
+        self.durable_wait_count.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Fewer are.
+    pub(crate) fn remove_durable_waits(&self, count: u64) {
+        self.durable_wait_count.fetch_sub(count, Ordering::Relaxed);
+    }
+
     /// An id no transaction had before.
     pub(crate) fn next_txn_id(&self) -> u64 {
         // Relaxed: only uniqueness counts.
@@ -132,7 +179,7 @@ impl Store {
 
     /// Every limit in force, by name.
     pub(crate) fn limits(&self) -> Vec<(&'static str, u64)> {
-        let own = self.settings.limits;
+        let own = self.limits_in_force();
         let mut limits = self.database.limits().entries();
         limits.retain(|(name, _)| !UNUSED_LIMITS.contains(name));
         limits.extend([
@@ -143,6 +190,7 @@ impl Store {
             ("reply_len_bytes_max", own.reply_len_bytes_max),
             ("gather_len_bytes_max", own.gather_len_bytes_max),
             ("open_transaction_count_max", own.open_transaction_count_max),
+            ("durable_wait_count_max", own.durable_wait_count_max),
             ("transaction_idle_ms", own.transaction_idle_ms),
             ("transaction_total_ms", own.transaction_total_ms),
             ("frame_timeout_ms", own.frame_timeout_ms),

@@ -350,6 +350,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
         }
         let writeset = self.prepared.writeset.take();
         let writeset = writeset.expect("a logged commit has a writeset");
+        self.shared.durable.logged(version);
         let states = &self.prepared.states;
         let writeset = writeset.finish(version, states.iter().map(|s| (s.span, s.writes)));
         appender.append(

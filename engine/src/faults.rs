@@ -39,14 +39,17 @@ pub enum Mutant {
     PendingIgnored,
     /// A negative answer does not wait for the pending versions it depends on.
     FollowerAnsweredAtOnce,
+    /// Commits are told to be durable when the kernel has their records.
+    DurableBeforeSync,
 }
 
 impl Mutant {
     /// Every mutant, for a test that runs them all.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self::PublishedBeforePromise,
         Self::PendingIgnored,
         Self::FollowerAnsweredAtOnce,
+        Self::DurableBeforeSync,
     ];
 }
 

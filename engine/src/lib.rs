@@ -27,6 +27,7 @@ mod conflict;
 mod database;
 mod digest;
 mod durability;
+mod durable;
 mod errors;
 mod evaluate;
 pub mod faults;
@@ -46,6 +47,7 @@ mod perf;
 mod pool;
 mod prepare;
 mod program;
+mod progress;
 mod publication;
 mod recovery;
 mod registry;
@@ -79,6 +81,7 @@ pub use database::Database;
 pub use durability::{
     BufferedDurability, Durability, DurabilityMode, InMemoryDurability, StrictDurability,
 };
+pub use durable::{DurableWatch, WaitDurableError};
 pub use errors::{
     CommitError, ConflictKind, DatabaseClosed, FlushError, OpenError, ReadError, RecordError,
     RunError, ShutdownError,
@@ -93,6 +96,7 @@ pub use program::{
     Actual, CommitOptions, Completion, CompletionSink, Expected, Outcome, Program, ReadCheck, Seen,
     Step, StepOutcome, StepOutcomes, Submitted,
 };
+pub use progress::RecoveryProgress;
 pub use recovery::RecoveryResult;
 pub use registry::{PrimitiveError, PrimitiveRegistry, PrimitiveStorageExt, RegisterError};
 pub use run::Run;

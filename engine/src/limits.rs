@@ -35,6 +35,9 @@ pub const RUN_PAGE_LEN_BYTES_MAX: usize = 1 << 20;
 /// Places the publication queue of a run keeps when nothing waits, count: a batch of the log.
 pub(crate) const KEPT_QUEUE_COUNT_MAX: usize = 4_096;
 
+/// Gaps between logged commit versions that are kept, count: the newest. At 16 bytes each, 64 KiB.
+pub const VERSION_GAP_COUNT_MAX: usize = 4_096;
+
 /// How far recovery and the log thread raise the version floor at a time, versions.
 pub(crate) const VERSION_FLOOR_STEP: u64 = 1 << 32;
 

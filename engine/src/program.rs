@@ -206,6 +206,12 @@ pub trait CompletionSink: Send + Sync {
     /// All completions of one log batch have been made: wake whoever collects them.
     fn batch_end(&self) {}
 
+    /// Every logged commit at or below `version` is durable. Called on the log thread after each
+    /// sync that covered a record, with versions that never go back; the same one may come twice.
+    fn durable(&self, version: u64) {
+        let _ = version;
+    }
+
     /// A program that was handed back as [`Submitted::Busy`] may be admitted now.
     fn space_available(&self) {}
 }

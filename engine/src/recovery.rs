@@ -167,6 +167,8 @@ pub(crate) fn recover(
     let scanned = apply_log(disk, context, &manifest, &mut result)?;
     let sequencer = &context.shared.store.sequencer;
     sequencer.recover(scanned.last_txn_id.max(scanned.version_floor));
+    // What was recovered is durable once the log is settled; before that nobody can ask.
+    context.shared.durable.advance(scanned.last_txn_id);
     // Nothing recovered, nothing to derive. The first durable commit of an InMemory database comes
     // here too, and its live runs are not recovered ones.
     let recovered = context
@@ -322,10 +324,22 @@ fn apply_log(
         is_permissive: false,
         planted: context.config.planted,
     };
+    let progress = context.shared.recovery_progress.get();
+    if let Some(progress) = progress {
+        let names = files::list(disk, names::WAL_DIR).map_err(OpenError::Io)?;
+        let numbers = names
+            .iter()
+            .filter_map(|name| names::parse_segment_name(name));
+        progress.set_newest_segment(numbers.max().unwrap_or(0));
+    }
     let scanned = scan(disk, &options, &*context.codec, |record| {
+        if let Some(progress) = progress {
+            progress.record_read(record.lsn.segment());
+        }
         if !context.takes_records {
             return Err(RecordError::Foreign);
         }
+        context.shared.durable.recovered(record.txn_id);
         let entries_skipped = &mut result.entries_skipped;
         match apply_record(context, &record, entries_skipped) {
             Ok(()) => result.records_applied += 1,

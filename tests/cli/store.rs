@@ -76,6 +76,11 @@ impl Store {
         }
     }
 
+    /// The process id of the daemon.
+    pub(crate) fn daemon_id(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("inmem.sock")
     }

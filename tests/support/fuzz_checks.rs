@@ -334,7 +334,7 @@ fn read_log(world: &SimWorld, is_permissive: bool) -> (Vec<u64>, String) {
             assert!(is_permissive || found.damage.is_none());
             format!("{:?} {:?} {:?}", found.end_lsn, found.tail, found.damage)
         }
-        Err(ScanError::Visitor(())) => unreachable!("the visitor refuses nothing"),
+        Err(ScanError::Visitor { .. }) => unreachable!("the visitor refuses nothing"),
         Err(error) => format!("{error:?}"),
     };
     assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");

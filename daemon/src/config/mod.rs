@@ -5,6 +5,7 @@
 //! configuration file, systemd's directories, the built-in default. An unknown name is refused,
 //! naming the nearest known one; nothing is guessed or clamped.
 
+mod changes;
 mod file;
 mod keys;
 mod nearest;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use in_mem_model::Durability;
 
+pub(crate) use changes::{Changes, changes};
 pub(crate) use file::FileError;
 pub(crate) use keys::ValueError;
 pub(crate) use keys::durability_name;
@@ -33,6 +35,17 @@ pub(crate) enum OnPoison {
     Serve,
     /// Exit, so that a supervisor restarts and recovers.
     Exit,
+}
+
+/// Where the log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogTo {
+    /// To the journal when the service manager connected standard error to it, else as text.
+    Auto,
+    /// To standard error, as text.
+    Stderr,
+    /// To the journal, with its fields.
+    Journal,
 }
 
 /// Every setting, typed and checked.
@@ -52,8 +65,10 @@ pub(crate) struct Settings {
     pub(crate) on_poison: OnPoison,
     /// Every run recovered as Active reports Orphaned, also without a recorded owner.
     pub(crate) orphan_on_recovery: bool,
-    /// Filter of the log on standard error.
+    /// Filter of the log.
     pub(crate) log: String,
+    /// Where the log goes.
+    pub(crate) log_to: LogTo,
     /// When Buffered commits are synced.
     pub(crate) buffered: Buffered,
     /// The log's files.
@@ -101,6 +116,9 @@ pub(crate) struct Limits {
     pub(crate) gather_len_bytes_max: u64,
     /// Open transactions of one connection.
     pub(crate) open_transaction_count_max: u64,
+    /// Requests that wait for commits to be durable, of all connections together; beyond, they are
+    /// refused.
+    pub(crate) durable_wait_count_max: u64,
     /// How long an open transaction may rest between requests, milliseconds.
     pub(crate) transaction_idle_ms: u64,
     /// How long a transaction may be open, milliseconds.
@@ -131,6 +149,7 @@ impl Default for Settings {
             on_poison: OnPoison::Serve,
             orphan_on_recovery: false,
             log: "info".to_owned(),
+            log_to: LogTo::Auto,
             buffered: Buffered {
                 flush_interval_ms: 100,
                 max_pending_writes: 1_000,
@@ -159,6 +178,7 @@ impl Default for Limits {
             reply_len_bytes_max: 1 << 20,
             gather_len_bytes_max: 512 << 20,
             open_transaction_count_max: 64,
+            durable_wait_count_max: 16_384,
             transaction_idle_ms: 30_000,
             transaction_total_ms: 300_000,
             frame_timeout_ms: 30_000,
@@ -282,6 +302,11 @@ impl Configuration {
             }
         })?;
         Ok(this)
+    }
+
+    /// Whether nobody has named the socket.
+    pub(crate) fn is_socket_default(&self) -> bool {
+        !self.origins.contains_key("socket")
     }
 
     /// One line for each setting: name, value, origin. Reads as TOML.

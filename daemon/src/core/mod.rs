@@ -5,6 +5,7 @@
 //! descriptor: bytes come in by slot, replies wait in the sessions until the turn ends.
 
 mod commits;
+mod durable;
 mod ending;
 mod frames;
 mod gathering;
@@ -13,6 +14,7 @@ mod jobs;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod translation;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,8 +32,10 @@ use crate::store::Store;
 use crate::workers::Workers;
 
 use commits::{Finished, LogInbox, PendingCommits};
+use durable::DurableWaits;
 use gathering::Gathering;
 use jobs::JobDone;
+use translation::Translation;
 
 /// The sessions of one reactor and what they wait for.
 pub(crate) struct Core {
@@ -44,6 +48,7 @@ pub(crate) struct Core {
     job_inbox: Arc<Inbox<JobDone>>,
     jobs_done: Vec<JobDone>,
     workers: Workers,
+    translation: Translation,
     /// Sessions whose next write waits for room in the log, first come first.
     waiting_for_room: VecDeque<SessionId>,
     /// How often room had been announced when those that wait were tried last; none when they are
@@ -51,6 +56,8 @@ pub(crate) struct Core {
     tried_room_count: Option<u64>,
     /// How often room had been announced when this turn began.
     turn_room_count: u64,
+    /// Who waits for commits to be durable.
+    durable: DurableWaits,
     /// Memory of frames on their way in.
     gathering: Gathering,
     /// Slots to flush at the end of the turn.
@@ -79,9 +86,11 @@ impl Core {
             job_inbox: Arc::new(Inbox::new(waker.clone())),
             jobs_done: Vec::new(),
             workers,
+            translation: Translation::new(waker),
             waiting_for_room: VecDeque::new(),
             tried_room_count: None,
             turn_room_count: 0,
+            durable: DurableWaits::default(),
             gathering: Gathering::default(),
             touched: Vec::new(),
             deadline_us: None,
@@ -103,6 +112,8 @@ impl Core {
     /// Takes what the log and the workers finished, and what can start because of it.
     pub(crate) fn finish_turn(&mut self) {
         self.take_finished_commits();
+        self.take_translated();
+        self.take_durable();
         self.take_finished_jobs();
         self.retry_waiting();
         self.resume_touched();
@@ -123,7 +134,7 @@ impl Core {
         let number = self.next_session_number;
         self.next_session_number += 1;
         let id = SessionId { slot, number };
-        let deadline_us = self.now_plus_ms(self.store.settings.limits.frame_timeout_ms);
+        let deadline_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
         let caller = Caller::new(credentials, &self.store);
         let session = Session::new(id, credentials, caller, deadline_us);
         let index = slot as usize;
@@ -135,14 +146,33 @@ impl Core {
             *place = Some(Box::new(session));
         }
         self.lower_deadline(deadline_us);
-        self.admit(slot);
+        if self.is_draining() {
+            // Accepted before the kernel heard that the stop has begun.
+            self.close_draining(slot);
+        } else {
+            self.admit(slot);
+        }
         self.touch(slot);
+    }
+
+    /// Limits or who may connect have changed: everybody is looked at again.
+    pub(crate) fn settings_changed(&mut self) {
+        // Deadlines are computed from limits: all of them anew.
+        self.lower_deadline(self.monotonic_us());
+        self.admit_waiting_frames();
+        for slot in self.slots() {
+            self.admit(slot);
+            self.touch(slot);
+        }
     }
 
     /// The connection is gone: everything the session owns is released and rolled back.
     pub(crate) fn disconnect(&mut self, slot: u32) {
         self.release_room_for_frame(slot);
         self.forget_waiting(slot);
+        if let Some(id) = self.session_mut(slot).map(|session| session.id) {
+            self.forget_durable(id);
+        }
         if let Some(place) = self.sessions.get_mut(slot as usize) {
             // Commits and jobs in flight finish by themselves; their answers find nobody.
             *place = None;
@@ -202,7 +232,7 @@ impl Core {
         self.session_mut(slot).is_some_and(|session| {
             // What is held already would only grow.
             let is_held = session.parked.is_some() || session.waits_to_gather;
-            session.may_start(&store.settings.limits) && !is_held
+            session.may_start(&store.limits_in_force()) && !is_held
         })
     }
 

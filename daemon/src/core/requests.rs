@@ -11,6 +11,7 @@ use in_mem_model::{Error, Outcome as CommitOutcome, Retry, SubCode};
 
 use super::Core;
 use super::commits::PendingCommit;
+use super::durable::is_about_durable;
 use super::frames::Flow;
 use crate::answer;
 use crate::dispatch::{self, Call, Out, Verdict};
@@ -28,6 +29,10 @@ impl Core {
         };
         if self.is_draining() {
             self.refuse(slot, frame.header.request_id, kind, draining());
+            return Flow::Done;
+        }
+        if is_about_durable(kind) {
+            self.on_durable_request(slot, frame);
             return Flow::Done;
         }
         // Writes queue behind those that wait for room already.
@@ -62,6 +67,8 @@ impl Core {
                 self.wait_for_room_again(slot, frame, room_count);
                 false
             }
+            // What waits was translated before.
+            Flow::Translate | Flow::Kept => true,
         }
     }
 
@@ -92,7 +99,8 @@ impl Core {
         let Some(session) = self.session_mut(slot) else {
             return Flow::Done;
         };
-        let mut out = Out::new(session.outbound.buffer(), request_id, kind);
+        let encoding = session.encoding;
+        let mut out = Out::new(session.outbound.buffer(), encoding, request_id, kind);
         let mut call = Call {
             store: &store,
             caller: &mut session.caller,
@@ -137,6 +145,7 @@ impl Core {
         session.finished(pending.frame_len_bytes);
         let mut out = Out::new(
             session.outbound.buffer(),
+            session.encoding,
             pending.request_id,
             OperationKind::KvPut,
         );
@@ -150,14 +159,15 @@ impl Core {
     /// Answers a request with an error without starting it.
     pub(super) fn refuse(&mut self, slot: u32, request_id: u64, kind: OperationKind, error: Error) {
         if let Some(session) = self.session_mut(slot) {
-            Out::new(session.outbound.buffer(), request_id, kind).fail(error);
+            let encoding = session.encoding;
+            Out::new(session.outbound.buffer(), encoding, request_id, kind).fail(error);
         }
         self.touch(slot);
     }
 
     /// Sees to it that open transactions are looked at when they run out of time.
     pub(super) fn watch_transactions(&mut self, slot: u32) {
-        let limits = self.store.settings.limits;
+        let limits = self.store.limits_in_force();
         let deadline_us = self
             .session_mut(slot)
             .and_then(|session| session.caller.transactions.next_deadline_us(&limits));

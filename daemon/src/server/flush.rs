@@ -7,6 +7,7 @@ impl Server {
     pub(super) fn flush(&mut self) {
         let touched = self.core.take_touched();
         for slot in touched.iter().copied() {
+            self.core.push_durable(slot);
             let Some(session) = self.core.session_mut(slot) else {
                 continue;
             };

@@ -1,9 +1,10 @@
-//! What the daemon answers: one result, or one error.
+//! What the daemon answers: one result, or one error. What it pushes has the same body.
 //!
 //! A response is one rkyv archive, its root at the end of the body. The root is 32 bytes; results
 //! that would not fit are boxed in the archive. Tags of enums are the position of the variant:
 //! variants are only ever added at the end. Every answer to a write carries a [`Receipt`].
 
+pub mod db;
 pub mod kv;
 pub mod run;
 pub mod system;
@@ -14,6 +15,7 @@ use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use crate::bytes::Bytes;
 use crate::request::version::TaggedVersion;
+use db::Subscribed;
 use kv::{BatchResult, Deleted, History, Incremented, Mismatch, Page, Replaced, Slot, Versioned};
 use run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo};
 use system::{Capabilities, ErrorBody, Info};
@@ -152,6 +154,8 @@ pub enum Response<'a> {
     Info(#[rkyv(with = AsBox)] Info<'a>),
     /// What the server can do.
     Capabilities(#[rkyv(with = AsBox)] Capabilities<'a>),
+    /// A subscription was made.
+    Subscribed(Subscribed),
 }
 
 impl ArchivedReceipt {

@@ -4,6 +4,7 @@
 //! output and errors as JSON on standard error. `inmem daemon` is the daemon itself.
 
 mod arguments;
+mod bench;
 mod commands;
 mod demo;
 mod failure;
@@ -94,6 +95,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Generate(command)) => generate::run(&command).map(|()| ExitCode::SUCCESS),
         Some(Command::DemoWorker(args)) => {
             demo::worker::run(&client_builder(&options), &args).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Command::Bench(args)) => bench::run(&client_builder(&options), &options, &args),
+        Some(Command::BenchWorker(args)) => {
+            bench::worker::run(&client_builder(&options), &args).map(|()| ExitCode::SUCCESS)
         }
         Some(command) => once(&options, command),
     }

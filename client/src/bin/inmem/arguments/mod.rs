@@ -3,6 +3,7 @@
 //! Noun and verb, with short forms for the common ones. One grammar serves the shell and the
 //! lines of the pipe. Every command shows examples that work as they stand.
 
+pub(crate) mod bench;
 pub(crate) mod kv;
 pub(crate) mod run;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use in_mem_model::Durability;
 
+use bench::{BenchArgs, BenchWorkerArgs};
 use kv::{
     DeleteArgs, GetArgs, HistoryArgs, IncrementArgs, KeysArgs, KvCommand, PairsArgs, PutArgs,
 };
@@ -131,6 +133,12 @@ pub(crate) enum Command {
     /// One worker of the demo.
     #[command(hide = true)]
     DemoWorker(DemoWorkerArgs),
+    /// Measure the daemon: throughput and latency of puts and gets over its socket.
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(BenchArgs),
+    /// One process of the bench.
+    #[command(hide = true)]
+    BenchWorker(BenchWorkerArgs),
 
     /// `kv put`
     #[command(after_help = "Examples:\n  inmem set greeting hello")]

@@ -42,6 +42,8 @@ pub(crate) fn execute(
         | Command::Daemon(_)
         | Command::Demo(_)
         | Command::DemoWorker(_)
+        | Command::Bench(_)
+        | Command::BenchWorker(_)
         | Command::Generate(_) => Err(Failure::usage(
             "this command is for the command line, not for lines of the pipe or the shell",
         )),
