@@ -102,7 +102,7 @@ fn the_prompt_shows_an_open_transaction_and_leaving_rolls_it_back() {
     shell.wait_for("agent> ");
     assert_eq!(store.pipe("--run agent kv get a\n")[0]["result"], 1);
 
-    shell.say("--run default begin");
+    shell.say("begin --run default");
     shell.wait_for("default (transaction)> ");
     shell.say("kv put b 2");
     shell.wait_for("OK\r\n");
@@ -144,7 +144,8 @@ fn the_history_is_for_its_owner_only_and_can_be_refused() {
     let quiet = |words: &[&str], line: &str| {
         let mut shell = shell(&store.socket(), store.dir.path(), words);
         shell.say(line);
-        shell.wait_for("PONG\r\n");
+        shell.wait_for("PONG");
+        shell.wait_for("\r\n");
         shell.wait_for(PROMPT);
         shell.press(CTRL_D);
         assert_eq!(shell.finish().0, Some(0));

@@ -102,10 +102,11 @@ impl Terminal {
                 return rest[..at].to_owned();
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(
-                !written.is_closed && !left.is_zero(),
-                "{text:?} does not come; the screen: {screen:?}"
-            );
+            if written.is_closed || left.is_zero() {
+                // The thread that reads needs the screen until the end.
+                drop(written);
+                panic!("{text:?} does not come; the screen: {screen:?}");
+            }
             written = self.screen.changed.wait_timeout(written, left).unwrap().0;
         }
     }
