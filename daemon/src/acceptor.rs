@@ -2,8 +2,9 @@
 //!
 //! Connections are taken by one accept that goes on until it is cancelled, as long as there is
 //! room for a whole burst of them; near the limit one at a time, so that the descriptors reserved
-//! for the log are never given to clients. At the limit, or when the kernel has no descriptor
-//! left, accepting pauses without spinning and clients wait in the backlog.
+//! for the log are never given to clients. At the configured limit a few more are taken, only to
+//! be told so and closed. Where descriptors are what is short, or when the kernel has none left,
+//! accepting pauses without spinning and clients wait in the backlog.
 
 /// Descriptors kept for the log, snapshots, the socket, the ring and what libraries open.
 const RESERVED_DESCRIPTOR_COUNT: u64 = 32;
@@ -11,6 +12,9 @@ const RESERVED_DESCRIPTOR_COUNT: u64 = 32;
 /// Connections one multishot accept may take before its cancellation reaches the kernel: what can
 /// wait in the backlog.
 const BURST_COUNT: u64 = 1024;
+
+/// Connections beyond the configured limit that may be open while they are turned away.
+const TURNED_AWAY_COUNT: u64 = 16;
 
 /// How long a lack of descriptors pauses accepting when no connection of ours closes first,
 /// microseconds. Others on the machine may give some back.
@@ -41,6 +45,8 @@ enum Armed {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     count_max: u64,
+    /// Connections beyond the limit that may be taken to be turned away.
+    turned_away_max: u64,
     open_count: u64,
     armed: Armed,
     resume_at_us: Option<u64>,
@@ -53,9 +59,12 @@ impl Acceptor {
     pub(crate) fn new(count_max: u64, descriptor_count_max: u64) -> Self {
         // Half of a very small limit still serves somebody.
         let reserved = RESERVED_DESCRIPTOR_COUNT.min(descriptor_count_max / 2);
-        let count_max = count_max.min(descriptor_count_max - reserved).max(1);
+        let descriptor_room = descriptor_count_max - reserved;
+        let turned_away_max = descriptor_room.saturating_sub(count_max);
+        let count_max = count_max.min(descriptor_room).max(1);
         Self {
             count_max,
+            turned_away_max: turned_away_max.min(TURNED_AWAY_COUNT),
             open_count: 0,
             armed: Armed::Nothing,
             resume_at_us: None,
@@ -66,6 +75,11 @@ impl Acceptor {
     /// Connections allowed at once.
     pub(crate) fn count_max(&self) -> u64 {
         self.count_max
+    }
+
+    /// Whether the connection accepted last is one too many, to be told so and closed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.count_max < self.open_count
     }
 
     /// Connections open now.
@@ -108,7 +122,7 @@ impl Acceptor {
         if self.resume_at_us.is_some_and(|at_us| at_us <= now_us) {
             self.resume_at_us = None;
         }
-        let room = self.count_max.saturating_sub(self.open_count);
+        let room = (self.count_max + self.turned_away_max).saturating_sub(self.open_count);
         let may_accept = !self.is_stopped && self.resume_at_us.is_none() && room > 0;
         match self.armed {
             Armed::Nothing if may_accept && room > BURST_COUNT => {
@@ -148,7 +162,8 @@ mod tests {
 
     #[test]
     fn near_the_limit_connections_are_taken_one_at_a_time_and_never_beyond_it() {
-        let mut acceptor = Acceptor::new(BURST_COUNT + 2, 1 << 20);
+        // Descriptors are what is short: nobody is turned away.
+        let mut acceptor = Acceptor::new(1 << 20, BURST_COUNT + 2 + RESERVED_DESCRIPTOR_COUNT);
         assert_eq!(acceptor.next_action(0), Action::ArmMany);
         acceptor.accepted();
         acceptor.accepted();
@@ -158,6 +173,20 @@ mod tests {
             assert_eq!(acceptor.next_action(0), Action::ArmOne);
             acceptor.accepted();
             acceptor.ended(false, 0);
+        }
+        assert_eq!(acceptor.next_action(0), Action::None);
+        acceptor.closed();
+        assert_eq!(acceptor.next_action(0), Action::ArmOne);
+    }
+
+    #[test]
+    fn at_the_configured_limit_a_few_more_are_taken_to_be_turned_away() {
+        let mut acceptor = Acceptor::new(2, 1 << 20);
+        for index in 0..2 + TURNED_AWAY_COUNT {
+            assert_eq!(acceptor.next_action(0), Action::ArmOne);
+            acceptor.accepted();
+            acceptor.ended(false, 0);
+            assert_eq!(acceptor.is_over(), 2 <= index);
         }
         assert_eq!(acceptor.next_action(0), Action::None);
         acceptor.closed();

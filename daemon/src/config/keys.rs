@@ -191,6 +191,12 @@ pub(super) const KEYS: &[Key] = &[
         1 << 20
     ),
     number!(
+        "limits.connection_count_per_user_max",
+        limits.connection_count_per_user_max,
+        1,
+        1 << 20
+    ),
+    number!(
         "limits.in_flight_count_max",
         limits.in_flight_count_max,
         1,
@@ -236,6 +242,12 @@ pub(super) const KEYS: &[Key] = &[
         "limits.transaction_total_ms",
         limits.transaction_total_ms,
         1,
+        NUMBER_MAX
+    ),
+    number!(
+        "limits.idle_timeout_ms",
+        limits.idle_timeout_ms,
+        0,
         NUMBER_MAX
     ),
     number!(

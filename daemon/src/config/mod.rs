@@ -87,8 +87,11 @@ pub(crate) struct Wal {
 /// `[limits]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Connections at once; fewer where descriptors are short.
+    /// Connections at once; beyond, they are closed with the reason. Where descriptors are short,
+    /// fewer; then clients wait in the backlog.
     pub(crate) connection_count_max: u64,
+    /// Connections of one user at once; beyond, they are closed with the reason.
+    pub(crate) connection_count_per_user_max: u64,
     /// Requests of one connection that are not answered yet; beyond, its socket is not read.
     pub(crate) in_flight_count_max: u64,
     /// Bytes of requests of one connection that are not answered yet; beyond, its socket is not
@@ -108,6 +111,9 @@ pub(crate) struct Limits {
     pub(crate) transaction_idle_ms: u64,
     /// How long a transaction may be open, milliseconds.
     pub(crate) transaction_total_ms: u64,
+    /// How long a connection may rest on which nothing is in flight, no transaction is open and
+    /// nothing is subscribed, milliseconds; 0 for ever.
+    pub(crate) idle_timeout_ms: u64,
     /// How long a frame or the hello may take to arrive, milliseconds.
     pub(crate) frame_timeout_ms: u64,
     /// How long a stop waits for what is in flight, milliseconds.
@@ -156,6 +162,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connection_count_max: 10_000,
+            connection_count_per_user_max: 10_000,
             in_flight_count_max: 1_024,
             // One largest batch and as much again behind it.
             in_flight_len_bytes_max: 2 * u64::from(in_mem_ipc::frame::FRAME_LEN_BYTES_MAX),
@@ -165,6 +172,7 @@ impl Default for Limits {
             durable_wait_count_max: 16_384,
             transaction_idle_ms: 30_000,
             transaction_total_ms: 300_000,
+            idle_timeout_ms: 0,
             frame_timeout_ms: 30_000,
             shutdown_timeout_ms: 10_000,
         }

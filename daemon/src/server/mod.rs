@@ -152,10 +152,6 @@ impl Server {
 
     fn on_accepted(&mut self, slot: u32) {
         self.acceptor.accepted();
-        if self.acceptor.open_count() > self.acceptor.count_max() {
-            self.ring.close(slot);
-            return;
-        }
         let peer = self
             .ring
             .descriptor(slot)
@@ -170,6 +166,13 @@ impl Server {
             group: peer.gid.as_raw(),
         };
         self.core.connect(slot, credentials);
+        if self.acceptor.is_over() {
+            let count_max = self.acceptor.count_max();
+            self.core.turn_away(
+                slot,
+                format!("the server has its {count_max} connections (connection_count_max)"),
+            );
+        }
     }
 
     fn on_signal(&mut self) {
