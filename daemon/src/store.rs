@@ -164,6 +164,7 @@ impl Store {
             ("in_flight_len_bytes_max", own.in_flight_len_bytes_max),
             ("reply_len_bytes_max", own.reply_len_bytes_max),
             ("gather_len_bytes_max", own.gather_len_bytes_max),
+            ("memory_max", own.memory_max),
             ("open_transaction_count_max", own.open_transaction_count_max),
             ("durable_wait_count_max", own.durable_wait_count_max),
             ("transaction_idle_ms", own.transaction_idle_ms),

@@ -118,6 +118,7 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
     } = setup;
     config.limits.check()?;
     let shared = Arc::new(Shared::new(clock, config.planted));
+    shared.store.memory.limit(config.memory_len_bytes_max);
     let files = place.map(Files::new);
     let found = match &files {
         Some(files) => find(files, &config, mode)?,

@@ -37,15 +37,25 @@ fn begun(client: &mut RawClient) -> RequestHeader {
 /// What was seen: the client hung in the backlog.
 #[test]
 fn a_client_beyond_the_limit_of_connections_is_told_so_at_once_and_served_when_one_left() {
-    for limit in ["connection_count_max = 2", "connection_count_per_user_max = 2"] {
+    for limit in [
+        "connection_count_max = 2",
+        "connection_count_per_user_max = 2",
+    ] {
         let directory = tempfile::tempdir().unwrap();
         let daemon = start(directory.path(), limit);
         let first = connect(&daemon).unwrap();
         let second = connect(&daemon).unwrap();
         for _ in 0..100 {
             let refused = connect(&daemon).unwrap_err();
-            assert_eq!(refused.sub(), Some(SubCode::ResourceExhausted), "{refused:?}");
-            assert!(refused.to_string().contains("connection_count"), "{refused}");
+            assert_eq!(
+                refused.sub(),
+                Some(SubCode::ResourceExhausted),
+                "{refused:?}"
+            );
+            assert!(
+                refused.to_string().contains("connection_count"),
+                "{refused}"
+            );
         }
         let mut silent = RawClient::connect_silent(daemon.socket()).unwrap();
         let replies = silent.read_to_end();
@@ -130,4 +140,80 @@ fn requests_beyond_what_may_be_in_flight_wait_and_are_all_answered() {
             assert_eq!(reply.header.request_id, id, "{limit}: one run, in order");
         }
     }
+}
+
+/// What recovery brings back may exceed the limit; deletions and reads go on, and a higher limit
+/// lets the data grow again.
+#[test]
+fn data_at_its_memory_limit_is_read_and_deleted_and_grows_again_with_a_higher_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let max: u64 = 1 << 20;
+    let daemon = start(directory.path(), &format!("memory_max = {max}"));
+    let mut client = RawClient::connect(daemon.socket());
+    let header = RequestHeader {
+        durability: DurabilityChoice::Buffered,
+        ..RequestHeader::default()
+    };
+    // 4 KiB of text, as an encoded value.
+    let mut value = vec![0xda, 0x10, 0x00];
+    value.resize(value.len() + 4_096, b'x');
+    let mut count: u64 = 0;
+    let refused = loop {
+        let answer = client.call_with(header, put(&format!("key/{count}"), &value));
+        if !matches!(answer, Response::Written(_)) {
+            break answer;
+        }
+        count += 1;
+        assert!(count * 4_096 <= max, "the limit holds");
+    };
+    assert_eq!(sub_of(&refused), SubCode::ResourceExhausted.number());
+    assert!(max / 4_096 / 2 < count, "{count} values fit");
+    let info = connect(&daemon).unwrap().info().unwrap();
+    let used = info.measures.iter().find(|m| m.name == "memory_len_bytes");
+    let used = used.unwrap().value;
+    assert!(count * 4_096 < used && used <= max, "{used} bytes");
+    assert_eq!(client.get("key/0").as_deref(), Some(value.as_slice()));
+    let delete = |key: &'static str| Operation::KvDelete(Key { key: key.into() });
+    let answer = client.call_with(header, delete("key/0"));
+    assert!(matches!(answer, Response::Deleted(_)), "{answer:?}");
+    assert_eq!(client.get("key/0"), None);
+    daemon.terminate();
+
+    let daemon = start(directory.path(), "memory_max = 4096");
+    let mut client = RawClient::connect(daemon.socket());
+    assert_eq!(client.get("key/1").as_deref(), Some(value.as_slice()));
+    let refused = client.call_with(header, put("more", SEVEN));
+    assert_eq!(sub_of(&refused), SubCode::ResourceExhausted.number());
+    daemon.terminate();
+    let daemon = start(directory.path(), &format!("memory_max = {}", 2 * max));
+    RawClient::connect(daemon.socket()).put("more", SEVEN);
+}
+
+/// By default such a place is named aloud; tests and demonstrations live there.
+#[test]
+fn a_data_directory_in_memory_is_named_aloud_or_refused_as_configured() {
+    let Ok(directory) = tempfile::tempdir_in("/dev/shm") else {
+        println!("SKIPPED: needs a writable /dev/shm");
+        return;
+    };
+    let daemon = Daemon::start(directory.path());
+    let info = connect(&daemon).unwrap().info().unwrap();
+    if !info.measures.iter().any(|m| m.name == "filesystem_tmpfs") {
+        println!("SKIPPED: needs a tmpfs at /dev/shm");
+        return;
+    }
+    assert!(
+        daemon.log().contains("DOES NOT SURVIVE"),
+        "{}",
+        daemon.log()
+    );
+    daemon.terminate();
+    let path = directory.path().join("c.toml");
+    std::fs::write(&path, "refuse_volatile_storage = true\n").unwrap();
+    let arguments = ["--config", path.to_str().unwrap()];
+    let refused = Daemon::start_with(directory.path(), &arguments).err();
+    let refused = format!("{:?}", refused.expect("it is refused"));
+    assert!(refused.contains("refuse_volatile_storage"), "{refused}");
+    let arguments = [&arguments[..], &["--durability", "in_memory"]].concat();
+    Daemon::start_with(directory.path(), &arguments).unwrap();
 }

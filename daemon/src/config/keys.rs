@@ -151,6 +151,11 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "refuse_volatile_storage",
+        set: |settings, value| flag(value).map(|flag| settings.refuse_volatile_storage = flag),
+        show: |settings| Some(Value::Boolean(settings.refuse_volatile_storage)),
+    },
+    Key {
         name: "orphan_on_recovery",
         set: |settings, value| flag(value).map(|flag| settings.orphan_on_recovery = flag),
         show: |settings| Some(Value::Boolean(settings.orphan_on_recovery)),
@@ -220,6 +225,7 @@ pub(super) const KEYS: &[Key] = &[
         1 << 20,
         NUMBER_MAX
     ),
+    number!("limits.memory_max", limits.memory_max, 0, NUMBER_MAX),
     number!(
         "limits.open_transaction_count_max",
         limits.open_transaction_count_max,

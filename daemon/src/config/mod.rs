@@ -50,6 +50,9 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     /// What a poisoned log does to the process.
     pub(crate) on_poison: OnPoison,
+    /// A data directory that does not survive a restart of the machine or container (tmpfs,
+    /// overlayfs) is refused instead of named, unless nothing is to be durable.
+    pub(crate) refuse_volatile_storage: bool,
     /// Every run recovered as Active reports Orphaned, also without a recorded owner.
     pub(crate) orphan_on_recovery: bool,
     /// Filter of the log on standard error.
@@ -102,6 +105,9 @@ pub(crate) struct Limits {
     /// Frames above 256 KiB on their way in, of all connections together; beyond, their sockets
     /// are not read. One frame of any size always fits.
     pub(crate) gather_len_bytes_max: u64,
+    /// Memory the data may take, bytes, by its own account of keys and versions; 0 for no limit.
+    /// Beyond, writes that grow it are refused.
+    pub(crate) memory_max: u64,
     /// Open transactions of one connection.
     pub(crate) open_transaction_count_max: u64,
     /// Requests that wait for commits to be durable, of all connections together; beyond, they are
@@ -138,6 +144,7 @@ impl Default for Settings {
             socket_group: None,
             durability: Durability::Strict,
             on_poison: OnPoison::Serve,
+            refuse_volatile_storage: false,
             orphan_on_recovery: false,
             log: "info".to_owned(),
             buffered: Buffered {
@@ -168,6 +175,7 @@ impl Default for Limits {
             in_flight_len_bytes_max: 2 * u64::from(in_mem_ipc::frame::FRAME_LEN_BYTES_MAX),
             reply_len_bytes_max: 1 << 20,
             gather_len_bytes_max: 512 << 20,
+            memory_max: 0,
             open_transaction_count_max: 64,
             durable_wait_count_max: 16_384,
             transaction_idle_ms: 30_000,
