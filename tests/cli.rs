@@ -6,6 +6,8 @@
     reason = "a test that meets the unexpected is to fail where it does"
 )]
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/commands.rs"]
 mod commands;
 #[path = "cli/demo.rs"]
@@ -16,5 +18,11 @@ mod help;
 mod import;
 #[path = "cli/pipe.rs"]
 mod pipe;
+#[path = "cli/shell.rs"]
+mod shell;
 #[path = "cli/store.rs"]
 mod store;
+#[path = "support/stuck_server.rs"]
+mod stuck_server;
+#[path = "support/terminal.rs"]
+mod terminal;

@@ -1,12 +1,37 @@
 //! What every primitive obeys, for every primitive that is built, in every durability mode.
 //!
 //! One trait per test subject, one function per property: a new primitive adds an adapter and no
-//! test.
+//! test. Over the socket, every operation answers the same in both encodings.
+
+#![allow(
+    unreachable_pub,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should; support files serve several tests"
+)]
+
+#[path = "support/daemon_process.rs"]
+mod daemon_process;
+#[path = "conformance/encodings.rs"]
+mod encodings;
+#[path = "support/raw_client.rs"]
+mod raw_client;
+
+#[path = "../benches/zero_alloc/counting.rs"]
+mod counting;
+#[path = "support/fuzz_checks.rs"]
+mod fuzz_checks;
+#[path = "conformance/fuzz_corpus.rs"]
+mod fuzz_corpus;
 
 use std::path::PathBuf;
 
 use in_mem_engine::model::{RunId, RunStatus, Value, encode};
 use in_mem_engine::{BeginRun, CommitError, Database, DurabilityMode};
+
+/// Counts what the checks of hostile bytes ask for.
+#[global_allocator]
+static COUNTING: counting::Counting = counting::Counting;
 
 /// A primitive under test. An entity is addressed by a number.
 trait Primitive {

@@ -14,6 +14,8 @@
 mod damage;
 #[path = "crash_recovery/data_set.rs"]
 mod data_set;
+#[path = "crash_recovery/formats.rs"]
+mod formats;
 #[path = "crash_recovery/invariants.rs"]
 mod invariants;
 #[path = "crash_recovery/real_files.rs"]

@@ -597,3 +597,51 @@ fn when_descriptors_run_out_accepting_pauses_and_goes_on() {
     }
     first.put("served", SEVEN);
 }
+
+/// Puts and gets so many keys; the CPU time of the daemon for it, in ticks of the kernel.
+fn ticks_of_keys(daemon: &Daemon, key: impl Fn(usize) -> String, count: usize) -> u64 {
+    let client = in_mem_client::Client::builder()
+        .socket(daemon.socket())
+        .connect()
+        .unwrap();
+    let (_, before) = daemon.activity();
+    for first in (0..count).step_by(5_000) {
+        let numbers = first..count.min(first + 5_000);
+        let mut pipeline = client.pipeline();
+        for number in numbers.clone() {
+            pipeline.put(&key(number), &7).unwrap();
+        }
+        pipeline.send().unwrap();
+        let mut pipeline = client.pipeline();
+        let tickets: Vec<_> = numbers
+            .map(|number| pipeline.get::<i64>(&key(number)).unwrap())
+            .collect();
+        let mut answers = pipeline.send().unwrap();
+        for ticket in tickets {
+            assert_eq!(answers.take(ticket).unwrap(), Some(7));
+        }
+    }
+    daemon.activity().1 - before
+}
+
+/// The unkeyed hash that spreads keys over partitions sees their length, 8 bytes at their
+/// beginning and 16 at their end. CPU time is compared, not time: neighbours do not count.
+#[test]
+fn keys_prepared_to_collide_under_the_unkeyed_hash_cost_what_random_keys_cost() {
+    let (_directory, daemon) = daemon(&["--durability", "in_memory"]);
+    let mut random = Random::from_environment();
+    let salt = random.next();
+    let count = scaled(100_000);
+    let spread = |number: usize| {
+        let mixed = (number as u64 ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        format!("{mixed:016x}{number:08x}{mixed:016x}")
+    };
+    let alike = |number: usize| format!("prepared{salt:016x}{number:08x}prepared-the-end");
+    let random_ticks = ticks_of_keys(&daemon, spread, count);
+    let alike_ticks = ticks_of_keys(&daemon, alike, count);
+    println!("{count} random keys: {random_ticks} ticks; prepared ones: {alike_ticks}");
+    assert!(
+        alike_ticks <= 3 * random_ticks.max(10),
+        "{alike_ticks} ticks for prepared keys, {random_ticks} for random ones"
+    );
+}

@@ -14,8 +14,11 @@ use in_mem_model::{Durability, RunId};
 use crate::address::default_socket;
 use crate::answer;
 use crate::batch::Batch;
+use crate::cancel::Canceller;
+use crate::encoding::Encoding;
 use crate::error::ClientError;
 use crate::kv::Kv;
+use crate::lane::Lane;
 use crate::link::{Dial, Link, LinkOptions, lock};
 use crate::pipeline::Pipeline;
 use crate::retry::ReconnectPolicy;
@@ -33,9 +36,11 @@ pub struct ClientBuilder {
     socket: PathBuf,
     run: HelloRun,
     durability: Option<Durability>,
+    encoding: Encoding,
     name: String,
     silence_max: Option<Duration>,
     reconnect: ReconnectPolicy,
+    canceller: Option<Canceller>,
     waits: bool,
 }
 
@@ -45,9 +50,11 @@ impl ClientBuilder {
             socket: default_socket(),
             run: HelloRun::Default,
             durability: None,
+            encoding: Encoding::Rkyv,
             name: String::new(),
             silence_max: Some(SILENCE_MAX),
             reconnect: ReconnectPolicy::default(),
+            canceller: None,
             waits: false,
         }
     }
@@ -77,6 +84,14 @@ impl ClientBuilder {
         self
     }
 
+    /// How requests and answers are encoded on the wire; [`Encoding::Rkyv`] unless named. The
+    /// results are the same.
+    #[must_use]
+    pub const fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
     /// The name of the program, for those who look at the server.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
@@ -99,6 +114,13 @@ impl ClientBuilder {
         self
     }
 
+    /// What another thread may give up the calls of this client with; nothing unless named.
+    #[must_use]
+    pub fn canceller(mut self, canceller: &Canceller) -> Self {
+        self.canceller = Some(canceller.clone());
+        self
+    }
+
     /// Waits for the first connection too, as the policy says, instead of giving up at once.
     #[must_use]
     pub const fn wait(mut self) -> Self {
@@ -116,9 +138,32 @@ impl ClientBuilder {
         self.connect_with(Box::new(move || UnixStream::connect(&socket)))
     }
 
+    /// Connects, as [`Self::connect`] does, for a program that waits for many connections at once.
+    /// The policy for lost connections covers the first connection only: a lane that is lost is
+    /// not made again. A lane always speaks [`Encoding::Rkyv`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::connect`].
+    pub fn connect_lane(self) -> Result<Lane, ClientError> {
+        let socket = self.socket.clone();
+        self.encoding(Encoding::Rkyv)
+            .link_with(Box::new(move || UnixStream::connect(&socket)))?
+            .into_lane()
+    }
+
     /// Connects through another way to make a stream.
     pub(crate) fn connect_with(self, dial: Dial) -> Result<Client, ClientError> {
+        let link = self.link_with(dial)?;
+        Ok(Client {
+            scope: Scope::new(link),
+        })
+    }
+
+    pub(crate) fn link_with(self, dial: Dial) -> Result<Link, ClientError> {
+        let encoding = in_mem_ipc::Encoding::from(self.encoding);
         let hello = Hello {
+            encodings: vec![encoding.to_wire()],
             run: self.run,
             durability: self.durability.map(Into::into).unwrap_or_default(),
             client_name: self.name,
@@ -129,13 +174,12 @@ impl ClientBuilder {
         let options = LinkOptions {
             dial,
             hello,
+            encoding,
             silence_max,
             reconnect: self.reconnect,
+            canceller: self.canceller,
         };
-        let link = Link::connect(options, self.waits)?;
-        Ok(Client {
-            scope: Scope::new(link),
-        })
+        Link::connect(options, self.waits)
     }
 }
 

@@ -8,14 +8,16 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
-use in_mem_ipc::FrameBuffer;
 use in_mem_ipc::close::{Close, CloseReason};
-use in_mem_ipc::codec::{WireError, access_response};
+use in_mem_ipc::codec::{WireError, access_response, encode_response};
 use in_mem_ipc::fields::FieldError;
-use in_mem_ipc::frame::{Frame, FrameError, FrameKind};
+use in_mem_ipc::frame::{Frame, FrameError, FrameKind, parse_frame};
 use in_mem_ipc::hello::{Hello, HelloReply};
+use in_mem_ipc::message_pack::decode_response;
+use in_mem_ipc::{Encoding, FrameBuffer};
 use in_mem_model::Error;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, send};
@@ -42,6 +44,9 @@ pub(crate) enum Fault {
     /// Nothing came for as long as the caller was willing to wait.
     #[error("no answer within {} ms", .0.as_millis())]
     Silence(Duration),
+    /// The caller did not want to wait any longer.
+    #[error("it was given up")]
+    GivenUp,
     /// The server sent something this build does not understand.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
@@ -96,9 +101,10 @@ const GREETING_MAX: Duration = Duration::from_secs(10);
 /// A greeted connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     incoming: Incoming,
     silence_max: Option<Duration>,
+    encoding: Encoding,
     /// What pushes told, the last of each kind; each tells all that the ones before it told.
     push: Push,
 }
@@ -124,7 +130,7 @@ pub(crate) struct Known {
 }
 
 impl Push {
-    fn take_in(&mut self, frame: &Frame<'_>) -> Result<(), ProtocolError> {
+    fn take_in(&mut self, frame: &Frame<'_>, encoding: Encoding) -> Result<(), ProtocolError> {
         let subscription_id = frame.header.subscription_id;
         if self.subscription_id != subscription_id {
             *self = Self {
@@ -132,7 +138,12 @@ impl Push {
                 ..Self::default()
             };
         }
-        match durable(access_response(frame.body)?) {
+        let mut archives = FrameBuffer::new();
+        let body = match encoding {
+            Encoding::Rkyv => frame.body,
+            Encoding::MessagePack => archive(frame.body, &mut archives)?,
+        };
+        match durable(access_response(body)?) {
             Ok(version) => self.version = self.version.max(version),
             Err(failure) => self.failure = Some(Box::new(failure.into_body())),
         }
@@ -152,10 +163,23 @@ impl Push {
     }
 }
 
+/// Makes the one archive in `archives` of an answer in MessagePack; its body.
+pub(crate) fn archive<'a>(
+    body: &[u8],
+    archives: &'a mut FrameBuffer,
+) -> Result<&'a [u8], ProtocolError> {
+    let malformed = ProtocolError::Answer(WireError::Malformed);
+    let answer = decode_response(body).map_err(|_refused| malformed)?;
+    archives.clear();
+    encode_response(&answer, 0, archives).map_err(|_too_large| malformed)?;
+    let frame = parse_frame(archives).map_err(ProtocolError::Frame)?;
+    Ok(frame.map(|frame| frame.body).unwrap_or_default())
+}
+
 impl Connection {
     /// Greets the server at the other end of `stream`.
     pub(crate) fn greet(
-        stream: UnixStream,
+        stream: Arc<UnixStream>,
         hello: &Hello,
         silence_max: Option<Duration>,
     ) -> Result<(Self, HelloReply), Fault> {
@@ -164,6 +188,7 @@ impl Connection {
             stream,
             incoming: Incoming::new(),
             silence_max: None,
+            encoding: Encoding::default(),
             push: Push::default(),
         };
         connection.bear_silence(Some(greeting_max))?;
@@ -188,6 +213,8 @@ impl Connection {
                     FrameKind::HelloReply => {
                         let reply = HelloReply::decode(frame.body).map_err(ProtocolError::from)?;
                         connection.bear_silence(silence_max)?;
+                        connection.encoding =
+                            Encoding::from_wire(reply.encoding).unwrap_or_default();
                         Ok((connection, reply))
                     }
                     kind => Err(unexpected(kind, frame.body)),
@@ -206,6 +233,16 @@ impl Connection {
                 Err(_) => return None,
             }
         }
+    }
+
+    /// The socket, and what has come over it and was not read.
+    pub(crate) fn into_parts(self) -> (Arc<UnixStream>, Incoming) {
+        (self.stream, self.incoming)
+    }
+
+    /// The socket, to end what waits for it.
+    pub(crate) const fn socket(&self) -> &Arc<UnixStream> {
+        &self.stream
     }
 
     fn bear_silence(&mut self, silence_max: Option<Duration>) -> Result<(), Fault> {
@@ -256,7 +293,7 @@ impl Connection {
         let answered_before = progress.answered_count;
         while let Some(frame) = self.incoming.next_frame().map_err(ProtocolError::Frame)? {
             if frame.header.kind == FrameKind::Push {
-                self.push.take_in(&frame)?;
+                self.push.take_in(&frame, self.encoding)?;
                 continue;
             }
             if frame.header.kind != FrameKind::Response {
@@ -286,7 +323,7 @@ impl Connection {
                 if frame.header.kind != FrameKind::Push {
                     return Err(unexpected(frame.header.kind, frame.body));
                 }
-                self.push.take_in(&frame)?;
+                self.push.take_in(&frame, self.encoding)?;
             }
             if self.push.news(known).is_some() {
                 left = Duration::ZERO;
@@ -306,7 +343,7 @@ impl Connection {
     fn send_some(&self, frames: &[u8], progress: &mut Progress) -> Result<(), Fault> {
         let rest = frames.get(progress.sent_len_bytes..).unwrap_or_default();
         match send(
-            &self.stream,
+            &*self.stream,
             rest,
             SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
         ) {
@@ -320,7 +357,7 @@ impl Connection {
 
     /// Waits until something can be sent or received; whether something can be received.
     fn wait_for_either(&self) -> Result<bool, Fault> {
-        let mut either = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::OUT)];
+        let mut either = [PollFd::new(&*self.stream, PollFlags::IN | PollFlags::OUT)];
         let timeout = self
             .silence_max
             .and_then(|silence| Timespec::try_from(silence).ok());
@@ -334,7 +371,7 @@ impl Connection {
 
     /// Waits for bytes.
     fn receive(&mut self) -> Result<(), Fault> {
-        match self.incoming.receive(&mut self.stream) {
+        match self.incoming.receive(&mut &*self.stream) {
             Ok(0) => Err(Fault::Ended),
             Ok(_) => Ok(()),
             Err(error) if is_timeout(&error) => {
@@ -353,7 +390,7 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// The fault that a frame is which is not what was waited for.
-fn unexpected(kind: FrameKind, body: &[u8]) -> Fault {
+pub(crate) fn unexpected(kind: FrameKind, body: &[u8]) -> Fault {
     if kind != FrameKind::Close {
         return ProtocolError::OutOfTurn(kind).into();
     }
@@ -371,7 +408,7 @@ impl Fault {
             Self::Closed(close) => {
                 matches!(close.reason, CloseReason::Draining | CloseReason::Goodbye)
             }
-            Self::Silence(_) | Self::Protocol(_) => false,
+            Self::Silence(_) | Self::GivenUp | Self::Protocol(_) => false,
         }
     }
 }

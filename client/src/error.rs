@@ -179,6 +179,7 @@ pub(crate) fn not_greeted(fault: Fault, hello: &Hello) -> ClientError {
         Fault::Protocol(error) => bad_answer(error),
         Fault::NotSent(source) | Fault::Broken(source) => unreachable(source),
         Fault::Ended => unreachable(io::ErrorKind::UnexpectedEof.into()),
+        Fault::GivenUp => cancelled(),
         Fault::Silence(_) => {
             let body =
                 Error::new(SubCode::Timeout, fault.to_string()).with_outcome(Outcome::NotCommitted);
@@ -242,6 +243,7 @@ pub(crate) fn lost(
             };
         }
         Fault::Silence(_) => (SubCode::Timeout, None),
+        Fault::GivenUp => (SubCode::Cancelled, None),
         Fault::NotSent(_) | Fault::Broken(_) | Fault::Ended | Fault::Closed(_) => {
             (SubCode::ConnectionLost, None)
         }
@@ -270,6 +272,12 @@ pub(crate) fn unbound() -> ClientError {
         body: Box::new(body),
         source: None,
     }
+}
+
+/// The caller has given up before anything was sent.
+pub(crate) fn cancelled() -> ClientError {
+    let message = "given up before it was sent";
+    refused(Error::new(SubCode::Cancelled, message))
 }
 
 /// A request is larger than frames may be.

@@ -22,13 +22,16 @@
 mod address;
 mod answer;
 mod batch;
+mod cancel;
 pub mod check;
 mod client;
 mod connection;
 mod durable;
+mod encoding;
 mod error;
 mod incoming;
 mod kv;
+mod lane;
 mod link;
 mod pipeline;
 mod results;
@@ -45,11 +48,14 @@ pub use in_mem_model as model;
 
 pub use address::{SOCKET_VARIABLE, default_socket};
 pub use batch::{Batch, BatchCommitted, Effect};
+pub use cancel::Canceller;
 pub use client::{Client, ClientBuilder};
 pub use connection::ProtocolError;
 pub use durable::{DurableWatch, Fence};
+pub use encoding::Encoding;
 pub use error::ClientError;
 pub use kv::{Kv, ListOptions};
+pub use lane::{Lane, LaneAnswer};
 pub use pipeline::{Answers, PIPELINE_LEN_BYTES_MAX, PIPELINE_REQUEST_COUNT_MAX, Pipeline, Ticket};
 pub use results::{
     Conditional, Cursor, Deleted, Entry, Expected, History, Incremented, Mismatch, Page, Receipt,

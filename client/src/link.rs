@@ -8,19 +8,21 @@
 use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use in_mem_ipc::FrameBuffer;
-use in_mem_ipc::codec::{access_response, encode_request};
+use in_mem_ipc::codec::access_response;
 use in_mem_ipc::hello::{Hello, HelloReply};
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::Request;
 use in_mem_ipc::response::ArchivedResponse;
+use in_mem_ipc::{Encoding, FrameBuffer};
 
-use crate::connection::{Connection, Fault, Known, Outgoing, Progress, Reader};
+use crate::cancel::Canceller;
+use crate::connection::{Connection, Fault, Known, Outgoing, Progress, Reader, archive};
 use crate::error::{self, ClientError};
+use crate::lane::Lane;
 use crate::retry::ReconnectPolicy;
 
 /// Most requests on their way at once where the server names no limit.
@@ -39,8 +41,10 @@ pub(crate) type Dial = Box<dyn FnMut() -> io::Result<UnixStream> + Send>;
 pub(crate) struct LinkOptions {
     pub(crate) dial: Dial,
     pub(crate) hello: Hello,
+    pub(crate) encoding: Encoding,
     pub(crate) silence_max: Option<Duration>,
     pub(crate) reconnect: ReconnectPolicy,
+    pub(crate) canceller: Option<Canceller>,
 }
 
 /// Which connection a request may go over.
@@ -61,6 +65,17 @@ pub(crate) struct Link {
     connection_number: u64,
     request_id_next: u64,
     outgoing: FrameBuffer,
+}
+
+impl LinkOptions {
+    /// What a connection that broke broke of: one that was ended from here was given up.
+    fn name_fault(&self, fault: Fault) -> Fault {
+        let is_cancelled = self.canceller.as_ref().is_some_and(Canceller::is_cancelled);
+        match fault {
+            Fault::NotSent(_) | Fault::Broken(_) | Fault::Ended if is_cancelled => Fault::GivenUp,
+            other => other,
+        }
+    }
 }
 
 impl fmt::Debug for Link {
@@ -96,6 +111,13 @@ impl Link {
             request_id_next: 1,
             outgoing: FrameBuffer::new(),
         })
+    }
+
+    /// A lane over the connection that was just made.
+    pub(crate) fn into_lane(mut self) -> Result<Lane, ClientError> {
+        let in_flight_count_max = self.window();
+        let (stream, incoming) = self.take_connection()?.into_parts();
+        Lane::new(stream, incoming, in_flight_count_max)
     }
 
     /// What the server said when it was last greeted.
@@ -136,7 +158,11 @@ impl Link {
         let request_id = self.reserve_request_ids(1);
         let mut frames = std::mem::take(&mut self.outgoing);
         frames.clear();
-        let result = match encode_request(request, request_id, &mut frames) {
+        let result = match self
+            .options
+            .encoding
+            .encode_request(request, request_id, &mut frames)
+        {
             Err(too_large) => Err(error::too_large(kind, too_large)),
             Ok(()) => self.call_encoded(&frames, request_id, kind, binding, read),
         };
@@ -173,7 +199,7 @@ impl Link {
             let was_sent = frames.len() <= progress.sent_len_bytes;
             let may_resend = match (&fault, kind.is_write()) {
                 (Fault::NotSent(_), _) => true,
-                (Fault::Silence(_) | Fault::Protocol(_), _) | (_, true) => false,
+                (Fault::Silence(_) | Fault::GivenUp | Fault::Protocol(_), _) | (_, true) => false,
                 (_, false) => kind.is_idempotent(),
             };
             let is_free = binding == Binding::Free && self.options.reconnect.resends;
@@ -198,13 +224,37 @@ impl Link {
         let window = self.window();
         let mut connection = self.take_connection()?;
         let mut progress = Progress::default();
-        match connection.exchange(outgoing, window, &mut progress, read) {
+        let mut archives = FrameBuffer::new();
+        let mut read_map =
+            |position: usize, body: &[u8]| read(position, archive(body, &mut archives)?);
+        let read: Reader<'_> = match self.options.encoding {
+            Encoding::Rkyv => &mut *read,
+            Encoding::MessagePack => &mut read_map,
+        };
+        let canceller = self.options.canceller.clone();
+        let ended = match canceller.as_ref() {
+            None => connection.exchange(outgoing, window, &mut progress, read),
+            Some(canceller) => {
+                let socket = Arc::clone(connection.socket());
+                let Some(_under_way) = canceller.begin(&socket) else {
+                    self.connection = Some(connection);
+                    return Err(error::cancelled());
+                };
+                connection.exchange(outgoing, window, &mut progress, read)
+            }
+        };
+        match ended {
             Ok(()) => {
                 self.connection = Some(connection);
                 Ok((progress, None))
             }
-            Err(fault) => Ok((progress, Some(fault))),
+            Err(fault) => Ok((progress, Some(self.options.name_fault(fault)))),
         }
+    }
+
+    /// How requests are encoded.
+    pub(crate) const fn encoding(&self) -> Encoding {
+        self.options.encoding
     }
 
     /// The newest durable version a subscription was told, waiting for a newer one than is known
@@ -272,7 +322,10 @@ fn connect_within(
         let Some(delay) = delay else {
             return Err(failure.into_error(&options.hello));
         };
-        thread::sleep(delay);
+        match &options.canceller {
+            Some(canceller) => canceller.pause(delay),
+            None => thread::sleep(delay),
+        }
         waited += delay;
         attempt += 1;
     }
@@ -312,6 +365,19 @@ impl ConnectFailure {
 }
 
 fn dial_and_greet(options: &mut LinkOptions) -> Result<(Connection, HelloReply), ConnectFailure> {
-    let stream = (options.dial)().map_err(ConnectFailure::Dial)?;
-    Connection::greet(stream, &options.hello, options.silence_max).map_err(ConnectFailure::Greet)
+    if options
+        .canceller
+        .as_ref()
+        .is_some_and(Canceller::is_cancelled)
+    {
+        return Err(ConnectFailure::Greet(Fault::GivenUp));
+    }
+    let stream = Arc::new((options.dial)().map_err(ConnectFailure::Dial)?);
+    let canceller = options.canceller.clone();
+    let under_way = canceller.as_ref().map(|it| it.begin(&stream));
+    if matches!(under_way, Some(None)) {
+        return Err(ConnectFailure::Greet(Fault::GivenUp));
+    }
+    Connection::greet(stream, &options.hello, options.silence_max)
+        .map_err(|fault| ConnectFailure::Greet(options.name_fault(fault)))
 }

@@ -7,11 +7,11 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use in_mem_ipc::FrameBuffer;
-use in_mem_ipc::codec::{access_response, encode_request};
+use in_mem_ipc::codec::access_response;
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::kv::{Increment, Key, KeyValue, KeyValues};
 use in_mem_ipc::request::{Operation, Request};
+use in_mem_ipc::{Encoding, FrameBuffer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -36,6 +36,7 @@ const _: () = assert!(in_mem_ipc::frame::FRAME_LEN_BYTES_MAX as usize <= PIPELIN
 #[derive(Debug)]
 pub struct Pipeline {
     scope: Scope,
+    encoding: Encoding,
     request_id_first: u64,
     frames: FrameBuffer,
     ends: Vec<usize>,
@@ -61,9 +62,12 @@ pub struct Answers {
 impl Pipeline {
     pub(crate) fn new(scope: Scope) -> Self {
         let count = PIPELINE_REQUEST_COUNT_MAX as u64;
-        let request_id_first = lock(&scope.link).reserve_request_ids(count);
+        let mut link = lock(&scope.link);
+        let (encoding, request_id_first) = (link.encoding(), link.reserve_request_ids(count));
+        drop(link);
         Self {
             scope,
+            encoding,
             request_id_first,
             frames: FrameBuffer::new(),
             ends: Vec::new(),
@@ -230,12 +234,10 @@ impl Pipeline {
             header: self.scope.header,
             operation,
         };
-        encode_request(
-            &request,
-            self.request_id_first + position as u64,
-            &mut self.frames,
-        )
-        .map_err(|too_large| error::too_large(kind, too_large))?;
+        let request_id = self.request_id_first + position as u64;
+        self.encoding
+            .encode_request(&request, request_id, &mut self.frames)
+            .map_err(|too_large| error::too_large(kind, too_large))?;
         if PIPELINE_LEN_BYTES_MAX < self.frames.len() {
             self.frames.resize(start, 0);
             return Err(error::pipeline_full());

@@ -45,8 +45,10 @@ enum Armed {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     count_max: u64,
-    /// Connections beyond the limit that may be taken to be turned away.
-    turned_away_max: u64,
+    /// What the descriptors allow, whatever is configured.
+    descriptor_room_count: u64,
+    /// Open ones that have been turned away and not closed yet.
+    turned_away_count: u64,
     open_count: u64,
     armed: Armed,
     resume_at_us: Option<u64>,
@@ -59,12 +61,11 @@ impl Acceptor {
     pub(crate) fn new(count_max: u64, descriptor_count_max: u64) -> Self {
         // Half of a very small limit still serves somebody.
         let reserved = RESERVED_DESCRIPTOR_COUNT.min(descriptor_count_max / 2);
-        let descriptor_room = descriptor_count_max - reserved;
-        let turned_away_max = descriptor_room.saturating_sub(count_max);
-        let count_max = count_max.min(descriptor_room).max(1);
+        let descriptor_room_count = descriptor_count_max - reserved;
         Self {
-            count_max,
-            turned_away_max: turned_away_max.min(TURNED_AWAY_COUNT),
+            count_max: count_max.min(descriptor_room_count).max(1),
+            descriptor_room_count,
+            turned_away_count: 0,
             open_count: 0,
             armed: Armed::Nothing,
             resume_at_us: None,
@@ -72,14 +73,15 @@ impl Acceptor {
         }
     }
 
+    /// Another number of connections from now on. Those above it stay; none is served until enough
+    /// have closed.
+    pub(crate) fn set_count_max(&mut self, count_max: u64) {
+        self.count_max = count_max.min(self.descriptor_room_count).max(1);
+    }
+
     /// Connections allowed at once.
     pub(crate) fn count_max(&self) -> u64 {
         self.count_max
-    }
-
-    /// Whether the connection accepted last is one too many, to be told so and closed.
-    pub(crate) fn is_over(&self) -> bool {
-        self.count_max < self.open_count
     }
 
     /// Connections open now.
@@ -92,15 +94,39 @@ impl Acceptor {
         self.resume_at_us
     }
 
-    /// A connection was accepted.
-    pub(crate) fn accepted(&mut self) {
+    /// A connection was accepted; whether it is one too many, to be told so and closed.
+    pub(crate) fn accepted(&mut self) -> bool {
+        let is_over = self.count_max <= self.served_count();
         self.open_count += 1;
+        self.turned_away_count += u64::from(is_over);
+        is_over
+    }
+
+    fn served_count(&self) -> u64 {
+        self.open_count - self.turned_away_count
+    }
+
+    /// How many more may be taken now.
+    fn room_count(&self) -> u64 {
+        let served_max = self.count_max.saturating_sub(self.served_count());
+        let wanted = if served_max > 0 {
+            served_max
+        } else {
+            TURNED_AWAY_COUNT.saturating_sub(self.turned_away_count)
+        };
+        wanted.min(
+            self.descriptor_room_count
+                .max(1)
+                .saturating_sub(self.open_count),
+        )
     }
 
     /// A connection was closed.
     pub(crate) fn closed(&mut self) {
         assert!(self.open_count > 0);
         self.open_count -= 1;
+        // Those that were turned away close first.
+        self.turned_away_count = self.turned_away_count.saturating_sub(1);
         self.resume_at_us = None;
     }
 
@@ -122,7 +148,7 @@ impl Acceptor {
         if self.resume_at_us.is_some_and(|at_us| at_us <= now_us) {
             self.resume_at_us = None;
         }
-        let room = (self.count_max + self.turned_away_max).saturating_sub(self.open_count);
+        let room = self.room_count();
         let may_accept = !self.is_stopped && self.resume_at_us.is_none() && room > 0;
         match self.armed {
             Armed::Nothing if may_accept && room > BURST_COUNT => {
@@ -184,13 +210,21 @@ mod tests {
         let mut acceptor = Acceptor::new(2, 1 << 20);
         for index in 0..2 + TURNED_AWAY_COUNT {
             assert_eq!(acceptor.next_action(0), Action::ArmOne);
-            acceptor.accepted();
+            assert_eq!(acceptor.accepted(), 2 <= index);
             acceptor.ended(false, 0);
-            assert_eq!(acceptor.is_over(), 2 <= index);
         }
         assert_eq!(acceptor.next_action(0), Action::None);
+        for _ in 0..TURNED_AWAY_COUNT {
+            acceptor.closed();
+        }
         acceptor.closed();
         assert_eq!(acceptor.next_action(0), Action::ArmOne);
+        assert!(!acceptor.accepted());
+        // A lower limit turns away as well, however many are served still.
+        acceptor.set_count_max(1);
+        acceptor.ended(false, 0);
+        assert_eq!(acceptor.next_action(0), Action::ArmOne);
+        assert!(acceptor.accepted());
     }
 
     #[test]
@@ -214,6 +248,20 @@ mod tests {
         assert_eq!(Acceptor::new(10_000, 1_024).count_max(), 992);
         assert_eq!(Acceptor::new(8, 1_024).count_max(), 8);
         assert_eq!(Acceptor::new(8, 1).count_max(), 1);
+    }
+
+    #[test]
+    fn a_changed_limit_holds_at_once_and_never_above_what_descriptors_allow() {
+        let mut acceptor = Acceptor::new(2, 64);
+        assert!(!acceptor.accepted());
+        assert!(!acceptor.accepted());
+        assert!(acceptor.accepted(), "one too many");
+        acceptor.closed();
+        acceptor.set_count_max(3);
+        assert_eq!(acceptor.next_action(0), Action::ArmOne);
+        assert!(!acceptor.accepted());
+        acceptor.set_count_max(10_000);
+        assert_eq!(acceptor.count_max(), 32);
     }
 
     #[test]

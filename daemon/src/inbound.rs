@@ -49,7 +49,8 @@ pub(crate) struct OwnedFrame {
 }
 
 impl OwnedFrame {
-    fn new(buffer: FrameBuffer, start: usize) -> Self {
+    /// The whole frame that lies at `start`.
+    pub(crate) fn new(buffer: FrameBuffer, start: usize) -> Self {
         Self {
             buffer,
             start,

@@ -1,6 +1,7 @@
 //! The in-mem daemon: one process that owns a data directory and serves it over a Unix socket.
 //!
-//! [`main_with_args`] is the whole program; everything below it is private. Data flows one way:
+//! [`main_with_args`] is the whole program, [`grammar`] its command line; everything below them is
+//! private. Data flows one way:
 //! `reactor` moves bytes, `server` turns completions into events, `core` cuts frames and keeps
 //! sessions, `dispatch` asks the engine, and the answers go back through the sessions' buffers.
 //! Knows no format on disk: the engine does.
@@ -16,16 +17,19 @@ mod dispatch;
 mod errors;
 mod exit;
 mod inbound;
+mod live_limits;
 mod log;
 mod outbound;
 mod quarantine;
 mod reactor;
+mod reload;
 mod server;
 mod session;
 mod signals;
 mod socket;
 mod start;
 mod store;
+mod supervisor;
 mod transactions;
 mod workers;
 
@@ -33,11 +37,13 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::Args;
-use config::Configuration;
 use exit::Exit;
+use log::LogError;
+use reload::Sources;
+use start::Start;
 
 /// Runs the daemon with the arguments of a command line, the program's name first, and returns
 /// when it has stopped. Sets the process's signal mask and its tracing subscriber.
@@ -56,8 +62,11 @@ pub fn main_with_args(arguments: impl IntoIterator<Item = OsString>) -> ExitCode
             return exit.into();
         }
     };
-    let given = args.given(|name| std::env::var_os(name));
-    let configuration = match Configuration::load(args.config.clone(), &given) {
+    let sources = Sources {
+        file: args.config.clone(),
+        given: args.given(|name| std::env::var_os(name)),
+    };
+    let configuration = match sources.load() {
         Ok(configuration) => configuration,
         Err(error) => return refuse(&error, Exit::Usage),
     };
@@ -73,16 +82,31 @@ pub fn main_with_args(arguments: impl IntoIterator<Item = OsString>) -> ExitCode
     if args.check_config {
         return Exit::Clean.into();
     }
-    if let Err(error) = log::init(&configuration.settings.log) {
-        return refuse(&error, Exit::Usage);
-    }
-    match start::run(configuration.settings, args.ready_fd) {
+    let settings = &configuration.settings;
+    let log = match log::init(&settings.log, settings.log_to) {
+        Ok(log) => log,
+        Err(error @ LogError::Filter { .. }) => return refuse(&error, Exit::Usage),
+        Err(error @ LogError::Journal { .. }) => return refuse(&error, Exit::Other),
+    };
+    let start = Start {
+        configuration,
+        sources,
+        log,
+        ready_fd: args.ready_fd,
+    };
+    match start::run(start) {
         Ok(exit) => exit.into(),
         Err(error) => {
             tracing::error!(target: "db", "{error}");
             error.exit().into()
         }
     }
+}
+
+/// The grammar of the daemon's command line, for those who explain or complete it.
+#[must_use]
+pub fn grammar() -> clap::Command {
+    Args::command()
 }
 
 /// Says on standard error why there is no daemon: the log is not set up yet.

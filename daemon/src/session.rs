@@ -3,8 +3,8 @@
 //! A session is owned by the reactor thread and dies with its connection, taking its open
 //! transactions with it. It holds state and limits; what requests mean is decided elsewhere.
 
+use in_mem_ipc::Encoding;
 use in_mem_ipc::close::{Close, CloseReason};
-use in_mem_ipc::codec::encode_push;
 use in_mem_ipc::frame::FrameError;
 use in_mem_ipc::request::version::TaggedVersion;
 use in_mem_ipc::response::Response;
@@ -68,6 +68,8 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) credentials: Credentials,
     pub(crate) phase: Phase,
+    /// Of its requests and replies, as the hello agreed.
+    pub(crate) encoding: Encoding,
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     pub(crate) caller: Caller,
@@ -109,6 +111,7 @@ impl Session {
             id,
             credentials,
             phase: Phase::Greeting,
+            encoding: Encoding::default(),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             caller,
@@ -171,11 +174,13 @@ impl Session {
         if subscription.told_version < version {
             subscription.told_version = version;
             let version = Response::Version(TaggedVersion::Txn(version));
-            let _ = encode_push(&version, id, self.outbound.buffer());
+            let buffer = self.outbound.buffer();
+            let _ = self.encoding.encode_push(&version, id, buffer);
         }
         if let Some(failure) = failure {
             let body = Response::Error(ErrorBody::from(&failure));
-            let _ = encode_push(&body, id, self.outbound.buffer());
+            let buffer = self.outbound.buffer();
+            let _ = self.encoding.encode_push(&body, id, buffer);
             self.durable_subscription = None;
         }
     }

@@ -1,4 +1,5 @@
-//! The signals that stop the daemon, as a descriptor the reactor can watch.
+//! The signals that stop the daemon or have it read its configuration again, as a descriptor the
+//! reactor can watch.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// SIGTERM and SIGINT, blocked in every thread and read one at a time.
+/// SIGTERM, SIGINT and SIGHUP, blocked in every thread and read one at a time.
 #[derive(Debug)]
 pub(crate) struct Signals {
     descriptor: SignalFd,
@@ -18,6 +19,7 @@ impl Signals {
         let mut set = SigSet::empty();
         set.add(Signal::SIGTERM);
         set.add(Signal::SIGINT);
+        set.add(Signal::SIGHUP);
         set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self {

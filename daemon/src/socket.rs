@@ -4,16 +4,23 @@
 //! never race here. Removes nothing but a stale socket of its own user: a live socket, another
 //! user's or another kind of file is refused. The socket is bound under a strict umask and opened
 //! to the configured mode and group afterwards, so that nobody connects in between.
+//!
+//! A socket that a service manager listens at for us is checked and used as it is; its file belongs
+//! to the manager and stays when we go, so that clients wait in its backlog for the next start.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Stat};
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::exit::{self, Exit};
+use crate::supervisor::PassedSocket;
 
 /// Connections the kernel holds while the daemon recovers or is at a limit.
 const BACKLOG_COUNT: i32 = 1024;
@@ -21,13 +28,13 @@ const BACKLOG_COUNT: i32 = 1024;
 /// Everything but the owner's bits.
 const UMASK_STRICT: Mode = Mode::from_raw_mode(0o177);
 
-/// The bound socket. Its file is removed when it is dropped.
+/// The bound socket. Its file is removed when it is dropped, if it is ours.
 #[derive(Debug)]
 pub(crate) struct Listener {
     descriptor: OwnedFd,
     path: PathBuf,
-    /// Device and inode of our file: another's is never removed.
-    identity: (u64, u64),
+    /// Device and inode of our file: another's is never removed. None for the manager's.
+    identity: Option<(u64, u64)>,
 }
 
 /// Why the socket could not be bound.
@@ -59,6 +66,29 @@ pub(crate) enum SocketError {
         /// The path.
         path: PathBuf,
     },
+    /// What the service manager passed is no listening Unix stream socket with a path.
+    #[error("the service manager passed {what}, not a listening Unix stream socket with a path")]
+    PassedOther {
+        /// What it is.
+        what: &'static str,
+    },
+    /// The service manager listens at another path than the configuration says.
+    #[error(
+        "the service manager listens at {}, but `socket` is {}",
+        path.display(), expected.display()
+    )]
+    PassedElsewhere {
+        /// Where it listens.
+        path: PathBuf,
+        /// What is configured.
+        expected: PathBuf,
+    },
+    /// Everybody may connect.
+    #[error("{} may be written by everybody: set SocketMode=0660 or less", path.display())]
+    OpenToAll {
+        /// The path.
+        path: PathBuf,
+    },
     /// The kernel refused a step.
     #[error("cannot {step} {}: {source}", path.display())]
     Io {
@@ -77,8 +107,10 @@ impl SocketError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::InUse { .. } | Self::NotASocket { .. } => Exit::SocketInUse,
-            Self::NotOurs { .. } => Exit::Permission,
-            Self::PathTooLong { .. } => Exit::Usage,
+            Self::NotOurs { .. } | Self::OpenToAll { .. } => Exit::Permission,
+            Self::PathTooLong { .. } | Self::PassedOther { .. } | Self::PassedElsewhere { .. } => {
+                Exit::Usage
+            }
             Self::Io { source, .. } => exit::of_io(source),
         }
     }
@@ -110,7 +142,7 @@ impl Listener {
             Err(errno) => return Err(failed("bind", errno)),
         }
         let found = status_of(path).map_err(|errno| failed("look at", errno))?;
-        let identity = found.map_or((0, 0), |found| (found.st_dev, found.st_ino));
+        let identity = found.map(|found| (found.st_dev, found.st_ino));
         let this = Self {
             descriptor,
             path: path.to_owned(),
@@ -127,6 +159,44 @@ impl Listener {
         Ok(this)
     }
 
+    /// Takes over a socket that a service manager listens at. `expected` is the path somebody has
+    /// configured, if anybody has.
+    pub(crate) fn adopt(
+        passed: PassedSocket,
+        expected: Option<&Path>,
+    ) -> Result<Self, SocketError> {
+        let descriptor = passed.0;
+        let path = path_of_listener(&descriptor)?;
+        if let Some(expected) = expected.filter(|expected| *expected != path) {
+            let expected = expected.to_owned();
+            return Err(SocketError::PassedElsewhere { path, expected });
+        }
+        let found = status_of(&path).map_err(|errno| SocketError::Io {
+            path: path.clone(),
+            step: "look at",
+            source: errno.into(),
+        })?;
+        match found {
+            Some(found) if FileType::from_raw_mode(found.st_mode) == FileType::Socket => {
+                if found.st_mode & Mode::WOTH.as_raw_mode() != 0 {
+                    return Err(SocketError::OpenToAll { path });
+                }
+            }
+            _ => return Err(SocketError::NotASocket { path }),
+        }
+        tracing::info!(target: "ipc", path = %path.display(), "the service manager's socket is used");
+        Ok(Self {
+            descriptor,
+            path,
+            identity: None,
+        })
+    }
+
+    /// The path clients connect to.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The listening descriptor.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
@@ -136,11 +206,33 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         let found = status_of(&self.path).ok().flatten();
-        if found.is_some_and(|found| (found.st_dev, found.st_ino) == self.identity) {
+        let found = found.map(|found| (found.st_dev, found.st_ino));
+        if self.identity.is_some() && found == self.identity {
             // Gone already, or left for the next start to find stale.
             let _ = rustix::fs::unlink(&self.path);
         }
     }
+}
+
+/// Where a socket listens, if it is one that we can serve.
+fn path_of_listener(descriptor: &OwnedFd) -> Result<PathBuf, SocketError> {
+    let other = |what| SocketError::PassedOther { what };
+    let domain = sockopt::socket_domain(descriptor).map_err(|_| other("something else"))?;
+    if domain != AddressFamily::UNIX {
+        return Err(other("a socket of another family"));
+    }
+    if sockopt::socket_type(descriptor) != Ok(SocketType::STREAM) {
+        return Err(other("a Unix socket of another type"));
+    }
+    if sockopt::socket_acceptconn(descriptor) != Ok(true) {
+        return Err(other("a socket nobody listens at"));
+    }
+    let address = rustix::net::getsockname(descriptor)
+        .ok()
+        .and_then(|address| SocketAddrUnix::try_from(address).ok());
+    let path = address.as_ref().and_then(SocketAddrUnix::path_bytes);
+    let path = path.ok_or_else(|| other("a socket without a path"))?;
+    Ok(PathBuf::from(OsStr::from_bytes(path)))
 }
 
 fn address_of(path: &Path) -> Result<SocketAddrUnix, SocketError> {
@@ -259,6 +351,45 @@ mod tests {
             "{refused}"
         );
         assert!(status_of(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_passed_socket_is_checked_and_its_file_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.sock");
+        let bind = || {
+            let _ = rustix::fs::unlink(&path);
+            let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            rustix::fs::chmod(&path, Mode::from_raw_mode(0o660)).unwrap();
+            PassedSocket(listener.into())
+        };
+        let adopted = Listener::adopt(bind(), Some(&path)).unwrap();
+        assert_eq!(adopted.path(), path);
+        drop(adopted);
+        assert!(status_of(&path).unwrap().is_some(), "it is the manager's");
+
+        let refused = Listener::adopt(bind(), Some(Path::new("/elsewhere"))).unwrap_err();
+        assert!(refused.to_string().contains("/elsewhere"), "{refused}");
+        let passed = bind();
+        rustix::fs::chmod(&path, Mode::from_raw_mode(0o666)).unwrap();
+        let refused = Listener::adopt(passed, None).unwrap_err();
+        assert_eq!(refused.exit(), Exit::Permission, "{refused}");
+        let passed = bind();
+        rustix::fs::unlink(&path).unwrap();
+        let refused = Listener::adopt(passed, None).unwrap_err();
+        assert!(
+            matches!(refused, SocketError::NotASocket { .. }),
+            "{refused}"
+        );
+
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let datagram = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (pipe, _end) = rustix::pipe::pipe().unwrap();
+        for other in [stream.into(), datagram.into(), tcp.into(), pipe] {
+            let refused = Listener::adopt(PassedSocket(other), None).unwrap_err();
+            assert_eq!(refused.exit(), Exit::Usage, "{refused}");
+        }
     }
 
     #[test]

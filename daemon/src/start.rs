@@ -11,7 +11,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use in_mem_engine::{
-    BufferedAck, Database, DatabaseConfig, DurabilityMode, OpenError, ShutdownError, TimeSource,
+    BufferedAck, Database, DatabaseConfig, DurabilityMode, OpenError, RecoveryProgress,
+    ShutdownError, TimeSource,
 };
 use in_mem_model::Durability;
 use in_mem_wal::LogConfig;
@@ -21,14 +22,17 @@ use in_mem_wal::disk::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::acceptor::Acceptor;
-use crate::config::{Principals, Settings, group_id};
+use crate::config::{Configuration, Principals, Settings, group_id};
 use crate::core::Core;
 use crate::exit::{self, Exit};
+use crate::log::Log;
 use crate::reactor::{Ring, SetupError};
+use crate::reload::{Reload, Sources};
 use crate::server::{Server, Stopped};
 use crate::signals::Signals;
 use crate::socket::{Listener, SocketError};
 use crate::store::{Place, Store};
+use crate::supervisor::{ActivationError, PassedSocket, Supervisor};
 use crate::workers::Workers;
 
 /// How long a stop that is cut off may still take to sync the log.
@@ -57,8 +61,10 @@ pub(crate) enum RunError {
     #[error("{}", chain(.0))]
     Lock(#[from] LockError),
     #[error(transparent)]
+    Activation(#[from] ActivationError),
+    #[error(transparent)]
     Socket(#[from] SocketError),
-    #[error("{}", chain(.0))]
+    #[error("{}{}", chain(.0), advice_on(.0))]
     Open(#[from] OpenError),
     #[error("{}", chain(.0))]
     Shutdown(#[from] ShutdownError),
@@ -75,7 +81,7 @@ impl RunError {
     /// The exit code it ends the process with.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::VolatileStorage { .. } => Exit::Usage,
+            Self::Config(_) | Self::Activation(_) | Self::VolatileStorage { .. } => Exit::Usage,
             Self::Ring(_) | Self::Shutdown(_) => Exit::Other,
             Self::Root(RootError::NotOurs { .. } | RootError::WritableByOthers { .. }) => {
                 Exit::Permission
@@ -95,6 +101,7 @@ impl RunError {
 /// The exit code of a database that does not open.
 fn of_open(error: &OpenError) -> Exit {
     match error {
+        newer if newer.needs_newer_build() => Exit::Other,
         OpenError::DatabaseLocked => Exit::Locked,
         OpenError::CodecMismatch { .. } => Exit::Codec,
         OpenError::MissingManifest
@@ -106,6 +113,16 @@ fn of_open(error: &OpenError) -> Exit {
             Exit::Usage
         }
         other => of_source(other),
+    }
+}
+
+/// What to do about a database that does not open, behind what is wrong.
+fn advice_on(error: &OpenError) -> &'static str {
+    if error.needs_newer_build() {
+        "; the data is whole, but a newer in-mem wrote it: open it with that build \
+         (inmemd --version names the formats of a build); nothing was changed"
+    } else {
+        ""
     }
 }
 
@@ -136,23 +153,62 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// Serves until told to stop.
-pub(crate) fn run(settings: Settings, ready_fd: Option<i32>) -> Result<Exit, RunError> {
+/// What a start is given.
+pub(crate) struct Start {
+    /// The configuration.
+    pub(crate) configuration: Configuration,
+    /// Where it comes from, and is read again.
+    pub(crate) sources: Sources,
+    /// The log, whose filter a reload may change.
+    pub(crate) log: Log,
+    /// Where to announce readiness beside standard output.
+    pub(crate) ready_fd: Option<i32>,
+}
+
+/// Serves until told to stop, and tells the service manager how it ended.
+pub(crate) fn run(start: Start) -> Result<Exit, RunError> {
     let failed = |step| move |source| RunError::Io { step, source };
+    // Before anything is opened: see `activation`.
+    let passed = PassedSocket::take()?;
+    // Before any thread exists: threads inherit the mask.
+    let signals = Signals::block().map_err(failed("block signals"))?;
+    let supervisor = Supervisor::start().map_err(failed("start a thread"))?;
+    let result = serve(start, passed, signals, &supervisor);
+    if let Err(error) = &result {
+        supervisor.status(format!("failed: {error}"));
+    }
+    supervisor.flush();
+    result
+}
+
+fn serve(
+    start: Start,
+    passed: Option<PassedSocket>,
+    signals: Signals,
+    supervisor: &Supervisor,
+) -> Result<Exit, RunError> {
+    let failed = |step| move |source| RunError::Io { step, source };
+    let is_socket_default = start.configuration.is_socket_default();
+    let mut settings = start.configuration.settings;
     let principals = Principals::resolve(&settings.access)?;
     let group = settings.socket_group.as_deref();
     let group = group
         .map(|group| group_id("socket_group", group))
         .transpose()?;
-    // Before any thread exists: threads inherit the mask.
-    let signals = Signals::block().map_err(failed("block signals"))?;
     let descriptor_count_max = raise_descriptor_limit();
     let ring = Ring::new()?;
     let root = RealRoot::open_or_create(&settings.data_dir)?;
     check_storage(&settings, &root)?;
     let lock = root.lock()?;
-    let listener = Listener::bind(&settings.socket, settings.socket_mode, group)?;
-    let (database, place) = open(&settings, &root)?;
+    let listener = match passed {
+        Some(passed) => {
+            let expected = (!is_socket_default).then_some(settings.socket.as_path());
+            Listener::adopt(passed, expected)?
+        }
+        None => Listener::bind(&settings.socket, settings.socket_mode, group)?,
+    };
+    settings.socket = listener.path().to_owned();
+    let (database, place) = open(&settings, &root, supervisor)?;
     warn_of_place(&settings, &place);
     let acceptor = Acceptor::new(settings.limits.connection_count_max, descriptor_count_max);
     let workers = Workers::start().map_err(failed("start the workers"))?;
@@ -164,10 +220,12 @@ pub(crate) fn run(settings: Settings, ready_fd: Option<i32>) -> Result<Exit, Run
         connections = acceptor.count_max(),
         "{ready}"
     );
+    let reload = Reload::new(start.sources, start.log, settings.clone(), ring.waker());
     let store = Arc::new(Store::new(database, settings, principals, place));
     let core = Core::new(Arc::clone(&store), &ring.waker(), workers);
-    let mut server = Server::new(ring, listener, signals, acceptor, core);
-    announce(&ready, ready_fd).map_err(failed("announce readiness"))?;
+    let supervisor = supervisor.clone();
+    let mut server = Server::new(ring, listener, signals, acceptor, core, supervisor, reload);
+    announce(&ready, start.ready_fd).map_err(failed("announce readiness"))?;
     let stopped = server.run().map_err(failed("wait for the ring"))?;
     finish(stopped, server, &store, lock)
 }
@@ -212,7 +270,11 @@ fn cut_off(store: &Arc<Store>) -> ! {
     std::process::exit(i32::from(Exit::Other as u8));
 }
 
-fn open(settings: &Settings, root: &RealRoot) -> Result<(Database, Place), RunError> {
+fn open(
+    settings: &Settings,
+    root: &RealRoot,
+    supervisor: &Supervisor,
+) -> Result<(Database, Place), RunError> {
     let disk = RealDisk::probe(root.clone(), DiskPreference::Auto);
     let place = Place {
         file_system: root.file_system(),
@@ -221,7 +283,13 @@ fn open(settings: &Settings, root: &RealRoot) -> Result<(Database, Place), RunEr
     };
     let disk: Arc<dyn OpenDisk> = Arc::new(disk);
     let config = config_of(settings, disk.block_bytes());
-    let database = Database::builder().config(config).disk(disk).open()?;
+    let progress = Arc::new(RecoveryProgress::default());
+    supervisor.recovering(Arc::clone(&progress));
+    let database = Database::builder()
+        .config(config)
+        .disk(disk)
+        .progress(progress)
+        .open()?;
     Ok((database, place))
 }
 

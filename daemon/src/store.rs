@@ -10,7 +10,11 @@ use in_mem_model::RunId;
 use in_mem_wal::clock::{Clock, SystemClock};
 use in_mem_wal::disk::{DiskKind, FileSystem};
 
-use crate::config::{Principals, Settings};
+use parking_lot::RwLock;
+
+use crate::config::{Limits, Principals, Settings};
+use crate::live_limits::LiveLimits;
+use crate::session::Credentials;
 
 /// Version of the server program.
 pub(crate) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -43,8 +47,10 @@ pub(crate) struct Place {
 /// See the module.
 pub(crate) struct Store {
     pub(crate) database: Database,
+    /// As of the start: what a reload may change is kept apart.
     pub(crate) settings: Settings,
-    pub(crate) principals: Principals,
+    principals: RwLock<Principals>,
+    limits: LiveLimits,
     pub(crate) place: Place,
     started_us: u64,
     is_draining: AtomicBool,
@@ -63,8 +69,9 @@ impl Store {
     ) -> Self {
         Self {
             database,
+            limits: LiveLimits::new(&settings.limits),
             settings,
-            principals,
+            principals: RwLock::new(principals),
             place,
             started_us: SystemClock.monotonic_us(),
             is_draining: AtomicBool::new(false),
@@ -72,6 +79,28 @@ impl Store {
             last_txn_id: AtomicU64::new(0),
             durable_wait_count: AtomicU64::new(0),
         }
+    }
+
+    /// The limits of clients in force.
+    #[inline]
+    pub(crate) fn limits_in_force(&self) -> Limits {
+        self.limits.get()
+    }
+
+    /// These limits are in force from now on.
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        self.limits.set(limits);
+    }
+
+    /// Whether a peer with these credentials may connect.
+    pub(crate) fn may_connect(&self, credentials: Credentials) -> bool {
+        let principals = self.principals.read();
+        principals.allows(credentials.user, credentials.group)
+    }
+
+    /// These may connect from now on.
+    pub(crate) fn set_principals(&self, principals: Principals) {
+        *self.principals.write() = principals;
     }
 
     /// The default run of the database.
@@ -150,7 +179,7 @@ impl Store {
 
     /// Every limit in force, by name.
     pub(crate) fn limits(&self) -> Vec<(&'static str, u64)> {
-        let own = self.settings.limits;
+        let own = self.limits_in_force();
         let mut limits = self.database.limits().entries();
         limits.retain(|(name, _)| !UNUSED_LIMITS.contains(name));
         limits.extend([
@@ -164,7 +193,7 @@ impl Store {
             ("in_flight_len_bytes_max", own.in_flight_len_bytes_max),
             ("reply_len_bytes_max", own.reply_len_bytes_max),
             ("gather_len_bytes_max", own.gather_len_bytes_max),
-            ("memory_max", own.memory_max),
+            ("memory_max", self.settings.limits.memory_max),
             ("open_transaction_count_max", own.open_transaction_count_max),
             ("durable_wait_count_max", own.durable_wait_count_max),
             ("transaction_idle_ms", own.transaction_idle_ms),

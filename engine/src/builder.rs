@@ -14,6 +14,7 @@ use crate::durability::DurabilityMode;
 use crate::errors::OpenError;
 use crate::faults::Planted;
 use crate::open::{OpenMode, open_database};
+use crate::progress::RecoveryProgress;
 use crate::registry::{PrimitiveRegistry, PrimitiveStorageExt};
 
 /// Collects the settings of one database. Strict unless told otherwise.
@@ -25,6 +26,7 @@ pub struct DatabaseBuilder {
     preference: DiskPreference,
     clock: Arc<dyn Clock>,
     primitives: Vec<Arc<dyn PrimitiveStorageExt>>,
+    progress: Option<Arc<RecoveryProgress>>,
 }
 
 impl DatabaseBuilder {
@@ -36,6 +38,7 @@ impl DatabaseBuilder {
             preference: DiskPreference::default(),
             clock: Arc::new(SystemClock),
             primitives: Vec::new(),
+            progress: None,
         }
     }
 
@@ -148,6 +151,12 @@ impl DatabaseBuilder {
         self
     }
 
+    /// Has the recovery say how far it has come, for another thread to read.
+    pub fn progress(mut self, progress: Arc<RecoveryProgress>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
     /// Opens the database at the path, or creates it. Without a path: at a unique temporary one.
     ///
     /// # Errors
@@ -206,6 +215,7 @@ impl DatabaseBuilder {
             place,
             clock: self.clock,
             registry,
+            progress: self.progress,
         };
         open_database(setup, mode)
     }

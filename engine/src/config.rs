@@ -183,4 +183,5 @@ pub(crate) struct Setup {
     pub(crate) place: Option<Place>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: crate::registry::PrimitiveRegistry,
+    pub(crate) progress: Option<std::sync::Arc<crate::progress::RecoveryProgress>>,
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use in_mem_model::{Durability, Level, Limits, RunId};
 use in_mem_wal::disk::DiskKind;
-use in_mem_wal::{LogMetrics, Need, PoisonCause, ReserveError};
+use in_mem_wal::{LogMetrics, LogPulse, Need, PoisonCause, ReserveError};
 use parking_lot::Mutex;
 
 use crate::builder::DatabaseBuilder;
@@ -441,6 +441,13 @@ impl Database {
     #[must_use]
     pub fn log_metrics(&self) -> Option<LogMetrics> {
         self.inner.log.get().map(|log| log.handle.metrics())
+    }
+
+    /// Whether the log thread gets on: compare two of them some time apart. None as long as there is
+    /// no log.
+    #[must_use]
+    pub fn log_pulse(&self) -> Option<LogPulse> {
+        self.inner.log.get().map(|log| log.handle.pulse())
     }
 
     /// Which disk the log is written through; none as long as there is no log.

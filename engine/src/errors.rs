@@ -373,6 +373,40 @@ pub enum OpenError {
     Io(#[source] io::Error),
 }
 
+impl OpenError {
+    /// Whether the data is whole, by its checksums, and of a form this build does not know: a
+    /// newer build has written it, and can open it. Nothing was changed.
+    #[must_use]
+    pub fn needs_newer_build(&self) -> bool {
+        use in_mem_snapshot::ManifestError;
+        use in_mem_wal::recover::ScanError;
+        match self {
+            Self::Manifest(ManifestError::UnsupportedVersion { .. }) => true,
+            Self::Scan(error) => match error.as_ref() {
+                ScanError::UnknownFormat { .. } => true,
+                ScanError::Visitor { source, .. } => source.is_unknown_form(),
+                _ => false,
+            },
+            Self::Record { source, .. } => source.is_unknown_form(),
+            _ => false,
+        }
+    }
+}
+
+impl RecordError {
+    /// Whether a record whose checksum is right holds what this build does not know.
+    const fn is_unknown_form(&self) -> bool {
+        use crate::registry::PrimitiveError;
+        use crate::writeset_reader::WritesetError;
+        matches!(
+            self,
+            Self::Writeset(
+                WritesetError::UnknownEntryType { .. } | WritesetError::InvalidTag { .. }
+            ) | Self::Primitive(PrimitiveError::UnknownEntryType { .. })
+        )
+    }
+}
+
 /// Why a committed record cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {

@@ -48,6 +48,7 @@ mod perf;
 mod pool;
 mod prepare;
 mod program;
+mod progress;
 mod publication;
 mod recovery;
 mod registry;
@@ -96,6 +97,7 @@ pub use program::{
     Actual, CommitOptions, Completion, CompletionSink, Expected, Outcome, Program, ReadCheck, Seen,
     Step, StepOutcome, StepOutcomes, Submitted,
 };
+pub use progress::RecoveryProgress;
 pub use recovery::RecoveryResult;
 pub use registry::{PrimitiveError, PrimitiveRegistry, PrimitiveStorageExt, RegisterError};
 pub use run::Run;
@@ -107,5 +109,5 @@ pub use store::ShardedStore;
 pub use transaction::{TransactionContext, TransactionInfo, TransactionOptions, TransactionStatus};
 pub use version_node::VersionedRef;
 pub use view::{HistoryEntry, HistoryPage, ListItem, ListRequest, ListStep, ReadView, Versioned};
-pub use writeset::{MutationKind, entry_type};
+pub use writeset::{MutationKind, PAYLOAD_VERSION as WRITESET_FORMAT_VERSION, entry_type};
 pub use writeset_reader::{WalEntry, WritesetError};

@@ -115,10 +115,14 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
         place,
         clock,
         registry,
+        progress,
     } = setup;
     config.limits.check()?;
     let shared = Arc::new(Shared::new(clock, config.planted));
     shared.store.memory.limit(config.memory_len_bytes_max);
+    if let Some(progress) = progress {
+        let _ = shared.recovery_progress.set(progress);
+    }
     let files = place.map(Files::new);
     let found = match &files {
         Some(files) => find(files, &config, mode)?,

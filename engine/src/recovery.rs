@@ -324,7 +324,18 @@ fn apply_log(
         is_permissive: false,
         planted: context.config.planted,
     };
+    let progress = context.shared.recovery_progress.get();
+    if let Some(progress) = progress {
+        let names = files::list(disk, names::WAL_DIR).map_err(OpenError::Io)?;
+        let numbers = names
+            .iter()
+            .filter_map(|name| names::parse_segment_name(name));
+        progress.set_newest_segment(numbers.max().unwrap_or(0));
+    }
     let scanned = scan(disk, &options, &*context.codec, |record| {
+        if let Some(progress) = progress {
+            progress.record_read(record.lsn.segment());
+        }
         if !context.takes_records {
             return Err(RecordError::Foreign);
         }

@@ -16,6 +16,7 @@ use crate::durable::Durable;
 use crate::errors::{CommitError, DatabaseClosed};
 use crate::faults::{Mutant, Planted};
 use crate::program::CompletionSink;
+use crate::progress::RecoveryProgress;
 use crate::shard::RunShard;
 use crate::store::ShardedStore;
 
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) active_segment: AtomicU64,
     /// The log, once it is started: what fails beside it ends it too.
     pub(crate) log: OnceLock<LogHandle<InFlight>>,
+    /// Who wants to know how far recovery has come.
+    pub(crate) recovery_progress: OnceLock<Arc<RecoveryProgress>>,
     /// Wakes the background thread.
     pub(crate) wake_background: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
@@ -59,6 +62,7 @@ impl Shared {
             listeners: RwLock::new(Vec::new()),
             active_segment: AtomicU64::new(0),
             log: OnceLock::new(),
+            recovery_progress: OnceLock::new(),
             wake_background: Mutex::new(None),
         }
     }

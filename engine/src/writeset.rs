@@ -82,8 +82,8 @@ impl MutationKind {
     }
 }
 
-/// The payload version of every entry type.
-pub(crate) const PAYLOAD_VERSION: u8 = 1;
+/// The payload version of every entry type; [`crate::WRITESET_FORMAT_VERSION`] to others.
+pub const PAYLOAD_VERSION: u8 = 1;
 
 const COUNT_LEN_BYTES: usize = size_of::<u32>();
 const KIND_LEN_BYTES: usize = 3;

@@ -32,6 +32,9 @@ const FRAME_RESERVE_BYTES: usize = 256;
 /// A body ends with its root, so its length is a multiple of this, bytes.
 const ARCHIVE_ALIGN_BYTES: usize = 8;
 
+/// What a frame is filled up with.
+const PADDING: [u8; FRAME_ALIGN_BYTES as usize] = [0; FRAME_ALIGN_BYTES as usize];
+
 const _: () = assert!(align_of::<ArchivedRequest<'static>>() == ARCHIVE_ALIGN_BYTES);
 const _: () = assert!(align_of::<ArchivedResponse<'static>>() == ARCHIVE_ALIGN_BYTES);
 
@@ -71,11 +74,12 @@ pub fn encode_request(
     request_id: u64,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError> {
-    let ids = Ids {
-        request_id,
-        subscription_id: 0,
-    };
-    encode(request, FrameKind::Request, ids, buffer)
+    encode(
+        request,
+        FrameKind::Request,
+        Ids::of_request(request_id),
+        buffer,
+    )
 }
 
 /// Appends a response as one frame. The buffer must hold whole frames or nothing.
@@ -89,11 +93,12 @@ pub fn encode_response(
     request_id: u64,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError> {
-    let ids = Ids {
-        request_id,
-        subscription_id: 0,
-    };
-    encode(response, FrameKind::Response, ids, buffer)
+    encode(
+        response,
+        FrameKind::Response,
+        Ids::of_request(request_id),
+        buffer,
+    )
 }
 
 /// Appends a push as one frame; its body is a response, read with [`access_response`]. The buffer
@@ -108,11 +113,12 @@ pub fn encode_push(
     subscription_id: u64,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError> {
-    let ids = Ids {
-        request_id: 0,
-        subscription_id,
-    };
-    encode(response, FrameKind::Push, ids, buffer)
+    encode(
+        response,
+        FrameKind::Push,
+        Ids::of_push(subscription_id),
+        buffer,
+    )
 }
 
 /// Reads the body of a request in place.
@@ -184,9 +190,27 @@ impl Writer<Failure> for FrameWriter<'_> {
 
 /// The ids of a header; each kind of frame uses one of them.
 #[derive(Clone, Copy)]
-struct Ids {
+pub(crate) struct Ids {
     request_id: u64,
     subscription_id: u64,
+}
+
+impl Ids {
+    /// Those of a request or a response.
+    pub(crate) const fn of_request(request_id: u64) -> Self {
+        Self {
+            request_id,
+            subscription_id: 0,
+        }
+    }
+
+    /// Those of a push.
+    pub(crate) const fn of_push(subscription_id: u64) -> Self {
+        Self {
+            request_id: 0,
+            subscription_id,
+        }
+    }
 }
 
 type FrameSerializer<'a, A> = LowSerializer<FrameWriter<'a>, A, Failure>;
@@ -202,13 +226,7 @@ where
     T: for<'a> Serialize<FrameSerializer<'a, SubAllocator<'a>>>
         + for<'a> Serialize<FrameSerializer<'a, ArenaHandle<'a>>>,
 {
-    let start = buffer.len();
-    assert!(
-        start.is_multiple_of(FRAME_ALIGN_BYTES as usize),
-        "a frame begins at a multiple of 16"
-    );
-    buffer.reserve(FRAME_RESERVE_BYTES);
-    buffer.extend_from_slice(&[0; HEADER_LEN_BYTES]);
+    let start = begin_frame(buffer);
     let body_start = buffer.len();
     let mut scratch = [MaybeUninit::uninit(); SCRATCH_LEN_BYTES];
     let mut written = encode_body(message, buffer, SubAllocator::new(&mut scratch));
@@ -216,13 +234,40 @@ where
         buffer.resize(body_start, 0);
         written = with_arena(|arena| encode_body(message, buffer, arena.acquire()));
     }
-    let body_len_bytes = u32::try_from(buffer.len() - body_start).unwrap_or(u32::MAX);
-    if written.is_err() {
+    end_frame(start, kind, ids, written.is_ok(), buffer)
+}
+
+/// Appends room for the header of a frame; returns where it begins.
+#[inline]
+pub(crate) fn begin_frame(buffer: &mut FrameBuffer) -> usize {
+    let start = buffer.len();
+    assert!(
+        start.is_multiple_of(FRAME_ALIGN_BYTES as usize),
+        "a frame begins at a multiple of 16"
+    );
+    buffer.reserve(FRAME_RESERVE_BYTES);
+    buffer.extend_from_slice(&[0; HEADER_LEN_BYTES]);
+    start
+}
+
+/// Writes the header of the frame that begins at `start`, and its padding; takes the frame back if
+/// its body was not written whole.
+#[inline]
+pub(crate) fn end_frame(
+    start: usize,
+    kind: FrameKind,
+    ids: Ids,
+    is_written: bool,
+    buffer: &mut FrameBuffer,
+) -> Result<(), EncodeError> {
+    if !is_written {
         buffer.resize(start, 0);
         return Err(EncodeError::TooLarge {
             max: FRAME_LEN_BYTES_MAX,
         });
     }
+    let body_start = start + HEADER_LEN_BYTES;
+    let body_len_bytes = u32::try_from(buffer.len() - body_start).unwrap_or(u32::MAX);
     let header = Header {
         request_id: ids.request_id,
         subscription_id: ids.subscription_id,
@@ -231,9 +276,8 @@ where
     if let Some(target) = buffer.get_mut(start..body_start) {
         target.copy_from_slice(&header.encode());
     }
-    while !buffer.len().is_multiple_of(FRAME_ALIGN_BYTES as usize) {
-        buffer.extend_from_slice(&[0; ARCHIVE_ALIGN_BYTES]);
-    }
+    let padding_len_bytes = header.padding_len_bytes() as usize;
+    buffer.extend_from_slice(PADDING.get(..padding_len_bytes).unwrap_or_default());
     Ok(())
 }
 

@@ -24,6 +24,7 @@
 //! the first encoding is the one preferred. No field tells the client the id of the database.
 
 use crate::codec::FrameBuffer;
+use crate::encoding::Encoding;
 use crate::fields::{Field, FieldError, FieldReader, append_greeting, write_field};
 use crate::frame::{FrameKind, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
 use crate::request::DurabilityChoice;
@@ -31,7 +32,7 @@ use crate::request::DurabilityChoice;
 /// rkyv archives, as [`crate::codec`] makes them.
 pub const ENCODING_RKYV: u8 = 0;
 
-/// Reserved for the same messages as MessagePack maps; this build does not offer it.
+/// The same messages as MessagePack maps, as [`crate::message_pack`] makes them.
 pub const ENCODING_MESSAGE_PACK: u8 = 1;
 
 /// Which run a session begins in.
@@ -140,12 +141,9 @@ pub const fn choose_version(hello: &Hello) -> Option<u16> {
 
 /// The first encoding of the client this build has too; `None` if there is none.
 #[must_use]
-pub fn choose_encoding(hello: &Hello) -> Option<u8> {
-    hello
-        .encodings
-        .iter()
-        .copied()
-        .find(|encoding| *encoding == ENCODING_RKYV)
+pub fn choose_encoding(hello: &Hello) -> Option<Encoding> {
+    let mut encodings = hello.encodings.iter().copied();
+    encodings.find_map(Encoding::from_wire)
 }
 
 impl Hello {

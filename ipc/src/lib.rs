@@ -8,15 +8,18 @@
 //!
 //! A peer reads a frame in place: [`frame::parse_header`], then [`codec::access_request`] or
 //! [`codec::access_response`] on the body. It writes one with [`codec::encode_request`] or
-//! [`codec::encode_response`].
+//! [`codec::encode_response`]. In a session that agreed on it, [`message_pack`] takes the place of
+//! [`codec`]: the same messages for clients in other languages.
 
 pub mod bytes;
 pub mod close;
 pub mod codec;
 pub mod convert;
+pub mod encoding;
 pub mod fields;
 pub mod frame;
 pub mod hello;
+pub mod message_pack;
 pub mod operation;
 pub mod request;
 pub mod response;
@@ -26,6 +29,7 @@ mod tests;
 
 pub use bytes::{Bytes, Text};
 pub use codec::FrameBuffer;
+pub use encoding::Encoding;
 pub use operation::OperationKind;
 pub use request::{ArchivedRequest, Operation, Request, RequestHeader};
 pub use response::{ArchivedResponse, Response};

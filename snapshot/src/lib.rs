@@ -8,5 +8,5 @@ mod fault_points;
 mod manifest;
 mod publish;
 
-pub use manifest::{MANIFEST_LEN_BYTES_MAX, Manifest, ManifestError};
+pub use manifest::{FORMAT_VERSION, MANIFEST_LEN_BYTES_MAX, Manifest, ManifestError};
 pub use publish::{LoadError, MANIFEST_PATH, PublishError, load, publish};

@@ -21,7 +21,8 @@
 const MAGIC: [u8; 4] = *b"IMMF";
 
 /// Versions of the format. 1: as drawn above.
-const FORMAT_VERSION: u32 = 1;
+/// The version of the MANIFEST this build writes, and the newest it reads.
+pub const FORMAT_VERSION: u32 = 1;
 
 const VERSION_OFFSET: usize = MAGIC.len();
 const UUID_OFFSET: usize = VERSION_OFFSET + size_of::<u32>();

@@ -16,6 +16,7 @@ use in_mem_client::model::SubCode;
 use in_mem_wal::disk::SimRng;
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
 
 use crate::kill::daemon::{DEADLINE, Daemon, Place};
 use crate::life::{Life, Manner};
@@ -29,6 +30,9 @@ const SEGMENT_LEN_BYTES: u64 = 1 << 20;
 
 /// Most room left for the log of a round, bytes: all rounds together fit the file system.
 const ROOM_LEN_BYTES_MAX: u64 = 5 << 20;
+
+/// How often filling the file system may lose the race for its last bytes.
+const FILL_ATTEMPT_COUNT_MAX: usize = 100;
 
 /// What `inmemd` ends with when there is no room to recover in.
 const EXIT_NO_SPACE: i32 = 6;
@@ -287,14 +291,20 @@ fn until_acked(life: &mut Life, count: u64) {
     }
 }
 
-/// Leaves about so many bytes free.
+/// Leaves about so many bytes free. The daemon may take room between the look and the filling.
 fn fill_but(disk: &Path, left_len_bytes: u64) -> PathBuf {
     let path = disk.join("ballast");
-    let free = statvfs(disk).expect("a file system");
-    let len = (free.f_bavail * free.f_frsize)
-        .saturating_sub(left_len_bytes)
-        .max(1);
     let file = File::create_new(&path).expect("there is no ballast");
-    fallocate(file.as_fd(), FallocateFlags::empty(), 0, len).expect("there is as much");
-    path
+    for _ in 0..FILL_ATTEMPT_COUNT_MAX {
+        let free = statvfs(disk).expect("a file system");
+        let len = (free.f_bavail * free.f_frsize)
+            .saturating_sub(left_len_bytes)
+            .max(1);
+        match fallocate(file.as_fd(), FallocateFlags::empty(), 0, len) {
+            Ok(()) => return path,
+            Err(Errno::NOSPC) => file.set_len(0).expect("what it took is given back"),
+            Err(error) => panic!("the disk cannot be filled: {error}"),
+        }
+    }
+    panic!("the daemon took the room {FILL_ATTEMPT_COUNT_MAX} times");
 }

@@ -30,7 +30,7 @@ fn put(database: &Database, count: usize) {
     }
 }
 
-fn copy_all(source: &Path, target: &Path) {
+pub(crate) fn copy_all(source: &Path, target: &Path) {
     fs::create_dir_all(target).expect("a directory");
     for entry in fs::read_dir(source).expect("a directory").flatten() {
         let target = target.join(entry.file_name());

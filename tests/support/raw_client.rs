@@ -10,11 +10,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use in_mem_ipc::close::Close;
-use in_mem_ipc::codec::{access_response, encode_request};
-use in_mem_ipc::frame::{FrameKind, HEADER_LEN_BYTES, Header, parse_header};
+use in_mem_ipc::codec::access_response;
+use in_mem_ipc::frame::{FrameKind, HEADER_LEN_BYTES, Header, parse_frame, parse_header};
 use in_mem_ipc::hello::{Hello, HelloReply};
+use in_mem_ipc::message_pack::decode_response;
 use in_mem_ipc::request::kv::{Key, KeyValue};
-use in_mem_ipc::{FrameBuffer, Operation, Request, RequestHeader, Response};
+use in_mem_ipc::{Encoding, FrameBuffer, Operation, Request, RequestHeader, Response};
 
 use crate::daemon_process::DEADLINE;
 
@@ -22,6 +23,7 @@ use crate::daemon_process::DEADLINE;
 pub struct RawClient {
     /// The socket.
     pub stream: UnixStream,
+    encoding: Encoding,
     next_request_id: u64,
 }
 
@@ -31,13 +33,30 @@ pub struct Reply {
     /// Its header.
     pub header: Header,
     body: FrameBuffer,
+    encoding: Encoding,
 }
 
 impl Reply {
     /// The response it carries.
     pub fn response(&self) -> Response<'static> {
         assert_eq!(self.header.kind, FrameKind::Response, "{:?}", self.close());
-        Response::from_archived(access_response(&self.body).unwrap()).unwrap()
+        match self.encoding {
+            Encoding::Rkyv => {
+                Response::from_archived(access_response(&self.body).unwrap()).unwrap()
+            }
+            Encoding::MessagePack => self.decoded(),
+        }
+    }
+
+    /// The response of a session that speaks MessagePack, owned.
+    fn decoded(&self) -> Response<'static> {
+        let response = decode_response(&self.body).unwrap();
+        let mut archive = FrameBuffer::new();
+        Encoding::Rkyv
+            .encode_response(&response, 0, &mut archive)
+            .unwrap();
+        let body = parse_frame(&archive).unwrap().unwrap().body;
+        Response::from_archived(access_response(body).unwrap()).unwrap()
     }
 
     /// The close notice it carries.
@@ -54,14 +73,21 @@ impl RawClient {
         stream.set_write_timeout(Some(DEADLINE))?;
         Ok(Self {
             stream,
+            encoding: Encoding::Rkyv,
             next_request_id: 1,
         })
     }
 
     /// Connects and exchanges the greetings.
     pub fn connect(socket: &Path) -> Self {
+        Self::connect_with(socket, Encoding::Rkyv)
+    }
+
+    /// The same, to speak in this encoding.
+    pub fn connect_with(socket: &Path, encoding: Encoding) -> Self {
         let mut this = Self::connect_silent(socket).unwrap();
-        this.send(&hello_frame());
+        this.encoding = encoding;
+        this.send(&hello_frame_with(encoding));
         let reply = this.read().unwrap().expect("the greeting is answered");
         assert_eq!(
             reply.header.kind,
@@ -69,7 +95,8 @@ impl RawClient {
             "{:?}",
             reply.close()
         );
-        HelloReply::decode(&reply.body).unwrap();
+        let greeting = HelloReply::decode(&reply.body).unwrap();
+        assert_eq!(greeting.encoding, encoding.to_wire());
         this
     }
 
@@ -82,7 +109,12 @@ impl RawClient {
     pub fn start(&mut self, header: RequestHeader, operation: Operation<'_>) -> u64 {
         let id = self.next_request_id;
         self.next_request_id += 1;
-        self.send(&request_frame(id, header, operation));
+        let mut frame = FrameBuffer::new();
+        let request = Request { header, operation };
+        self.encoding
+            .encode_request(&request, id, &mut frame)
+            .unwrap();
+        self.send(&frame);
         id
     }
 
@@ -138,7 +170,12 @@ impl RawClient {
             Err(error) => return Err(error),
         }
         body.resize(header.body_len_bytes as usize, 0);
-        Ok(Some(Reply { header, body }))
+        let encoding = self.encoding;
+        Ok(Some(Reply {
+            header,
+            body,
+            encoding,
+        }))
     }
 
     /// Reads until the peer closed; returns the frames that came before.
@@ -166,8 +203,14 @@ pub fn put<'a>(key: &'a str, value: &'a [u8]) -> Operation<'a> {
 
 /// The bytes of a hello.
 pub fn hello_frame() -> FrameBuffer {
+    hello_frame_with(Encoding::Rkyv)
+}
+
+/// The bytes of a hello that asks for an encoding.
+pub fn hello_frame_with(encoding: Encoding) -> FrameBuffer {
     let mut buffer = FrameBuffer::new();
     let hello = Hello {
+        encodings: vec![encoding.to_wire()],
         client_name: "raw".to_owned(),
         ..Hello::default()
     };
@@ -178,6 +221,9 @@ pub fn hello_frame() -> FrameBuffer {
 /// The bytes of a request.
 pub fn request_frame(id: u64, header: RequestHeader, operation: Operation<'_>) -> FrameBuffer {
     let mut buffer = FrameBuffer::new();
-    encode_request(&Request { header, operation }, id, &mut buffer).unwrap();
+    let request = Request { header, operation };
+    Encoding::Rkyv
+        .encode_request(&request, id, &mut buffer)
+        .unwrap();
     buffer
 }

@@ -12,8 +12,8 @@ const PINNED: [(&str, u32, u64); 7] = [
     ("wal/src/format/header.rs", 1, 0x6cda_d7cc_32e7_d240),
     ("wal/src/format/mark.rs", 1, 0xae9e_1815_3092_b5df),
     ("wal/src/format/record.rs", 1, 0xed22_384b_aab3_be61),
-    ("snapshot/src/manifest.rs", 1, 0x437a_4430_84a8_ee6f),
-    ("engine/src/writeset.rs", 1, 0x8157_d29b_bdc4_5dba),
+    ("snapshot/src/manifest.rs", 1, 0x2d2e_72e3_82df_caec),
+    ("engine/src/writeset.rs", 1, 0xf4ba_6a79_d894_64bc),
     ("ipc/src/frame.rs", 1, 0xadff_3f3c_2845_6b05),
     ("ipc/src/hello.rs", 1, 0x0724_0f83_2c2c_f94e),
 ];

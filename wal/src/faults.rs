@@ -2,7 +2,9 @@
 //!
 //! Without the `faults` feature all of it compiles to nothing: a point is an empty function and no
 //! mistake can be planted. With it, the process aborts at the n-th passing of the point that
-//! `INMEM_FAULT_POINT=name:n` names, and one log instance may carry one [`Mutant`].
+//! `INMEM_FAULT_POINT=name:n` names, and one log instance may carry one [`Mutant`]. With a third
+//! part, `name:n:path`, the thread waits there instead until somebody opens the FIFO at the path for
+//! writing: what a disk that does not answer looks like.
 
 /// A moment at which the kill harness can stop the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,9 +186,13 @@ mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use rustix::fs::{Mode, OFlags};
+
     struct Armed {
         name: String,
         passes_left: AtomicU64,
+        /// A FIFO to wait at instead of aborting.
+        hold: Option<String>,
     }
 
     fn armed() -> Option<&'static Armed> {
@@ -194,11 +200,14 @@ mod armed {
         ARMED
             .get_or_init(|| {
                 let setting = std::env::var("INMEM_FAULT_POINT").ok()?;
-                let (name, nth) = setting.split_once(':').unwrap_or((&setting, "1"));
+                let mut parts = setting.splitn(3, ':');
+                let name = parts.next()?.to_owned();
+                let nth = parts.next().unwrap_or("1");
                 let nth = nth.parse::<u64>().ok().filter(|nth| *nth != 0)?;
                 Some(Armed {
-                    name: name.to_owned(),
+                    name,
                     passes_left: AtomicU64::new(nth),
+                    hold: parts.next().map(str::to_owned),
                 })
             })
             .as_ref()
@@ -210,14 +219,21 @@ mod armed {
         armed().is_some_and(|armed| armed.name == point.name())
     }
 
-    /// Passes a fault point: aborts the process if it is the armed one and its turn has come.
+    /// Passes a fault point: aborts the process, or waits, if it is the armed one and its turn has
+    /// come.
     pub fn pass(point: Point) {
         let Some(armed) = armed().filter(|armed| armed.name == point.name()) else {
             return;
         };
         // Relaxed: only the count matters, no other memory hangs on it.
-        if armed.passes_left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            std::process::abort();
+        if armed.passes_left.fetch_sub(1, Ordering::Relaxed) != 1 {
+            return;
         }
+        let Some(path) = &armed.hold else {
+            std::process::abort();
+        };
+        // Opening a FIFO to read it waits for a writer.
+        let opened = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        opened.expect("the FIFO of a fault point can be opened");
     }
 }

@@ -23,6 +23,7 @@ pub mod limits;
 mod lsn;
 mod metrics;
 pub mod names;
+mod pulse;
 pub mod recover;
 mod room;
 mod sink;
@@ -39,5 +40,6 @@ pub use handle::{
 };
 pub use lsn::Lsn;
 pub use metrics::LogMetrics;
+pub use pulse::LogPulse;
 pub use sink::{LogStatus, Need, PoisonCause, Sink, Stage};
 pub use writer::{Turn, Writer, WriterSeed, start};

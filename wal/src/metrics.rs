@@ -41,9 +41,18 @@ pub(crate) struct Counters {
     sync_count: AtomicU64,
     rotation_count: AtomicU64,
     short_write_count: AtomicU64,
+    turn_count: AtomicU64,
 }
 
 impl Counters {
+    pub(crate) fn turned(&self) {
+        self.turn_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn turn_count(&self) -> u64 {
+        self.turn_count.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn batch_written(&self, record_count: u64, len_bytes: u64) {
         self.batch_count.fetch_add(1, Ordering::Relaxed);
         if record_count == 0 {

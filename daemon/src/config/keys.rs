@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use in_mem_model::Durability;
 use toml::Value;
 
-use super::{OnPoison, Settings};
+use super::{LogTo, OnPoison, Settings};
 
 /// Smallest reply queue, bytes: the largest frame cannot be required to fit, but a page must.
 const REPLY_LEN_BYTES_MIN: u64 = 64 << 10;
@@ -164,6 +164,18 @@ pub(super) const KEYS: &[Key] = &[
         name: "log",
         set: |settings, value| text(value).map(|filter| settings.log = filter),
         show: |settings| Some(Value::String(settings.log.clone())),
+    },
+    Key {
+        name: "log_to",
+        set: |settings, value| log_to(value).map(|choice| settings.log_to = choice),
+        show: |settings| {
+            let word = match settings.log_to {
+                LogTo::Auto => "auto",
+                LogTo::Stderr => "stderr",
+                LogTo::Journal => "journal",
+            };
+            Some(Value::String(word.to_owned()))
+        },
     },
     number!(
         "buffered.flush_interval_ms",
@@ -348,6 +360,18 @@ fn on_poison(value: &Value) -> Result<OnPoison, ValueError> {
         "exit" => Ok(OnPoison::Exit),
         other => Err(ValueError::Word {
             allowed: "\"serve\", \"exit\"",
+            value: other.to_owned(),
+        }),
+    }
+}
+
+fn log_to(value: &Value) -> Result<LogTo, ValueError> {
+    match text(value)?.as_str() {
+        "auto" => Ok(LogTo::Auto),
+        "stderr" => Ok(LogTo::Stderr),
+        "journal" => Ok(LogTo::Journal),
+        other => Err(ValueError::Word {
+            allowed: "\"auto\", \"stderr\", \"journal\"",
             value: other.to_owned(),
         }),
     }

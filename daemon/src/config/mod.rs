@@ -5,6 +5,7 @@
 //! configuration file, systemd's directories, the built-in default. An unknown name is refused,
 //! naming the nearest known one; nothing is guessed or clamped.
 
+mod changes;
 mod file;
 mod keys;
 mod nearest;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use in_mem_model::Durability;
 
+pub(crate) use changes::{Changes, changes};
 pub(crate) use file::FileError;
 pub(crate) use keys::ValueError;
 pub(crate) use keys::durability_name;
@@ -33,6 +35,17 @@ pub(crate) enum OnPoison {
     Serve,
     /// Exit, so that a supervisor restarts and recovers.
     Exit,
+}
+
+/// Where the log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogTo {
+    /// To the journal when the service manager connected standard error to it, else as text.
+    Auto,
+    /// To standard error, as text.
+    Stderr,
+    /// To the journal, with its fields.
+    Journal,
 }
 
 /// Every setting, typed and checked.
@@ -55,8 +68,10 @@ pub(crate) struct Settings {
     pub(crate) refuse_volatile_storage: bool,
     /// Every run recovered as Active reports Orphaned, also without a recorded owner.
     pub(crate) orphan_on_recovery: bool,
-    /// Filter of the log on standard error.
+    /// Filter of the log.
     pub(crate) log: String,
+    /// Where the log goes.
+    pub(crate) log_to: LogTo,
     /// When Buffered commits are synced.
     pub(crate) buffered: Buffered,
     /// The log's files.
@@ -147,6 +162,7 @@ impl Default for Settings {
             refuse_volatile_storage: false,
             orphan_on_recovery: false,
             log: "info".to_owned(),
+            log_to: LogTo::Auto,
             buffered: Buffered {
                 flush_interval_ms: 100,
                 max_pending_writes: 1_000,
@@ -302,6 +318,11 @@ impl Configuration {
             }
         })?;
         Ok(this)
+    }
+
+    /// Whether nobody has named the socket.
+    pub(crate) fn is_socket_default(&self) -> bool {
+        !self.origins.contains_key("socket")
     }
 
     /// One line for each setting: name, value, origin. Reads as TOML.

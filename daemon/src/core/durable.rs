@@ -107,7 +107,9 @@ impl Core {
             Ok(None) => {}
             Ok(Some(response)) => {
                 if let Some(session) = self.session_mut(slot) {
-                    Out::new(session.outbound.buffer(), request_id, kind).reply(&response);
+                    let encoding = session.encoding;
+                    Out::new(session.outbound.buffer(), encoding, request_id, kind)
+                        .reply(&response);
                 }
             }
             Err(error) => self.refuse(slot, request_id, kind, error),
@@ -125,7 +127,7 @@ impl Core {
         self.log_inbox.watch_durable(true);
         let answer = self.is_durable(wait.version);
         if matches!(answer, Ok(false)) {
-            let max = self.store.settings.limits.durable_wait_count_max;
+            let max = self.store.limits_in_force().durable_wait_count_max;
             if self.store.durable_wait_count() < max {
                 self.park_durable(slot, request_id, wait);
                 self.store.database.start_flush();
@@ -136,7 +138,7 @@ impl Core {
         match answer {
             Ok(true) => Ok(Some(self.durable_version())),
             Ok(false) => {
-                let max = self.store.settings.limits.durable_wait_count_max;
+                let max = self.store.limits_in_force().durable_wait_count_max;
                 let message = format!("{max} requests wait for commits to be durable already");
                 Err(Error::new(SubCode::ResourceExhausted, message)
                     .with_detail("limit", "durable_wait_count_max"))
@@ -269,7 +271,8 @@ impl Core {
         };
         session.finished(wait.frame_len_bytes);
         let kind = OperationKind::DbWaitDurable;
-        let mut out = Out::new(session.outbound.buffer(), wait.request_id, kind);
+        let encoding = session.encoding;
+        let mut out = Out::new(session.outbound.buffer(), encoding, wait.request_id, kind);
         match answer {
             Ok(response) => out.reply(&response),
             Err(error) => out.fail(error),

@@ -9,18 +9,20 @@ impl Core {
     /// Begins the stop: nothing new starts, open transactions are rolled back, what is in flight
     /// is finished and answered.
     pub(crate) fn drain(&mut self) {
-        let deadline_us = self.now_plus_ms(self.store.settings.limits.shutdown_timeout_ms);
+        let deadline_us = self.now_plus_ms(self.store.limits_in_force().shutdown_timeout_ms);
         self.drain_deadline_us = Some(deadline_us);
         self.lower_deadline(deadline_us);
         self.store.set_draining();
         for slot in self.slots() {
             self.refuse_parked(slot);
-            self.close_with(
-                slot,
-                CloseReason::Draining,
-                "the server is shutting down".to_owned(),
-            );
+            self.close_draining(slot);
         }
+    }
+
+    /// Tells a peer that the server stops, as the last word.
+    pub(super) fn close_draining(&mut self, slot: u32) {
+        let message = "the server is shutting down".to_owned();
+        self.close_with(slot, CloseReason::Draining, message);
     }
 
     /// Whether the stop has begun.
@@ -43,7 +45,7 @@ impl Core {
     /// Ends what passed its deadline; returns the slots whose connection must go at once.
     pub(crate) fn expire(&mut self) -> Vec<u32> {
         let now_us = self.monotonic_us();
-        let limits = self.store.settings.limits;
+        let limits = self.store.limits_in_force();
         let mut next_us = self.drain_deadline_us;
         let frame_deadline_us = self.now_plus_ms(limits.frame_timeout_ms);
         let mut gone = Vec::new();
@@ -102,7 +104,7 @@ impl Core {
         gone
     }
 
-    fn slots(&self) -> Vec<u32> {
+    pub(super) fn slots(&self) -> Vec<u32> {
         self.sessions
             .iter()
             .flatten()

@@ -17,6 +17,10 @@ pub(super) enum Flow {
     Busy,
     /// It would hold the reactor too long: a worker does it.
     Offload,
+    /// It is in the other encoding and too long to be translated on the reactor.
+    Translate,
+    /// It was translated, and set aside in that form.
+    Kept,
 }
 
 impl Core {
@@ -54,7 +58,7 @@ impl Core {
             let flow = self.on_frame(slot, &frame);
             if flow == Flow::Done {
                 self.release_room_for_frame(slot);
-            } else {
+            } else if flow != Flow::Kept {
                 // A frame read in place is what was cut off the front of `fresh`.
                 let cut = before.len() - fresh.len();
                 let in_place = if cut == len_bytes {
@@ -114,7 +118,7 @@ impl Core {
     }
 
     fn may_start(&mut self, slot: u32) -> bool {
-        let limits = self.store.settings.limits;
+        let limits = self.store.limits_in_force();
         self.session_mut(slot)
             .is_some_and(|session| session.may_start(&limits))
     }
@@ -122,7 +126,7 @@ impl Core {
     fn on_frame(&mut self, slot: u32, frame: &Frame<'_>) -> Flow {
         match frame.header.kind {
             FrameKind::Hello => self.on_hello(slot, frame.body),
-            FrameKind::Request => return self.on_request(slot, frame),
+            FrameKind::Request => return self.on_encoded_request(slot, frame),
             FrameKind::Close => {
                 let now_us = self.monotonic_us();
                 if let Some(session) = self.session_mut(slot) {
@@ -134,10 +138,14 @@ impl Core {
         Flow::Done
     }
 
-    fn set_aside(&mut self, slot: u32, mut frame: OwnedFrame, flow: Flow) {
+    pub(super) fn set_aside(&mut self, slot: u32, mut frame: OwnedFrame, flow: Flow) {
+        if flow == Flow::Translate {
+            self.translate_on_worker(slot, frame);
+            return;
+        }
         frame.deadline_us = self.deadline_of(&frame);
         match flow {
-            Flow::Done => {}
+            Flow::Done | Flow::Translate | Flow::Kept => {}
             Flow::Busy => self.wait_for_room(slot, frame, self.turn_room_count),
             Flow::Offload => self.offload(slot, frame),
         }
@@ -160,7 +168,7 @@ impl Core {
 
     /// A frame that has begun must be whole in time; so must the hello.
     fn watch_frame(&mut self, slot: u32, is_partial: bool, has_progress: bool) {
-        let deadline_us = self.now_plus_ms(self.store.settings.limits.frame_timeout_ms);
+        let deadline_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
         let Some(session) = self.session_mut(slot) else {
             return;
         };

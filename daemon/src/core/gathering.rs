@@ -24,7 +24,7 @@ impl Core {
         if claimed_len_bytes <= LARGE_LEN_BYTES {
             return;
         }
-        let max = self.store.settings.limits.gather_len_bytes_max;
+        let max = self.store.limits_in_force().gather_len_bytes_max;
         let (taken, is_first) = (
             self.gathering.taken_len_bytes,
             self.gathering.waiting.is_empty(),
@@ -65,9 +65,10 @@ impl Core {
         self.admit_waiting_frames();
     }
 
-    fn admit_waiting_frames(&mut self) {
-        let max = self.store.settings.limits.gather_len_bytes_max;
-        let deadline_us = self.now_plus_ms(self.store.settings.limits.frame_timeout_ms);
+    /// Lets those go on that fit now.
+    pub(super) fn admit_waiting_frames(&mut self) {
+        let max = self.store.limits_in_force().gather_len_bytes_max;
+        let deadline_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
         while let Some(id) = self.gathering.waiting.front().copied() {
             let taken = self.gathering.taken_len_bytes;
             if let Some(session) = self.session_of(id) {

@@ -1,9 +1,7 @@
 //! The hello: what a session agrees on before its first request.
 
 use in_mem_ipc::close::CloseReason;
-use in_mem_ipc::hello::{
-    ENCODING_RKYV, Hello, HelloReply, HelloRun, Limit, choose_encoding, choose_version,
-};
+use in_mem_ipc::hello::{Hello, HelloReply, HelloRun, Limit, choose_encoding, choose_version};
 use in_mem_ipc::operation::OPERATIONS;
 use in_mem_ipc::request::DurabilityChoice;
 use in_mem_model::RunId;
@@ -22,11 +20,7 @@ impl Core {
             return;
         };
         let credentials = session.credentials;
-        if !self
-            .store
-            .principals
-            .allows(credentials.user, credentials.group)
-        {
+        if !self.store.may_connect(credentials) {
             tracing::warn!(target: "ipc", ?credentials, "a peer that may not connect");
             let message = format!("user {} may not use this server", credentials.user);
             self.close_with(slot, CloseReason::PermissionDenied, message);
@@ -60,7 +54,7 @@ impl Core {
         let mismatch = |message: &str| (CloseReason::ProtocolMismatch, message.to_owned());
         let version =
             choose_version(hello).ok_or_else(|| mismatch("no protocol version in common"))?;
-        choose_encoding(hello).ok_or_else(|| mismatch("no encoding in common"))?;
+        let encoding = choose_encoding(hello).ok_or_else(|| mismatch("no encoding in common"))?;
         let run = self.run_of(&hello.run)?;
         let store = &self.store;
         let mode = hello
@@ -69,7 +63,7 @@ impl Core {
             .unwrap_or(store.settings.durability);
         let reply = HelloReply {
             protocol_version: version,
-            encoding: ENCODING_RKYV,
+            encoding: encoding.to_wire(),
             server_version: SERVER_VERSION.to_owned(),
             features: Vec::new(),
             run_id: run.id().0,
@@ -91,6 +85,7 @@ impl Core {
             registered_at: None,
         };
         if let Some(session) = self.session_mut(slot) {
+            session.encoding = encoding;
             session.caller.run = run;
             session.caller.durability = mode;
         }

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use in_mem_engine::{Completion, ReadView};
-use in_mem_ipc::FrameBuffer;
 use in_mem_ipc::codec::access_request;
 use in_mem_ipc::operation::OperationKind;
+use in_mem_ipc::{Encoding, FrameBuffer};
 use in_mem_model::{Error, Outcome as CommitOutcome, SubCode};
 use in_mem_wal::clock::{Clock, SystemClock};
 
@@ -43,6 +43,7 @@ struct Job {
     store: Arc<Store>,
     frame: OwnedFrame,
     caller: Caller,
+    encoding: Encoding,
     view: Option<ReadView>,
     completion: Option<Completion>,
     shape: Shape,
@@ -61,11 +62,13 @@ impl Core {
         let id = session.id;
         let is_blocking = head.kind.is_write() || head.txn_id != 0;
         let caller = session.caller.lend(head.txn_id);
+        let encoding = session.encoding;
         let shape = head.shape.clone();
         let mut job = Job {
             store,
             frame,
             caller,
+            encoding,
             view: None,
             completion: None,
             shape,
@@ -234,7 +237,8 @@ impl Job {
             && let Ok(request) = access_request(frame.body)
         {
             let kind = request.operation.kind();
-            let mut out = Out::new(&mut answer, frame.header.request_id, kind);
+            let request_id = frame.header.request_id;
+            let mut out = Out::new(&mut answer, self.encoding, request_id, kind);
             if self.frame.is_late(SystemClock.monotonic_us()) {
                 let message = "no worker was free within the deadline of the request; \
                                nothing was done";

@@ -14,6 +14,7 @@ mod jobs;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod translation;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use commits::{Finished, LogInbox, PendingCommits};
 use durable::DurableWaits;
 use gathering::Gathering;
 use jobs::JobDone;
+use translation::Translation;
 
 /// The sessions of one reactor and what they wait for.
 pub(crate) struct Core {
@@ -49,6 +51,7 @@ pub(crate) struct Core {
     job_inbox: Arc<Inbox<JobDone>>,
     jobs_done: Vec<JobDone>,
     workers: Workers,
+    translation: Translation,
     /// Sessions whose next write waits for room in the log, first come first.
     waiting_for_room: VecDeque<SessionId>,
     /// How often room had been announced when those that wait were tried last; none when they are
@@ -87,6 +90,7 @@ impl Core {
             job_inbox: Arc::new(Inbox::new(waker.clone())),
             jobs_done: Vec::new(),
             workers,
+            translation: Translation::new(waker),
             waiting_for_room: VecDeque::new(),
             tried_room_count: None,
             turn_room_count: 0,
@@ -112,6 +116,7 @@ impl Core {
     /// Takes what the log and the workers finished, and what can start because of it.
     pub(crate) fn finish_turn(&mut self) {
         self.take_finished_commits();
+        self.take_translated();
         self.take_durable();
         self.take_finished_jobs();
         self.retry_waiting();
@@ -133,7 +138,7 @@ impl Core {
         let number = self.next_session_number;
         self.next_session_number += 1;
         let id = SessionId { slot, number };
-        let deadline_us = self.now_plus_ms(self.store.settings.limits.frame_timeout_ms);
+        let deadline_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
         let caller = Caller::new(credentials, &self.store);
         let session = Session::new(id, credentials, caller, deadline_us);
         let index = slot as usize;
@@ -147,7 +152,7 @@ impl Core {
         self.lower_deadline(deadline_us);
         let of_user = self.users.entry(credentials.user).or_default();
         *of_user += 1;
-        let max = self.store.settings.limits.connection_count_per_user_max;
+        let max = self.store.limits_in_force().connection_count_per_user_max;
         if max < *of_user {
             let user = credentials.user;
             let limit = "connection_count_per_user_max";
@@ -156,13 +161,29 @@ impl Core {
                 format!("user {user} has its {max} connections ({limit})"),
             );
         }
-        self.admit(slot);
+        if self.is_draining() {
+            // Accepted before the kernel heard that the stop has begun.
+            self.close_draining(slot);
+        } else {
+            self.admit(slot);
+        }
         self.touch(slot);
     }
 
     /// Tells a peer that there is no place for it, and closes.
     pub(crate) fn turn_away(&mut self, slot: u32, message: String) {
         self.close_with(slot, CloseReason::LimitExceeded, message);
+    }
+
+    /// Limits or who may connect have changed: everybody is looked at again.
+    pub(crate) fn settings_changed(&mut self) {
+        // Deadlines are computed from limits: all of them anew.
+        self.lower_deadline(self.monotonic_us());
+        self.admit_waiting_frames();
+        for slot in self.slots() {
+            self.admit(slot);
+            self.touch(slot);
+        }
     }
 
     /// The connection is gone: everything the session owns is released and rolled back.
@@ -191,7 +212,7 @@ impl Core {
 
     /// The peer has what it asked for: from here on the session may rest for so long.
     fn rest(&mut self, slot: u32) {
-        let limits = self.store.settings.limits;
+        let limits = self.store.limits_in_force();
         if limits.idle_timeout_ms == 0 {
             return;
         }
@@ -250,7 +271,7 @@ impl Core {
         self.session_mut(slot).is_some_and(|session| {
             // What is held already would only grow.
             let is_held = session.parked.is_some() || session.waits_to_gather;
-            session.may_start(&store.settings.limits) && !is_held
+            session.may_start(&store.limits_in_force()) && !is_held
         })
     }
 

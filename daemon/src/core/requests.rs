@@ -67,6 +67,8 @@ impl Core {
                 self.wait_for_room_again(slot, frame, room_count);
                 false
             }
+            // What waits was translated before.
+            Flow::Translate | Flow::Kept => true,
         }
     }
 
@@ -97,7 +99,8 @@ impl Core {
         let Some(session) = self.session_mut(slot) else {
             return Flow::Done;
         };
-        let mut out = Out::new(session.outbound.buffer(), request_id, kind);
+        let encoding = session.encoding;
+        let mut out = Out::new(session.outbound.buffer(), encoding, request_id, kind);
         let mut call = Call {
             store: &store,
             caller: &mut session.caller,
@@ -142,6 +145,7 @@ impl Core {
         session.finished(pending.frame_len_bytes);
         let mut out = Out::new(
             session.outbound.buffer(),
+            session.encoding,
             pending.request_id,
             OperationKind::KvPut,
         );
@@ -155,14 +159,15 @@ impl Core {
     /// Answers a request with an error without starting it.
     pub(super) fn refuse(&mut self, slot: u32, request_id: u64, kind: OperationKind, error: Error) {
         if let Some(session) = self.session_mut(slot) {
-            Out::new(session.outbound.buffer(), request_id, kind).fail(error);
+            let encoding = session.encoding;
+            Out::new(session.outbound.buffer(), encoding, request_id, kind).fail(error);
         }
         self.touch(slot);
     }
 
     /// Sees to it that open transactions are looked at when they run out of time.
     pub(super) fn watch_transactions(&mut self, slot: u32) {
-        let limits = self.store.settings.limits;
+        let limits = self.store.limits_in_force();
         let deadline_us = self
             .session_mut(slot)
             .and_then(|session| session.caller.transactions.next_deadline_us(&limits));

@@ -284,7 +284,7 @@ fn a_request_that_waited_too_long_for_a_worker_is_refused() {
 #[test]
 fn a_peer_whose_bytes_wait_for_the_log_is_not_closed_for_them() {
     let mut this = Fixture::new(2);
-    let frame_timeout_us = 1_000 * this.core.store.settings.limits.frame_timeout_ms;
+    let frame_timeout_us = 1_000 * this.core.store.limits_in_force().frame_timeout_ms;
     this.start_turn();
     this.core.receive(0, &put(1, 0, "first"));
     let mut pipelined = put(2, 0, "second").to_vec();
@@ -419,6 +419,50 @@ fn requests_that_wait_for_room_in_a_log_that_fails_are_answered() {
             other => panic!("{slot}: {other:?}"),
         }
     }
+}
+
+/// A user that exists nowhere and is not ours.
+const STRANGER: u32 = 4_000_000_000;
+
+fn stranger() -> Credentials {
+    Credentials {
+        process: 1,
+        user: STRANGER,
+        group: STRANGER,
+    }
+}
+
+fn phase(this: &mut Fixture, slot: u32) -> Phase {
+    this.core.session_mut(slot).expect("there").phase
+}
+
+#[test]
+fn who_may_connect_changes_for_those_that_are_connected_too() {
+    let mut this = Fixture::new(1);
+    let mut access = this.core.store.settings.access.clone();
+    access.users.push(STRANGER.to_string());
+    let store = Arc::clone(&this.core.store);
+    this.core.connect(1, stranger());
+    assert!(phase(&mut this, 1) == Phase::Closing, "not listed yet");
+    store.set_principals(Principals::resolve(&access).expect("resolves"));
+    this.core.connect(2, stranger());
+    assert!(phase(&mut this, 2) == Phase::Greeting, "listed");
+    store.set_principals(Principals::resolve(&store.settings.access).expect("resolves"));
+    this.core.settings_changed();
+    assert!(phase(&mut this, 2) == Phase::Closing, "listed no longer");
+    assert!(phase(&mut this, 0) == Phase::Open, "our own user stays");
+}
+
+#[test]
+fn who_is_accepted_after_the_stop_began_is_told_so() {
+    let mut this = Fixture::new(0);
+    this.core.drain();
+    let own = Credentials {
+        user: 0,
+        ..stranger()
+    };
+    this.core.connect(0, own);
+    assert!(phase(&mut this, 0) == Phase::Closing);
 }
 
 fn frame_with(id: u64, header: RequestHeader, operation: Operation<'_>) -> FrameBuffer {

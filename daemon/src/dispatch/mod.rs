@@ -28,6 +28,7 @@ use crate::caller::Caller;
 use crate::store::{SessionRun, Store};
 
 pub(crate) use out::Out;
+pub(crate) use system::health;
 
 /// Requests and values above this many bytes are handled on a worker: copying and checking more
 /// takes a good part of the millisecond a reactor may be held.
@@ -35,7 +36,7 @@ pub(crate) const LARGE_LEN_BYTES: usize = 256 << 10;
 
 /// Requests on many keys above this many bytes are handled on a worker: at 30 bytes an entry this
 /// is about a thousand of them.
-const MANY_LEN_BYTES: usize = 32 << 10;
+pub(crate) const MANY_LEN_BYTES: usize = 32 << 10;
 
 /// Metadata of a run above this many bytes is decoded on a worker: that costs several times what
 /// copying does.

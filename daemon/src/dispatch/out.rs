@@ -1,26 +1,33 @@
 //! Where a handler writes its answer: straight into a frame buffer, while what it answers with is
 //! still borrowed from the store.
 
-use in_mem_ipc::FrameBuffer;
-use in_mem_ipc::codec::{EncodeError, encode_response};
+use in_mem_ipc::codec::EncodeError;
 use in_mem_ipc::frame::FRAME_LEN_BYTES_MAX;
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::response::Response;
 use in_mem_ipc::response::system::ErrorBody;
+use in_mem_ipc::{Encoding, FrameBuffer};
 use in_mem_model::{Error, SubCode};
 
 /// The one answer of one request.
 pub(crate) struct Out<'a> {
     buffer: &'a mut FrameBuffer,
+    encoding: Encoding,
     request_id: u64,
     kind: OperationKind,
 }
 
 impl<'a> Out<'a> {
-    /// An answer to be appended to `buffer`.
-    pub(crate) fn new(buffer: &'a mut FrameBuffer, request_id: u64, kind: OperationKind) -> Self {
+    /// An answer to be appended to `buffer`, in the encoding of the session.
+    pub(crate) fn new(
+        buffer: &'a mut FrameBuffer,
+        encoding: Encoding,
+        request_id: u64,
+        kind: OperationKind,
+    ) -> Self {
         Self {
             buffer,
+            encoding,
             request_id,
             kind,
         }
@@ -38,7 +45,8 @@ impl<'a> Out<'a> {
 
     /// Answers. What does not fit a frame is refused, naming the operation that answers in parts.
     pub(crate) fn reply(&mut self, response: &Response<'_>) {
-        match encode_response(response, self.request_id, self.buffer) {
+        let encoding = self.encoding;
+        match encoding.encode_response(response, self.request_id, self.buffer) {
             Ok(()) => {}
             Err(EncodeError::TooLarge { max }) => self.fail(too_large(self.kind, max)),
         }
@@ -54,7 +62,9 @@ impl<'a> Out<'a> {
         // An error is far smaller than a frame, so this cannot fail; if it did, the peer would
         // miss one answer rather than get half of one.
         let body = ErrorBody::from(&error);
-        let _ = encode_response(&Response::Error(body), self.request_id, self.buffer);
+        let response = Response::Error(body);
+        let encoding = self.encoding;
+        let _ = encoding.encode_response(&response, self.request_id, self.buffer);
     }
 }
 

@@ -1,10 +1,10 @@
 //! The `system.*` operations and `db.flush`: what the server is, can do and is doing.
 
-use in_mem_ipc::Text;
 use in_mem_ipc::frame::PROTOCOL_VERSION;
 use in_mem_ipc::operation::{OPERATIONS, OperationKind};
 use in_mem_ipc::response::Response;
 use in_mem_ipc::response::system::{Capabilities, Health, Info, Measure};
+use in_mem_ipc::{Encoding, Text};
 use in_mem_model::{Error, ErrorClass};
 
 use super::{Call, Handled, Out, Verdict};
@@ -51,7 +51,8 @@ fn info(store: &Store) -> Info<'static> {
     }
 }
 
-fn health(store: &Store) -> (Health, String) {
+/// How the server is, with the reason when it is not well.
+pub(crate) fn health(store: &Store) -> (Health, String) {
     let database = &store.database;
     if database.is_poisoned() {
         let cause = database.poison_cause();
@@ -135,7 +136,7 @@ fn capabilities(store: &Store) -> Capabilities<'static> {
         protocol_version: PROTOCOL_VERSION,
         operations: OPERATIONS.iter().map(|row| row.name.into()).collect(),
         limits: store.limits().into_iter().map(limit).collect(),
-        encodings: texts(&["rkyv"]),
+        encodings: texts(&Encoding::ALL.map(Encoding::name)),
         features: Vec::new(),
         durability_modes: texts(&["in_memory", "buffered", "strict"]),
         transports: texts(&["unix"]),

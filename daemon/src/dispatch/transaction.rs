@@ -27,7 +27,7 @@ pub(super) fn route(
     if let Op::TxnBegin(begin) = operation {
         return self::begin(call, begin, out);
     }
-    let limits = call.store.settings.limits;
+    let limits = call.store.limits_in_force();
     let frame_len_bytes = call.frame_len_bytes;
     let is_worker = call.is_worker;
     let open = call.caller.transactions.use_one(id, call.now_us, &limits)?;
@@ -72,7 +72,7 @@ pub(super) fn route(
 }
 
 fn begin(call: &mut Call<'_>, begin: &ArchivedTxnBegin, out: &mut Out<'_>) -> Handled {
-    let limits = call.store.settings.limits;
+    let limits = call.store.limits_in_force();
     let durability = begin
         .durability
         .durability()
@@ -117,7 +117,7 @@ fn commit(call: &mut Call<'_>, out: &mut Out<'_>) -> Handled {
     if matches!(submitted, Submitted::Busy) {
         call.caller
             .transactions
-            .insert(id, open, &call.store.settings.limits)?;
+            .insert(id, open, &call.store.limits_in_force())?;
     }
     call.settle(submitted, out)
 }

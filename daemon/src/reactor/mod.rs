@@ -35,7 +35,7 @@ mod wake;
 mod tests;
 
 pub(crate) use event::{Event, ReceiveEnd};
-pub(crate) use inherited::write_and_close;
+pub(crate) use inherited::{take as take_inherited, write_and_close};
 pub(crate) use receive_buffers::Received;
 pub(crate) use setup::{RingStep, SetupError};
 pub(crate) use wake::Waker;

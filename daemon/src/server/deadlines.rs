@@ -4,11 +4,16 @@
 //! So the reactor may wake once for nothing, but an idle daemon has no bound and never wakes.
 
 use super::Server;
+use crate::supervisor::Watchdog;
 
 impl Server {
     /// How long the ring may wait; none for as long as nothing happens.
     pub(super) fn timeout_us(&self) -> Option<u64> {
-        let deadlines = [self.core.next_deadline_us(), self.acceptor.resume_at_us()];
+        let deadlines = [
+            self.core.next_deadline_us(),
+            self.acceptor.resume_at_us(),
+            self.watchdog.as_ref().map(Watchdog::next_us),
+        ];
         let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.saturating_sub(self.core.monotonic_us()))
     }

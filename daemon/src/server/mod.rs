@@ -7,15 +7,22 @@
 
 mod deadlines;
 mod flush;
+mod supervision;
 
 use std::io;
+
+use nix::sys::signal::Signal;
 
 use crate::acceptor::{Acceptor, Action};
 use crate::core::Core;
 use crate::reactor::{Event, ReceiveEnd, Ring};
+use crate::reload::Reload;
 use crate::session::Credentials;
 use crate::signals::Signals;
 use crate::socket::Listener;
+use crate::supervisor::{Supervisor, Watchdog};
+
+use supervision::Standing;
 
 /// Requests of one turn before its replies leave. At about 1 us each this keeps a turn well
 /// below the millisecond a reactor may be held.
@@ -39,6 +46,12 @@ pub(crate) struct Server {
     signals: Signals,
     acceptor: Acceptor,
     core: Core,
+    supervisor: Supervisor,
+    watchdog: Option<Watchdog>,
+    reload: Reload,
+    standing: Standing,
+    /// What the manager was told last.
+    said: Standing,
     is_forced: bool,
 }
 
@@ -50,6 +63,8 @@ impl Server {
         signals: Signals,
         acceptor: Acceptor,
         core: Core,
+        supervisor: Supervisor,
+        reload: Reload,
     ) -> Self {
         Self {
             ring,
@@ -57,6 +72,11 @@ impl Server {
             signals,
             acceptor,
             core,
+            supervisor,
+            watchdog: Watchdog::from_environment(),
+            reload,
+            standing: Standing::default(),
+            said: Standing::default(),
             is_forced: false,
         }
     }
@@ -67,6 +87,7 @@ impl Server {
     /// Only those that make the ring useless.
     pub(crate) fn run(&mut self) -> io::Result<Stopped> {
         self.ring.watch(self.signals.descriptor());
+        self.say_ready();
         loop {
             self.steer_accepting();
             self.ring.turn(self.timeout_us())?;
@@ -78,6 +99,9 @@ impl Server {
                 self.on_event(event);
             }
             self.core.finish_turn();
+            self.take_reload();
+            self.beat();
+            self.say_standing();
             self.expire();
             self.flush();
             if let Some(stopped) = self.stopped() {
@@ -151,7 +175,7 @@ impl Server {
     }
 
     fn on_accepted(&mut self, slot: u32) {
-        self.acceptor.accepted();
+        let is_over = self.acceptor.accepted();
         let peer = self
             .ring
             .descriptor(slot)
@@ -166,7 +190,7 @@ impl Server {
             group: peer.gid.as_raw(),
         };
         self.core.connect(slot, credentials);
-        if self.acceptor.is_over() {
+        if is_over {
             let count_max = self.acceptor.count_max();
             self.core.turn_away(
                 slot,
@@ -177,13 +201,16 @@ impl Server {
 
     fn on_signal(&mut self) {
         while let Some(signal) = self.signals.next() {
-            if self.core.is_draining() {
+            if signal == Signal::SIGHUP {
+                self.begin_reload();
+            } else if self.core.is_draining() {
                 tracing::warn!(target: "db", %signal, "stopping at once");
                 self.is_forced = true;
             } else {
                 tracing::info!(target: "db", %signal, "stopping");
                 self.acceptor.stop();
                 self.core.drain();
+                self.say_stopping();
             }
         }
         self.ring.watch(self.signals.descriptor());

@@ -2,6 +2,7 @@
 
 use crate::close::{Close, CloseReason};
 use crate::codec::FrameBuffer;
+use crate::encoding::Encoding;
 use crate::fields::{FieldError, write_field};
 use crate::frame::{PROTOCOL_VERSION, parse_frame};
 use crate::hello::{
@@ -191,9 +192,18 @@ fn the_newest_common_version_is_chosen() {
 
 #[test]
 fn the_first_encoding_this_build_has_is_chosen() {
-    assert_eq!(choose_encoding(&hello()), Some(ENCODING_RKYV));
+    assert_eq!(choose_encoding(&hello()), Some(Encoding::MessagePack));
+    assert_eq!(choose_encoding(&Hello::default()), Some(Encoding::Rkyv));
+    let skipped = Hello {
+        encodings: vec![200, ENCODING_RKYV, ENCODING_MESSAGE_PACK],
+        ..Hello::default()
+    };
+    assert_eq!(choose_encoding(&skipped), Some(Encoding::Rkyv));
+    for encoding in Encoding::ALL {
+        assert_eq!(Encoding::from_wire(encoding.to_wire()), Some(encoding));
+    }
     let none = Hello {
-        encodings: vec![ENCODING_MESSAGE_PACK, 200],
+        encodings: vec![2, 200],
         ..Hello::default()
     };
     assert_eq!(choose_encoding(&none), None);

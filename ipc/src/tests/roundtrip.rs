@@ -13,7 +13,7 @@ use crate::frame::{FrameKind, parse_frame};
 use crate::request::{ArchivedOperation, Operation, Request};
 use crate::response::{ArchivedResponse, Response};
 
-fn material() -> impl Strategy<Value = Material> {
+pub(super) fn material() -> impl Strategy<Value = Material> {
     (
         vec(vec(any::<u8>(), 0..200), 1..5),
         vec("\\PC{0,40}", 1..5),

@@ -27,6 +27,7 @@ use crate::config::LogConfig;
 use crate::format::{mark, record};
 use crate::lsn::Lsn;
 use crate::metrics::{Counters, LogMetrics};
+use crate::pulse::LogPulse;
 use crate::room::Room;
 use crate::sink::{LogStatus, Need, PoisonCause};
 use crate::spares::Spares;
@@ -68,6 +69,12 @@ impl<T> LogHandle<T> {
     #[must_use]
     pub fn metrics(&self) -> LogMetrics {
         self.shared.metrics()
+    }
+
+    /// Whether the log thread gets on; compare two of them some time apart.
+    #[must_use]
+    pub fn pulse(&self) -> LogPulse {
+        self.shared.pulse()
     }
 
     /// The settings the log was started with.
@@ -321,6 +328,28 @@ impl<T> Shared<T> {
     /// Waits for progress once; the caller loops over its predicate under the same lock.
     fn wait_for_progress(&self, queue: &mut MutexGuard<'_, Queue<T>>) {
         self.progress.wait(queue);
+    }
+
+    fn pulse(&self) -> LogPulse {
+        let (turn_count, written_count) = (
+            self.counters.turn_count(),
+            self.written_count.load(Ordering::SeqCst),
+        );
+        let busy = LogPulse {
+            turn_count,
+            written_count,
+            ..LogPulse::default()
+        };
+        // Never waits: a thread that is stuck may hold the lock, or have been handed it.
+        let Some(queue) = self.queue.try_lock() else {
+            return busy;
+        };
+        let has_ended = !matches!(queue.status, LogStatus::Open);
+        LogPulse {
+            unwritten_count: queue.appended_count.saturating_sub(written_count),
+            is_idle: has_ended || (queue.writer_is_waiting && queue.entries.is_empty()),
+            ..busy
+        }
     }
 
     fn metrics(&self) -> LogMetrics {

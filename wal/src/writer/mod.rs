@@ -235,6 +235,7 @@ impl<T, S: Sink<T>> Writer<T, S> {
             State::Closed => return Turn::Closed,
             State::Poisoned => return Turn::Poisoned,
         }
+        self.shared.counters.turned();
         self.tell();
         self.adopt_spare(now_us);
         self.take_queued();

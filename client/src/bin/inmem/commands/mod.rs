@@ -18,6 +18,8 @@ pub(crate) enum Source {
     Shell,
     /// A line of the pipe.
     Pipe,
+    /// A line of the interactive shell.
+    Prompt,
 }
 
 /// Carries out one command that asks the daemon.
@@ -36,9 +38,15 @@ pub(crate) fn execute(
         Command::Run(command) => run::execute(session, options, command),
         Command::Txn(command) => txn::execute(session, options, &command, source),
         Command::Batch(args) => batch::execute(session, options, &args, source),
-        Command::Import(_) | Command::Daemon(_) | Command::Demo(_) | Command::DemoWorker(_) => Err(
-            Failure::usage("this command is for the shell, not for the pipe"),
-        ),
+        Command::Import(_)
+        | Command::Daemon(_)
+        | Command::Demo(_)
+        | Command::DemoWorker(_)
+        | Command::Bench(_)
+        | Command::BenchWorker(_)
+        | Command::Generate(_) => Err(Failure::usage(
+            "this command is for the command line, not for lines of the pipe or the shell",
+        )),
         Command::Set(_)
         | Command::Get(_)
         | Command::Mget(_)

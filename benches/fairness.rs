@@ -1,0 +1,186 @@
+//! One client's gets, one at a time, while others make the daemon work hard: one lists a million
+//! keys again and again, one puts values of 16 MiB.
+//!
+//! What is bounded is the share of the daemon: no request may hold its reactor. The clients are
+//! threads of this process and compete with the daemon for the CPUs; on two CPUs
+//! a get also waits for its turn among them.
+
+#[path = "../tests/support/daemon_process.rs"]
+#[allow(
+    unreachable_pub,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "written for tests; the bench uses its part"
+)]
+mod daemon_process;
+mod support;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use daemon_process::Daemon;
+use in_mem_client::model::{Durability, Value};
+use in_mem_client::{Client, ListOptions};
+use support::machine::{machine_line, profile};
+use support::rounds::Distribution;
+
+const KEY_COUNT: usize = 1_000_000;
+const KEYS_PER_PIPELINE: usize = 10_000;
+const LARGE_LEN_BYTES: usize = 16 << 20;
+
+/// Values of 16 MiB in one row: history keeps them all.
+const LARGE_COUNT: usize = 40;
+
+/// How long a row without large values takes.
+const ROW_DURATION: Duration = Duration::from_secs(5);
+
+/// What a get may wait for beyond its wake-up, microseconds at p99.
+const AIM_US: f64 = 2_000.0;
+
+const ROUND_COUNT: usize = 3;
+
+/// Who works beside the client that is measured.
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    lists: bool,
+    puts: bool,
+}
+
+const ROWS: [Row; 4] = [
+    Row {
+        name: "alone",
+        lists: false,
+        puts: false,
+    },
+    Row {
+        name: "beside a list of a million keys",
+        lists: true,
+        puts: false,
+    },
+    Row {
+        name: "beside puts of 16 MiB",
+        lists: false,
+        puts: true,
+    },
+    Row {
+        name: "beside both",
+        lists: true,
+        puts: true,
+    },
+];
+
+fn connect(socket: &Path) -> Client {
+    Client::builder()
+        .socket(socket)
+        .connect()
+        .expect("the daemon listens")
+}
+
+fn fill(client: &Client) {
+    let kv = client.kv().with_durability(Durability::InMemory);
+    kv.put("small", &1).expect("committed");
+    for first in (0..KEY_COUNT).step_by(KEYS_PER_PIPELINE) {
+        let keys: Vec<String> = (first..first + KEYS_PER_PIPELINE)
+            .map(|number| format!("many/{number:07}"))
+            .collect();
+        let entries: Vec<(&str, &i32)> = keys.iter().map(|key| (key.as_str(), &1)).collect();
+        kv.put_many(entries).expect("committed");
+    }
+}
+
+/// Lists every key, page by page, until told to stop; how many whole lists.
+fn list_all(client: &Client, stop: &AtomicBool) -> u64 {
+    let mut list_count = 0;
+    let mut cursor = None;
+    while !stop.load(Ordering::Relaxed) {
+        let options = ListOptions {
+            prefix: "many/",
+            cursor: cursor.as_ref(),
+            ..ListOptions::default()
+        };
+        cursor = client.kv().list(options).expect("readable").cursor;
+        list_count += u64::from(cursor.is_none());
+    }
+    list_count
+}
+
+fn row(socket: &Path, row: Row, total: &mut Distribution) -> String {
+    let stop = AtomicBool::new(false);
+    let stop = &stop;
+    std::thread::scope(|scope| {
+        let lister = row.lists.then(|| {
+            let client = connect(socket);
+            scope.spawn(move || list_all(&client, stop))
+        });
+        let putter = row.puts.then(|| {
+            let client = connect(socket);
+            let value = Value::Bytes(vec![7; LARGE_LEN_BYTES]);
+            scope.spawn(move || {
+                for _ in 0..LARGE_COUNT {
+                    client.kv().put("large", &value).expect("committed");
+                }
+            })
+        });
+        let client = connect(socket);
+        let kv = client.kv();
+        let begun = Instant::now();
+        loop {
+            let sent = Instant::now();
+            let value: Option<i32> = kv.get("small").expect("readable");
+            total.record(sent.elapsed());
+            assert_eq!(value, Some(1));
+            let is_over = match &putter {
+                Some(putter) => putter.is_finished(),
+                None => ROW_DURATION <= begun.elapsed(),
+            };
+            if is_over {
+                break;
+            }
+        }
+        let duration = begun.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        let lists = lister.map_or(0, |lister| lister.join().expect("it listed"));
+        let puts = if row.puts { LARGE_COUNT } else { 0 };
+        format!(
+            "{puts} puts, {lists} lists in {:.1} s",
+            duration.as_secs_f64()
+        )
+    })
+}
+
+fn main() {
+    let directory = tempfile::tempdir().expect("a directory");
+    println!("{}", machine_line(directory.path()));
+    println!("build: {}; {ROUND_COUNT} rounds", profile());
+    let mut missed = false;
+    let mut totals: Vec<Distribution> = ROWS.iter().map(|_| Distribution::new()).collect();
+    for _ in 0..ROUND_COUNT {
+        let directory = tempfile::tempdir().expect("a directory");
+        let daemon = Daemon::start_with(directory.path(), &["--durability", "buffered"]);
+        let daemon = daemon.expect("the daemon starts");
+        fill(&connect(daemon.socket()));
+        for (what, total) in ROWS.into_iter().zip(&mut totals) {
+            let beside = row(daemon.socket(), what, total);
+            println!("  {}: {beside}", what.name);
+        }
+    }
+    let wake_us = totals.first().map_or(0.0, |alone| alone.us(0.99));
+    for (what, total) in ROWS.into_iter().zip(&totals) {
+        let verdict = if total.us(0.99) <= AIM_US + wake_us {
+            "met"
+        } else {
+            missed = true;
+            "MISSED"
+        };
+        println!(
+            "gets {:<33} {}  aim p99 <= {AIM_US} us + {wake_us:.0} us alone: {verdict}",
+            what.name,
+            total.summary(),
+        );
+    }
+    if missed {
+        std::process::exit(1);
+    }
+}

@@ -1,0 +1,64 @@
+//! What a configuration that is read again changes, and which of it can change without a restart.
+
+use super::Settings;
+use super::keys::KEYS;
+
+/// Settings that take effect while requests are served.
+const LIVE: [&str; 15] = [
+    "log",
+    "limits.connection_count_max",
+    "limits.in_flight_count_max",
+    "limits.in_flight_len_bytes_max",
+    "limits.reply_len_bytes_max",
+    "limits.gather_len_bytes_max",
+    "limits.open_transaction_count_max",
+    "limits.connection_count_per_user_max",
+    "limits.durable_wait_count_max",
+    "limits.idle_timeout_ms",
+    "limits.transaction_idle_ms",
+    "limits.transaction_total_ms",
+    "limits.frame_timeout_ms",
+    "access.users",
+    "access.groups",
+];
+
+/// The names of settings that differ.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// They take effect at once.
+    pub(crate) live: Vec<&'static str>,
+    /// They take effect with the next start.
+    pub(crate) at_restart: Vec<&'static str>,
+}
+
+/// How `new` differs from what is in force.
+pub(crate) fn changes(in_force: &Settings, new: &Settings) -> Changes {
+    let differing = KEYS
+        .iter()
+        .filter(|key| (key.show)(in_force) != (key.show)(new))
+        .map(|key| key.name);
+    let (live, at_restart) = differing.partition(|name| LIVE.contains(name));
+    Changes { live, at_restart }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_live_setting_is_one_and_is_told_from_those_that_need_a_restart() {
+        for name in LIVE {
+            assert!(KEYS.iter().any(|key| key.name == name), "{name}");
+        }
+        let in_force = Settings::default();
+        assert_eq!(changes(&in_force, &in_force), Changes::default());
+        let mut new = in_force.clone();
+        new.log = "debug".to_owned();
+        new.limits.transaction_idle_ms += 1;
+        new.limits.shutdown_timeout_ms += 1;
+        new.socket = "/elsewhere".into();
+        let changes = changes(&in_force, &new);
+        assert_eq!(changes.live, ["log", "limits.transaction_idle_ms"]);
+        assert_eq!(changes.at_restart, ["socket", "limits.shutdown_timeout_ms"]);
+    }
+}

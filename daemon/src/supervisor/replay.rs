@@ -1,0 +1,63 @@
+//! What is said while the log is replayed: how far it is, and whether more time is asked for.
+//!
+//! Time is asked for only while records come in, so that a recovery that is stuck ends with the
+//! manager's limit like any other start that hangs.
+
+use std::sync::Arc;
+
+use in_mem_engine::RecoveryProgress;
+
+/// The time asked for with each sign of progress, microseconds: also what the steps behind the
+/// last record may take.
+const EXTEND_US: u32 = 60_000_000;
+
+/// One report.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) status: String,
+    /// More time, when there was progress since the report before.
+    pub(super) extend_us: Option<u32>,
+}
+
+/// A recovery as last reported.
+#[derive(Debug)]
+pub(super) struct Replay {
+    progress: Arc<RecoveryProgress>,
+    reported_count: Option<u64>,
+}
+
+impl Replay {
+    pub(super) fn new(progress: Arc<RecoveryProgress>) -> Self {
+        Self {
+            progress,
+            reported_count: None,
+        }
+    }
+
+    pub(super) fn report(&mut self) -> Report {
+        let record_count = self.progress.record_count();
+        let has_progress = self.reported_count != Some(record_count);
+        self.reported_count = Some(record_count);
+        let (segment, newest) = (self.progress.segment(), self.progress.newest_segment());
+        let status = match segment {
+            0 => "recovering".to_owned(),
+            _ => format!("recovering: {record_count} records, segment {segment} of {newest}"),
+        };
+        Report {
+            status,
+            extend_us: has_progress.then_some(EXTEND_US),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_time_is_asked_for_only_with_progress() {
+        let mut replay = Replay::new(Arc::default());
+        assert_eq!(replay.report().extend_us, Some(EXTEND_US), "the start");
+        assert_eq!(replay.report().extend_us, None, "nothing has moved");
+    }
+}
