@@ -10,8 +10,12 @@
 #[macro_use]
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
+#[path = "daemon_lifecycle/durable.rs"]
+mod durable;
 #[path = "support/frozen.rs"]
 mod frozen;
+#[path = "daemon_lifecycle/limits.rs"]
+mod limits;
 #[path = "support/raw_client.rs"]
 mod raw_client;
 #[path = "daemon_lifecycle/without_rings.rs"]

@@ -196,7 +196,9 @@ impl Connection {
         hello.encode(&mut frame).map_err(ProtocolError::Greeting)?;
         let mut progress = Progress::default();
         while progress.sent_len_bytes < frame.len() {
-            connection.send_some(&frame, &mut progress)?;
+            if let Err(fault) = connection.send_some(&frame, &mut progress) {
+                return Err(connection.last_word().unwrap_or(fault));
+            }
             if progress.sent_len_bytes < frame.len() {
                 connection.wait_for_either()?;
             }
@@ -219,6 +221,17 @@ impl Connection {
                 };
             }
             connection.receive()?;
+        }
+    }
+
+    /// Why the server closed before it was greeted, if it said so.
+    fn last_word(&mut self) -> Option<Fault> {
+        loop {
+            match self.incoming.next_frame() {
+                Ok(Some(frame)) => return Some(unexpected(frame.header.kind, frame.body)),
+                Ok(None) => self.receive().ok()?,
+                Err(_) => return None,
+            }
         }
     }
 

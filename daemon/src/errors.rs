@@ -69,6 +69,14 @@ fn body_of_commit(error: &CommitError) -> Error {
         CommitError::ReadOnly | CommitError::OpenedReadOnly => new(SubCode::ReadOnly),
         CommitError::Timeout => new(SubCode::Timeout),
         CommitError::Busy => new(SubCode::ResourceExhausted),
+        CommitError::MemoryFull {
+            used_len_bytes,
+            len_bytes_max,
+        } => new(SubCode::ResourceExhausted)
+            .with_detail("resource", "memory")
+            .with_detail("limit", "memory_max")
+            .with_detail("used_len_bytes", *used_len_bytes)
+            .with_detail("limit_bytes", *len_bytes_max),
         CommitError::NoSpace => new(SubCode::ResourceExhausted).with_detail("resource", "disk"),
         CommitError::Closed(_) => new(SubCode::DatabaseClosed),
         CommitError::Poisoned {

@@ -6,6 +6,7 @@
 //! socket's backlog.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -48,6 +49,17 @@ pub(crate) enum RunError {
     LogRing(RingRefusal),
     #[error("{}", chain(.0))]
     Root(#[from] RootError),
+    #[error(
+        "{} lies on {file_system}, which does not survive a restart of the machine or container, \
+         and `refuse_volatile_storage` is set",
+        directory.display()
+    )]
+    VolatileStorage {
+        /// The data directory.
+        directory: PathBuf,
+        /// The name of what it lies on.
+        file_system: &'static str,
+    },
     #[error("{}", chain(.0))]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -71,7 +83,7 @@ impl RunError {
     /// The exit code it ends the process with.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Activation(_) => Exit::Usage,
+            Self::Config(_) | Self::Activation(_) | Self::VolatileStorage { .. } => Exit::Usage,
             Self::Ring(_) | Self::LogRing(_) | Self::Shutdown(_) => Exit::Other,
             Self::Root(RootError::NotOurs { .. } | RootError::WritableByOthers { .. }) => {
                 Exit::Permission
@@ -237,6 +249,7 @@ impl Daemon {
             .map(|group| group_id("socket_group", group))
             .transpose()?;
         let root = RealRoot::open_or_create(&settings.data_dir)?;
+        check_storage(&settings, &root)?;
         let lock = root.lock()?;
         let listener = match self.passed {
             Some(passed) => {
@@ -383,8 +396,22 @@ fn config_of(settings: &Settings, block_len_bytes: u32) -> DatabaseConfig {
         orphan_on_recovery: settings.orphan_on_recovery,
         shutdown_deadline_ms: settings.limits.shutdown_timeout_ms,
         limits: settings.data_limits,
+        memory_len_bytes_max: settings.limits.memory_max,
         ..DatabaseConfig::default()
     }
+}
+
+/// Refuses a place that keeps no promise, if the configuration says so.
+fn check_storage(settings: &Settings, root: &RealRoot) -> Result<(), RunError> {
+    let file_system = root.file_system();
+    let is_promised = settings.durability != Durability::InMemory;
+    if settings.refuse_volatile_storage && is_promised && file_system.is_volatile() {
+        return Err(RunError::VolatileStorage {
+            directory: settings.data_dir.clone(),
+            file_system: file_system.name(),
+        });
+    }
+    Ok(())
 }
 
 /// Says aloud what weakens the promises made here.

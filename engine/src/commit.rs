@@ -39,7 +39,7 @@ use crate::publication::{Answer, Queued};
 use crate::sequencer::SequencerError;
 use crate::shard::{CommitState, RunShard};
 use crate::shared::{InFlight, Shared};
-use crate::version_node::Stamp;
+use crate::version_node::{Stamp, VersionNode};
 
 /// Where a commit goes besides memory.
 pub(crate) enum Destination<'a> {
@@ -291,9 +291,11 @@ impl<'a, S: StepSource> Commit<'a, S> {
     fn insert_keys(&self) {
         for (index, state) in self.prepared.states.iter().enumerate() {
             if state.writes {
-                self.shard
-                    .index
-                    .insert_key(step_key(&self.source.step(index)));
+                let step = self.source.step(index);
+                let key = step_key(&step);
+                if self.shard.index.insert_key(key) {
+                    self.shared.store.memory.add_key(key.user_key.len());
+                }
             }
         }
     }
@@ -410,6 +412,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
             }
             perf_count!(keys_written, 1);
             let node = step.node.take().expect("a step that writes has a version");
+            self.shared.store.memory.add_version(node.value().len());
             self.shard
                 .index
                 .install(step_key(&self.source.step(index)), node, stamp);

@@ -142,15 +142,16 @@ impl DatabaseInner {
         may_wait: bool,
     ) -> Result<Submitted, CommitError> {
         let promise = self.promise(options);
+        let memory = &self.shared.store.memory;
         let Some((need, level)) = promise else {
-            let prepared = Prepared::new(shard, source, None, &self.limits)?;
+            let prepared = Prepared::new(shard, source, None, &self.limits, memory)?;
             let commit = self.commit_of(shard, source, prepared, completion);
             let submitted = commit.run(Destination::Memory);
             self.raise_version_floor();
             return Ok(submitted);
         };
         let log = self.log_for_commit()?;
-        let mut prepared = Prepared::new(shard, source, Some(&log.handle), &self.limits)?;
+        let mut prepared = Prepared::new(shard, source, Some(&log.handle), &self.limits, memory)?;
         let reserved = if may_wait {
             log.handle.reserve_wait(prepared.len_bytes_max)
         } else {
@@ -380,6 +381,12 @@ impl Database {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.inner.config.limits
+    }
+
+    /// Memory the data takes by the account of `memory_len_bytes_max`, bytes; 0 without that limit.
+    #[must_use]
+    pub fn memory_len_bytes(&self) -> u64 {
+        self.store().memory.used_len_bytes()
     }
 
     /// True when commits survive a restart by default.

@@ -125,6 +125,18 @@ pub enum CommitError {
     /// The disk has no room for the log; nothing was done, and it works again once there is room.
     #[error("no space for the log")]
     NoSpace,
+    /// The data would take more memory than it may; nothing was done. Reads, deletions and the end
+    /// of runs go on.
+    #[error(
+        "the data takes {used_len_bytes} of {len_bytes_max} bytes of memory: writes that grow it are \
+         refused; open the database with a higher limit"
+    )]
+    MemoryFull {
+        /// What it takes now by its own account, bytes.
+        used_len_bytes: u64,
+        /// The limit, bytes.
+        len_bytes_max: u64,
+    },
     /// The database is shutting down or closed; nothing was done.
     #[error(transparent)]
     Closed(#[from] DatabaseClosed),
@@ -209,6 +221,7 @@ impl CommitError {
             | Self::Timeout
             | Self::Busy
             | Self::NoSpace
+            | Self::MemoryFull { .. }
             | Self::Closed(_)
             | Self::Poisoned { .. }
             | Self::Files(_)

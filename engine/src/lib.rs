@@ -39,6 +39,7 @@ mod kv_storage;
 pub mod limits;
 mod limits_in_force;
 mod log_state;
+mod memory;
 mod names;
 mod open;
 mod ordered;

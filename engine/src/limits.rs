@@ -35,6 +35,13 @@ pub const RUN_PAGE_LEN_BYTES_MAX: usize = 1 << 20;
 /// Places the publication queue of a run keeps when nothing waits, count: a batch of the log.
 pub(crate) const KEPT_QUEUE_COUNT_MAX: usize = 4_096;
 
+/// What a key costs in memory beside its bytes, bytes: its slots in the index, its link, and the
+/// allocation of its bytes. Used for the account of [`crate::DatabaseConfig::memory_len_bytes_max`].
+pub const KEY_COST_BYTES: u64 = 96;
+
+/// What a version costs in memory beside its value, bytes: its header and its allocation.
+pub const VERSION_COST_BYTES: u64 = 64;
+
 /// Gaps between logged commit versions that are kept, count: the newest. At 16 bytes each, 64 KiB.
 pub const VERSION_GAP_COUNT_MAX: usize = 4_096;
 

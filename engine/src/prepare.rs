@@ -15,6 +15,7 @@ use crate::errors::CommitError;
 use crate::index::KeyRef;
 use crate::limits::{KEPT_ENTRY_COUNT_MAX, RUN_CHANGE_LEN_BYTES_MAX};
 use crate::limits_in_force::LimitsInForce;
+use crate::memory::MemoryUse;
 use crate::program::{Expected, Program, ReadCheck, Step, StepOutcome};
 use crate::run_change::RunChange;
 use crate::shard::{RUN_ENTITY, RunShard};
@@ -106,6 +107,15 @@ pub(crate) fn given_value<'a>(step: &Step<'a>) -> Option<&'a [u8]> {
     }
 }
 
+/// Whether a step is refused where memory is at its limit. Deletions and the end of runs go on.
+fn grows_data(step: &Step<'_>) -> bool {
+    match step {
+        Step::Delete { .. } | Step::GetAndDelete { .. } => false,
+        Step::Run(change) => matches!(change, RunChange::Begin(_)),
+        _ => true,
+    }
+}
+
 impl Prepared {
     /// Prepares a commit; `log` is where its writeset goes, none for a volatile commit.
     pub(crate) fn new<S: StepSource>(
@@ -113,6 +123,7 @@ impl Prepared {
         source: &mut S,
         log: Option<&LogHandle<InFlight>>,
         limits: &LimitsInForce,
+        memory: &MemoryUse,
     ) -> Result<Self, CommitError> {
         let count = source.step_count();
         if limits.values.transaction_mutation_count_max < count {
@@ -129,10 +140,15 @@ impl Prepared {
             has_data_step: false,
         };
         prepared.states.resize_with(count, StepState::default);
+        let mut grows = false;
         for index in 0..count {
             let step = source.step(index);
             limits.check(&step)?;
             prepared.measure(shard, index, &step)?;
+            grows |= grows_data(&step);
+        }
+        if grows {
+            memory.check(count, prepared.len_bytes_max)?;
         }
         if limits.values.transaction_len_bytes_max < prepared.len_bytes_max {
             let len_bytes = prepared.len_bytes_max;

@@ -13,6 +13,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::index::{IndexKey, KeyRef};
 use crate::limits::{INDEX_PARTITION_COUNT, REGISTRY_SHARD_COUNT};
+use crate::memory::MemoryUse;
 use crate::names::RunNames;
 use crate::sequencer::Sequencer;
 use crate::shard::{RUN_ENTITY, RunShard};
@@ -24,6 +25,8 @@ pub struct ShardedStore {
     pub(crate) sequencer: Sequencer,
     /// Which run has a name, pending ones included. Taken inside a critical section.
     pub(crate) names: RunNames,
+    /// What the data takes.
+    pub(crate) memory: MemoryUse,
 }
 
 impl ShardedStore {
@@ -35,6 +38,7 @@ impl ShardedStore {
             runs,
             sequencer: Sequencer::new(0),
             names: RunNames::default(),
+            memory: MemoryUse::default(),
         }
     }
 
@@ -165,8 +169,11 @@ impl ShardedStore {
             .index
             .with_newest(key, |node| node.map(VersionNode::commit_version));
         if newest.is_none_or(|newest| newest < stamp.commit_version) {
-            shard.index.insert_key(key);
+            if shard.index.insert_key(key) {
+                self.memory.add_key(key.user_key.len());
+            }
             let node = value.map_or_else(Node::tombstone, Node::with_value);
+            self.memory.add_version(node.value().len());
             shard.index.install(key, node, stamp);
         }
         state.last_timestamp_us = state.last_timestamp_us.max(stamp.timestamp_us);

@@ -163,6 +163,11 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "refuse_volatile_storage",
+        set: |settings, value| flag(value).map(|flag| settings.refuse_volatile_storage = flag),
+        show: |settings| Some(Value::Boolean(settings.refuse_volatile_storage)),
+    },
+    Key {
         name: "orphan_on_recovery",
         set: |settings, value| flag(value).map(|flag| settings.orphan_on_recovery = flag),
         show: |settings| Some(Value::Boolean(settings.orphan_on_recovery)),
@@ -215,6 +220,12 @@ pub(super) const KEYS: &[Key] = &[
         1 << 20
     ),
     number!(
+        "limits.connection_count_per_user_max",
+        limits.connection_count_per_user_max,
+        1,
+        1 << 20
+    ),
+    number!(
         "limits.in_flight_count_max",
         limits.in_flight_count_max,
         1,
@@ -238,6 +249,7 @@ pub(super) const KEYS: &[Key] = &[
         1 << 20,
         NUMBER_MAX
     ),
+    number!("limits.memory_max", limits.memory_max, 0, NUMBER_MAX),
     number!(
         "limits.open_transaction_count_max",
         limits.open_transaction_count_max,
@@ -260,6 +272,12 @@ pub(super) const KEYS: &[Key] = &[
         "limits.transaction_total_ms",
         limits.transaction_total_ms,
         1,
+        NUMBER_MAX
+    ),
+    number!(
+        "limits.idle_timeout_ms",
+        limits.idle_timeout_ms,
+        0,
         NUMBER_MAX
     ),
     number!(

@@ -1,5 +1,7 @@
 //! Requests that wait for the log, on a log that is driven by hand.
 
+mod durable;
+
 use in_mem_engine::{Database, Driver, DurabilityMode};
 use in_mem_ipc::codec::{access_response, encode_request};
 use in_mem_ipc::frame::{FrameKind, parse_frame};

@@ -58,6 +58,9 @@ fn measures(store: &Store) -> Vec<Measure<'static>> {
     let mut measures: Vec<(String, u64)> = vec![
         ("connection_count".to_owned(), store.connection_count()),
         ("commit_version".to_owned(), database.version()),
+        ("durable_version".to_owned(), database.durable_version()),
+        ("memory_len_bytes".to_owned(), database.memory_len_bytes()),
+        ("durable_wait_count".to_owned(), store.durable_wait_count()),
         (format!("disk_{}", store.place.disk.name()), 1),
         (format!("reactor_{}", store.place.reactor), 1),
         (format!("filesystem_{}", store.place.file_system.name()), 1),

@@ -176,11 +176,7 @@ impl<R: Reactor> Server<R> {
     }
 
     fn on_accepted(&mut self, slot: u32) {
-        self.acceptor.accepted();
-        if self.acceptor.open_count() > self.acceptor.count_max() {
-            self.reactor.close(slot);
-            return;
-        }
+        let is_over = self.acceptor.accepted();
         let peer = self
             .reactor
             .descriptor(slot)
@@ -195,6 +191,13 @@ impl<R: Reactor> Server<R> {
             group: peer.gid.as_raw(),
         };
         self.core.connect(slot, credentials);
+        if is_over {
+            let count_max = self.acceptor.count_max();
+            self.core.turn_away(
+                slot,
+                format!("the server has its {count_max} connections (connection_count_max)"),
+            );
+        }
     }
 
     fn on_signal(&mut self) -> io::Result<()> {
