@@ -62,6 +62,21 @@ fn body_of_commit(error: &CommitError) -> Error {
             new(SubCode::AlreadyExists).with_detail("run", run.to_string())
         }
         CommitError::InvalidArgument { .. } => new(SubCode::InvalidArgument),
+        CommitError::OtherRequest { sequence } => {
+            new(SubCode::InvalidArgument).with_detail("client_sequence", *sequence)
+        }
+        CommitError::SequenceTooOld {
+            sequence,
+            dropped_to,
+        } => new(SubCode::InvalidArgument)
+            .with_detail("client_sequence", *sequence)
+            .with_detail("forgotten_to", *dropped_to),
+        CommitError::SessionExpired {
+            registered_at,
+            evicted_below,
+        } => new(SubCode::SessionExpired)
+            .with_detail("registered_at", *registered_at)
+            .with_detail("evicted_below", *evicted_below),
         CommitError::VolatileDependency { .. } => new(SubCode::VolatileDependency),
         CommitError::TransactionTooLarge { .. } => new(SubCode::TransactionTooLarge),
         CommitError::CrossRunWrite { .. } => new(SubCode::CrossRunWrite),

@@ -17,6 +17,7 @@ pub mod convert;
 pub mod fields;
 pub mod frame;
 pub mod hello;
+pub mod once;
 pub mod operation;
 pub mod request;
 pub mod response;

@@ -31,7 +31,7 @@ use crate::workers::Workers;
 
 use commits::{Finished, LogInbox, PendingCommits};
 use gathering::Gathering;
-use jobs::JobDone;
+use jobs::{Departed, JobDone};
 
 /// The sessions of one reactor and what they wait for.
 pub(crate) struct Core {
@@ -43,6 +43,8 @@ pub(crate) struct Core {
     finished: Vec<Finished>,
     job_inbox: Arc<Inbox<JobDone>>,
     jobs_done: Vec<JobDone>,
+    /// Jobs on the workers of clients whose session is gone.
+    departed: Vec<Departed>,
     workers: Workers,
     /// Sessions whose next write waits for room in the log, first come first.
     waiting_for_room: VecDeque<SessionId>,
@@ -78,6 +80,7 @@ impl Core {
             finished: Vec::new(),
             job_inbox: Arc::new(Inbox::new(waker.clone())),
             jobs_done: Vec::new(),
+            departed: Vec::new(),
             workers,
             waiting_for_room: VecDeque::new(),
             tried_room_count: None,
@@ -144,6 +147,9 @@ impl Core {
         self.release_room_for_frame(slot);
         self.forget_waiting(slot);
         if let Some(place) = self.sessions.get_mut(slot as usize) {
+            if let Some(session) = place {
+                self.departed.extend(Departed::of(session));
+            }
             // Commits and jobs in flight finish by themselves; their answers find nobody.
             *place = None;
         }

@@ -5,5 +5,6 @@ mod corruption;
 mod frames;
 mod golden;
 mod greetings;
+mod once;
 mod roundtrip;
 mod samples;
