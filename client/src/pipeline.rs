@@ -1,8 +1,8 @@
 //! Many requests on their way at once.
 //!
 //! Requests are encoded as they are queued, sent together, and answered in any order. Each gets
-//! an answer or an error of its own. Nothing of a pipeline is ever sent twice, unless nothing at
-//! all was sent. Its requests are separate: for all or none, use a batch.
+//! an answer or an error of its own. What a lost connection left unanswered is sent again where
+//! that has no second effect, see `resend.rs`. Its requests are separate: for all or none, use a batch.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -12,13 +12,16 @@ use in_mem_ipc::codec::{access_response, encode_request};
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::kv::{Increment, Key, KeyValue, KeyValues};
 use in_mem_ipc::request::{Operation, Request};
+use in_mem_ipc::response::ArchivedResponse;
+use in_mem_model::SubCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::answer::{self, Answer};
-use crate::connection::{Fault, Outgoing, Progress, ProtocolError};
+use crate::connection::{Fault, ProtocolError};
 use crate::error::{self, ClientError};
-use crate::link::{Binding, lock};
+use crate::link::{Binding, Link, lock};
+use crate::resend::{self, Answered, Queued, Sent};
 use crate::results::{Conditional, Deleted, Incremented, Receipt, Versioned};
 use crate::scope::Scope;
 use crate::value::encode;
@@ -194,23 +197,20 @@ impl Pipeline {
     ///
     /// There was no connection to be had; nothing was sent. A connection lost on the way is an
     /// error of each request it left without an answer.
-    pub fn send(self) -> Result<Answers, ClientError> {
+    pub fn send(mut self) -> Result<Answers, ClientError> {
         let mut answers = Collected::new(self.ends.len());
-        let outgoing = Outgoing {
-            frames: &self.frames,
-            ends: &self.ends,
-            request_id_first: self.request_id_first,
-        };
         let mut link = lock(&self.scope.link);
-        let binding = self.scope.binding;
-        let mut collect = |position, body: &[u8]| answers.collect(position, body);
-        let (mut progress, mut fault) = link.exchange(outgoing, binding, &mut collect)?;
-        let may_resend = binding == Binding::Free && link.resends();
-        if may_resend && matches!(fault, Some(Fault::NotSent(_))) {
-            (progress, fault) = link.exchange(outgoing, binding, &mut collect)?;
-        }
-        drop(link);
-        Ok(self.settle(answers, &progress, fault))
+        let queued = Queued {
+            frames: &mut self.frames,
+            ends: &self.ends,
+            kinds: &self.kinds,
+            request_id_first: self.request_id_first,
+            header: self.scope.header,
+            binding: self.scope.binding,
+        };
+        let sent = resend::send(&mut link, queued, &mut answers)?;
+        let is_bound = self.scope.binding != Binding::Free;
+        Ok(settle(&mut link, &self.kinds, is_bound, answers, sent))
     }
 
     fn queue<T>(
@@ -246,24 +246,55 @@ impl Pipeline {
             answer: PhantomData,
         })
     }
+}
 
-    /// Gives every request without an answer the error it met.
-    fn settle(self, collected: Collected, progress: &Progress, fault: Option<Fault>) -> Answers {
-        let is_bound = self.scope.binding != Binding::Free;
-        let mut fault = fault;
-        let mut answers = Vec::with_capacity(collected.ranges.len());
-        for ((range, kind), end) in collected.ranges.into_iter().zip(self.kinds).zip(self.ends) {
-            answers.push(range.ok_or_else(|| {
-                let was_sent = end <= progress.sent_len_bytes;
-                let cause = fault.take().unwrap_or(Fault::Ended);
-                error::lost(cause, kind, was_sent, is_bound)
-            }));
-        }
-        Answers {
-            bodies: collected.bodies,
-            answers,
-        }
+/// Gives every request without an answer, or with one that does not settle it, its error.
+fn settle(
+    link: &mut Link,
+    kinds: &[OperationKind],
+    is_bound: bool,
+    collected: Collected,
+    sent: Sent,
+) -> Answers {
+    let Collected { bodies, ranges } = collected;
+    let mut fault = sent.fault;
+    let mut is_expired = false;
+    let mut answers = Vec::with_capacity(ranges.len());
+    for ((range, kind), in_doubt) in ranges.into_iter().zip(kinds).zip(sent.in_doubt) {
+        let mut lose = || {
+            error::lost(
+                fault.take().unwrap_or(Fault::Ended),
+                *kind,
+                in_doubt,
+                is_bound,
+            )
+        };
+        let Some(range) = range else {
+            answers.push(Err(lose()));
+            continue;
+        };
+        let refusal = bodies.get(range.clone()).and_then(refusal);
+        is_expired |= refusal
+            .as_ref()
+            .is_some_and(|error| error.sub() == Some(SubCode::SessionExpired));
+        answers.push(match refusal {
+            Some(error) if in_doubt && !error.is_decisive() => Err(lose()),
+            Some(error) if !in_doubt && error.sub() == Some(SubCode::SessionExpired) => {
+                Err(error::never_executed(*kind, &error))
+            }
+            _ => Ok(range),
+        });
     }
+    if is_expired {
+        link.renew_identity();
+    }
+    Answers { bodies, answers }
+}
+
+/// The error an answer is, if it is one.
+fn refusal(body: &[u8]) -> Option<ClientError> {
+    let answer = access_response(body).ok()?;
+    matches!(answer, ArchivedResponse::Error(_)).then(|| error::from_server(answer))
 }
 
 impl Answers {
@@ -295,6 +326,12 @@ impl Collected {
             bodies: FrameBuffer::new(),
             ranges: vec![None; count],
         }
+    }
+}
+
+impl Answered for Collected {
+    fn is_answered(&self, position: usize) -> bool {
+        self.ranges.get(position).is_some_and(Option::is_some)
     }
 
     fn collect(&mut self, position: usize, body: &[u8]) -> Result<(), ProtocolError> {

@@ -125,9 +125,13 @@ pub fn xxh64(bytes: &[u8], seed: u64) -> u64 {
         let sum = lanes
             .iter()
             .zip([1, 7, 12, 18])
-            .fold(0_u64, |sum, (lane, turn)| sum.wrapping_add(lane.rotate_left(turn)));
+            .fold(0_u64, |sum, (lane, turn)| {
+                sum.wrapping_add(lane.rotate_left(turn))
+            });
         lanes.iter().fold(sum, |sum, lane| {
-            (sum ^ round(0, *lane)).wrapping_mul(PRIME_1).wrapping_add(PRIME_4)
+            (sum ^ round(0, *lane))
+                .wrapping_mul(PRIME_1)
+                .wrapping_add(PRIME_4)
         })
     };
     hash = hash.wrapping_add(bytes.len() as u64);

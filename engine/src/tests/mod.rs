@@ -6,6 +6,7 @@ mod kv;
 mod lifecycle;
 mod limits;
 mod modes;
+mod once;
 mod poison;
 mod recovery;
 mod refusals;

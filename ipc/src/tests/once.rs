@@ -88,7 +88,7 @@ fn a_fingerprint_is_pinned() {
     assert_eq!(found, PINNED, "{found:#x}");
 }
 
-const PINNED: u64 = 0;
+const PINNED: u64 = 0x743e_c251_8974_bc40;
 
 #[test]
 fn a_sequence_is_stamped_into_an_encoded_request() {
