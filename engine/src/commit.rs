@@ -168,13 +168,8 @@ impl<'a, S: StepSource> Commit<'a, S> {
     ) -> Result<Section, CommitError> {
         let shard = self.shard;
         let mut state = shard.commit.lock();
-        if let Some(once) = self.once
-            && let Some(entry) = once::find(&state, once)?
-        {
-            return Ok(match repeat(self.shared, shard, self.completion, entry) {
-                Submitted::Done(answer) => Section::Done(answer),
-                Submitted::Pending | Submitted::Busy => Section::Waits,
-            });
+        if let Some(repeated) = self.repeated(&state)? {
+            return Ok(repeated);
         }
         let is_volatile = matches!(destination, Destination::Memory);
         let (evaluated, timestamp_us) = match self.validate(&state, is_volatile) {
@@ -192,9 +187,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
         }
         let level = destination.level();
         let outcomes = self.take_outcomes();
-        let kept = self
-            .once
-            .map(|once| self.keep(&mut state, once, level, &outcomes));
+        self.keep(&mut state, level, &outcomes);
         faults::pass(Point::CommitValidated);
         let hand_off = HandOff {
             timestamp_us,
@@ -222,9 +215,6 @@ impl<'a, S: StepSource> Commit<'a, S> {
             write_set_apply_ns,
             self.install(&mut state, stamp, evaluated, is_volatile)
         );
-        if let (Some(once), Some(result)) = (self.once, kept) {
-            once::insert(&mut state, once, stamp, result);
-        }
         let answer = Ok(Outcome {
             version,
             timestamp_us,
@@ -332,22 +322,33 @@ impl<'a, S: StepSource> Commit<'a, S> {
         }
     }
 
+    /// Step 3.
+    fn repeated(&self, state: &CommitState) -> Result<Option<Section>, CommitError> {
+        let Some(once) = self.once else {
+            return Ok(None);
+        };
+        let Some(entry) = once::find(state, once)? else {
+            return Ok(None);
+        };
+        Ok(Some(
+            match repeat(self.shared, self.shard, self.completion, entry) {
+                Submitted::Done(answer) => Section::Done(answer),
+                Submitted::Pending | Submitted::Busy => Section::Waits,
+            },
+        ))
+    }
+
     /// The last part of step 4, for an exactly-once request: encodes its answer, into the record
     /// as well, and takes the memory that keeping it needs.
-    fn keep(
-        &mut self,
-        state: &mut CommitState,
-        once: &OnceRequest,
-        level: Level,
-        outcomes: &StepOutcomes,
-    ) -> Box<[u8]> {
+    fn keep(&mut self, state: &mut CommitState, level: Level, outcomes: &StepOutcomes) {
+        let Some(once) = self.once else { return };
         let result = encode_result(level, outcomes);
         if let Some(writeset) = &mut self.prepared.writeset {
             let write = |bytes: &mut Vec<u8>| write_attributes(once, &result, bytes);
             self.prepared.attributes = writeset.push_attributes(write);
         }
         state.once.get_or_insert_default().reserve(once);
-        result
+        self.prepared.once_result = Some(result);
     }
 
     /// Steps 5 and 7 of a volatile commit: the checked increment alone.
@@ -464,6 +465,9 @@ impl<'a, S: StepSource> Commit<'a, S> {
             }
             state.status = Some(status);
             self.shard.set_moved(stamp.commit_version);
+        }
+        if let (Some(once), Some(result)) = (self.once, self.prepared.once_result.take()) {
+            once::insert(state, once, stamp, result);
         }
         evaluated.keep_name();
     }

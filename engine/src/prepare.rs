@@ -70,6 +70,8 @@ pub(crate) struct Prepared {
     pub(crate) attributes_len_max: usize,
     /// Those attributes, once they are encoded.
     pub(crate) attributes: Span,
+    /// The encoded answer of that request, for its repeats.
+    pub(crate) once_result: Option<Box<[u8]>>,
     /// The step that changes the run.
     pub(crate) run_step: Option<usize>,
     /// Some step writes data, not only the run itself.
@@ -135,6 +137,7 @@ impl Prepared {
             len_bytes_max: EMPTY_LEN_BYTES,
             attributes_len_max: 0,
             attributes: Span::default(),
+            once_result: None,
             run_step: None,
             has_data_step: false,
         };

@@ -7,6 +7,7 @@ mod lifecycle;
 mod limits;
 mod modes;
 mod once;
+mod once_limits;
 mod poison;
 mod recovery;
 mod refusals;
