@@ -81,6 +81,9 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) ends: &'a [usize],
     /// The id of the first request.
     pub(crate) request_id_first: u64,
+    /// How far behind the first unanswered request another may be sent, count: as many answers as
+    /// the server keeps, where it is to keep them.
+    pub(crate) spread_max: Option<usize>,
 }
 
 /// Takes the position of a request and the body of its answer.
@@ -93,6 +96,38 @@ pub(crate) struct Progress {
     pub(crate) sent_len_bytes: usize,
     /// Requests answered.
     pub(crate) answered_count: usize,
+    /// Which of them; kept only where their spread is bounded.
+    is_answered: Vec<bool>,
+    /// No request before this one is unanswered; counts where their spread is bounded.
+    first_unanswered: usize,
+}
+
+impl Progress {
+    /// How many requests may have been sent by now.
+    fn allowed_count(&self, outgoing: &Outgoing<'_>, window: usize) -> usize {
+        let by_spread = outgoing
+            .spread_max
+            .map_or(usize::MAX, |spread| self.first_unanswered + spread.max(1));
+        let by_window = self.answered_count + window.max(1);
+        by_window.min(by_spread).min(outgoing.ends.len())
+    }
+
+    /// Counts an answer.
+    fn answered(&mut self, outgoing: &Outgoing<'_>, position: usize) {
+        self.answered_count += 1;
+        if outgoing.spread_max.is_none() {
+            return;
+        }
+        if self.is_answered.is_empty() {
+            self.is_answered.resize(outgoing.ends.len(), false);
+        }
+        if let Some(is_answered) = self.is_answered.get_mut(position) {
+            *is_answered = true;
+        }
+        while self.is_answered.get(self.first_unanswered) == Some(&true) {
+            self.first_unanswered += 1;
+        }
+    }
 }
 
 /// How long a server may take to greet, at most: one at the limit of its connections lets others wait.
@@ -262,7 +297,7 @@ impl Connection {
     ) -> Result<(), Fault> {
         let mut can_send = true;
         while progress.answered_count < outgoing.ends.len() {
-            let allowed = (progress.answered_count + window.max(1)).min(outgoing.ends.len());
+            let allowed = progress.allowed_count(&outgoing, window);
             let allowed_end = outgoing.ends.get(allowed - 1).copied().unwrap_or_default();
             if can_send && progress.sent_len_bytes < allowed_end {
                 let frames = outgoing.frames.get(..allowed_end).unwrap_or_default();
@@ -306,7 +341,7 @@ impl Connection {
                 .filter(|position| *position < outgoing.ends.len())
                 .ok_or(ProtocolError::UnknownRequest(request_id))?;
             read(position, frame.body)?;
-            progress.answered_count += 1;
+            progress.answered(&outgoing, position);
         }
         Ok(answered_before < progress.answered_count)
     }

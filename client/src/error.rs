@@ -116,6 +116,21 @@ impl ClientError {
         self.class() == ErrorClass::Conflict
     }
 
+    /// Whether the server looked at the request before it answered so: then the answer holds for
+    /// every attempt of it, else for this one alone.
+    pub(crate) fn is_decisive(&self) -> bool {
+        let looked = !matches!(
+            self.class(),
+            ErrorClass::StorageError | ErrorClass::InternalError
+        );
+        looked || self.sub() == Some(SubCode::SessionExpired)
+    }
+
+    /// Whether the transaction of the request is not known to the server.
+    pub(crate) fn is_not_active(&self) -> bool {
+        self.sub() == Some(SubCode::TransactionNotActive)
+    }
+
     /// Whether a transaction that ended so certainly did not commit, and may in another attempt.
     pub(crate) fn is_worth_another_transaction(&self) -> bool {
         let is_lost = matches!(self, Self::ConnectionLost { .. });
@@ -262,6 +277,29 @@ pub(crate) fn lost(
         body: Box::new(body),
         source,
     }
+}
+
+/// The server had forgotten the client before it got the request, which was sent once only.
+pub(crate) fn never_executed(kind: OperationKind, error: &ClientError) -> ClientError {
+    let message = format!("{} was not executed: {error}", kind.name());
+    let body = Error::new(SubCode::ConnectionLost, message)
+        .with_outcome(Outcome::NotCommitted)
+        .with_retry(Retry::Yes);
+    ClientError::ConnectionLost {
+        body: Box::new(body),
+        source: None,
+    }
+}
+
+/// The write was committed, by a request whose repeat got its receipt alone.
+pub(crate) fn answer_not_kept(commit_version: u64) -> ClientError {
+    let message = format!(
+        "the write was committed at version {commit_version}; its answer was lost, and it was too \
+         long for the server to keep"
+    );
+    let body =
+        Error::new(SubCode::BudgetExceeded, message).with_detail("commit_version", commit_version);
+    ClientError::Server(Box::new(body))
 }
 
 /// The connection a transaction began on is gone, and the transaction with it.

@@ -15,9 +15,11 @@ use crate::index::{IndexKey, KeyRef};
 use crate::limits::{INDEX_PARTITION_COUNT, REGISTRY_SHARD_COUNT};
 use crate::memory::MemoryUse;
 use crate::names::RunNames;
+use crate::once::{OnceEntry, OnceRequest};
 use crate::sequencer::Sequencer;
 use crate::shard::{RUN_ENTITY, RunShard};
 use crate::version_node::{Node, Stamp, VersionNode, VersionedRef};
+use crate::writeset_reader::RecordHead;
 
 /// Every run of one database.
 pub struct ShardedStore {
@@ -180,6 +182,30 @@ impl ShardedStore {
         shard
             .publication
             .publish_now(stamp.commit_version.max(shard.visible()));
+    }
+
+    /// Takes in the exactly-once request that made a committed record. Applying it again changes
+    /// nothing. Recovery alone calls this, in log order.
+    pub(crate) fn apply_once_versioned(
+        &self,
+        head: &RecordHead,
+        once: &OnceRequest,
+        result: &[u8],
+    ) {
+        let shard = self.shard_or_new(head.run_id);
+        let entry = OnceEntry {
+            sequence: once.sequence,
+            fingerprint: once.fingerprint,
+            version: head.commit_version,
+            timestamp_us: head.timestamp_us,
+            result: result.into(),
+        };
+        shard
+            .commit
+            .lock()
+            .once
+            .get_or_insert_default()
+            .insert(once, entry);
     }
 
     /// Calls `visit` with each key of a run and its published versions, newest first, in order.

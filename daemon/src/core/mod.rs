@@ -35,7 +35,7 @@ use crate::workers::Workers;
 use commits::{Finished, LogInbox, PendingCommits};
 use durable::DurableWaits;
 use gathering::Gathering;
-use jobs::JobDone;
+use jobs::{Departed, JobDone};
 use translation::Translation;
 
 /// The sessions of one reactor and what they wait for.
@@ -50,6 +50,8 @@ pub(crate) struct Core {
     finished: Vec<Finished>,
     job_inbox: Arc<Inbox<JobDone>>,
     jobs_done: Vec<JobDone>,
+    /// Jobs on the workers of clients whose session is gone.
+    departed: Vec<Departed>,
     workers: Workers,
     translation: Translation,
     /// Sessions whose next write waits for room in the log, first come first.
@@ -89,6 +91,7 @@ impl Core {
             finished: Vec::new(),
             job_inbox: Arc::new(Inbox::new(waker.clone())),
             jobs_done: Vec::new(),
+            departed: Vec::new(),
             workers,
             translation: Translation::new(waker),
             waiting_for_room: VecDeque::new(),
@@ -196,6 +199,9 @@ impl Core {
             self.forget_user(user);
         }
         if let Some(place) = self.sessions.get_mut(slot as usize) {
+            if let Some(session) = place {
+                self.departed.extend(Departed::of(session));
+            }
             // Commits and jobs in flight finish by themselves; their answers find nobody.
             *place = None;
         }

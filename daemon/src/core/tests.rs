@@ -15,6 +15,8 @@ use in_mem_model::SubCode;
 use in_mem_wal::disk::{DiskKind, Fault, FaultRule, FileSystem, OpKind, SimOptions, SimWorld};
 use in_mem_wal::{LogConfig, Turn};
 
+mod once;
+
 use super::*;
 use crate::config::{Principals, Settings};
 use crate::reactor::{Reactor, Readiness};

@@ -7,6 +7,8 @@ mod kv;
 mod lifecycle;
 mod limits;
 mod modes;
+mod once;
+mod once_limits;
 mod poison;
 mod recovery;
 mod refusals;
