@@ -7,6 +7,8 @@
     reason = "a test that meets the unexpected is to fail where it does"
 )]
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/commands.rs"]
 mod commands;
 #[path = "cli/demo.rs"]
@@ -21,5 +23,11 @@ mod import;
 mod observe;
 #[path = "cli/pipe.rs"]
 mod pipe;
+#[path = "cli/shell.rs"]
+mod shell;
 #[path = "cli/store.rs"]
 mod store;
+#[path = "support/stuck_server.rs"]
+mod stuck_server;
+#[path = "support/terminal.rs"]
+mod terminal;

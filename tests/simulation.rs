@@ -9,6 +9,8 @@
     reason = "an index out of bounds fails the test, as it should"
 )]
 
+#[path = "simulation/engine_durable.rs"]
+mod engine_durable;
 #[path = "simulation/engine_images.rs"]
 mod engine_images;
 #[path = "simulation/engine_log_mutants.rs"]

@@ -8,17 +8,22 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
-use in_mem_ipc::FrameBuffer;
 use in_mem_ipc::close::{Close, CloseReason};
-use in_mem_ipc::codec::WireError;
+use in_mem_ipc::codec::{WireError, access_response, encode_response};
 use in_mem_ipc::fields::FieldError;
-use in_mem_ipc::frame::{FrameError, FrameKind};
+use in_mem_ipc::frame::{Frame, FrameError, FrameKind, parse_frame};
 use in_mem_ipc::hello::{Hello, HelloReply};
+use in_mem_ipc::message_pack::decode_response;
+use in_mem_ipc::{Encoding, FrameBuffer};
+use in_mem_model::Error;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, send};
 
+use crate::durable::durable;
+use crate::error::ClientError;
 use crate::incoming::Incoming;
 
 /// Why a connection is over.
@@ -39,6 +44,9 @@ pub(crate) enum Fault {
     /// Nothing came for as long as the caller was willing to wait.
     #[error("no answer within {} ms", .0.as_millis())]
     Silence(Duration),
+    /// The caller did not want to wait any longer.
+    #[error("it was given up")]
+    GivenUp,
     /// The server sent something this build does not understand.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
@@ -73,6 +81,9 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) ends: &'a [usize],
     /// The id of the first request.
     pub(crate) request_id_first: u64,
+    /// How far behind the first unanswered request another may be sent, count: as many answers as
+    /// the server keeps, where it is to keep them.
+    pub(crate) spread_max: Option<usize>,
 }
 
 /// Takes the position of a request and the body of its answer.
@@ -85,6 +96,38 @@ pub(crate) struct Progress {
     pub(crate) sent_len_bytes: usize,
     /// Requests answered.
     pub(crate) answered_count: usize,
+    /// Which of them; kept only where their spread is bounded.
+    is_answered: Vec<bool>,
+    /// No request before this one is unanswered; counts where their spread is bounded.
+    first_unanswered: usize,
+}
+
+impl Progress {
+    /// How many requests may have been sent by now.
+    fn allowed_count(&self, outgoing: &Outgoing<'_>, window: usize) -> usize {
+        let by_spread = outgoing
+            .spread_max
+            .map_or(usize::MAX, |spread| self.first_unanswered + spread.max(1));
+        let by_window = self.answered_count + window.max(1);
+        by_window.min(by_spread).min(outgoing.ends.len())
+    }
+
+    /// Counts an answer.
+    fn answered(&mut self, outgoing: &Outgoing<'_>, position: usize) {
+        self.answered_count += 1;
+        if outgoing.spread_max.is_none() {
+            return;
+        }
+        if self.is_answered.is_empty() {
+            self.is_answered.resize(outgoing.ends.len(), false);
+        }
+        if let Some(is_answered) = self.is_answered.get_mut(position) {
+            *is_answered = true;
+        }
+        while self.is_answered.get(self.first_unanswered) == Some(&true) {
+            self.first_unanswered += 1;
+        }
+    }
 }
 
 /// How long a server may take to greet, at most: one at the limit of its connections lets others wait.
@@ -93,15 +136,85 @@ const GREETING_MAX: Duration = Duration::from_secs(10);
 /// A greeted connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     incoming: Incoming,
     silence_max: Option<Duration>,
+    encoding: Encoding,
+    /// What pushes told, the last of each kind; each tells all that the ones before it told.
+    push: Push,
+}
+
+/// What the server told unasked.
+#[derive(Debug, Default)]
+struct Push {
+    /// The subscription it belongs to.
+    subscription_id: u64,
+    /// The durable version.
+    version: u64,
+    /// Why there will be no more.
+    failure: Option<Box<Error>>,
+}
+
+/// What a watch knows already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// Its subscription.
+    pub(crate) subscription_id: u64,
+    /// The durable version it was told.
+    pub(crate) version: u64,
+}
+
+impl Push {
+    fn take_in(&mut self, frame: &Frame<'_>, encoding: Encoding) -> Result<(), ProtocolError> {
+        let subscription_id = frame.header.subscription_id;
+        if self.subscription_id != subscription_id {
+            *self = Self {
+                subscription_id,
+                ..Self::default()
+            };
+        }
+        let mut archives = FrameBuffer::new();
+        let body = match encoding {
+            Encoding::Rkyv => frame.body,
+            Encoding::MessagePack => archive(frame.body, &mut archives)?,
+        };
+        match durable(access_response(body)?) {
+            Ok(version) => self.version = self.version.max(version),
+            Err(failure) => self.failure = Some(Box::new(failure.into_body())),
+        }
+        Ok(())
+    }
+
+    /// What it says beyond what is known.
+    fn news(&self, known: Known) -> Option<Result<u64, ClientError>> {
+        if self.subscription_id != known.subscription_id {
+            return None;
+        }
+        if known.version < self.version {
+            return Some(Ok(self.version));
+        }
+        let failure = self.failure.clone()?;
+        Some(Err(ClientError::Server(failure)))
+    }
+}
+
+/// Makes the one archive in `archives` of an answer in MessagePack; its body.
+pub(crate) fn archive<'a>(
+    body: &[u8],
+    archives: &'a mut FrameBuffer,
+) -> Result<&'a [u8], ProtocolError> {
+    let malformed = ProtocolError::Answer(WireError::Malformed);
+    let answer = decode_response(body).map_err(|_refused| malformed)?;
+    archives.clear();
+    encode_response(&answer, 0, archives).map_err(|_too_large| malformed)?;
+    let frame = parse_frame(archives).map_err(ProtocolError::Frame)?;
+    Ok(frame.map(|frame| frame.body).unwrap_or_default())
 }
 
 impl Connection {
     /// Greets the server at the other end of `stream`.
     pub(crate) fn greet(
-        stream: UnixStream,
+        stream: Arc<UnixStream>,
         hello: &Hello,
         silence_max: Option<Duration>,
     ) -> Result<(Self, HelloReply), Fault> {
@@ -110,13 +223,17 @@ impl Connection {
             stream,
             incoming: Incoming::new(),
             silence_max: None,
+            encoding: Encoding::default(),
+            push: Push::default(),
         };
         connection.bear_silence(Some(greeting_max))?;
         let mut frame = FrameBuffer::new();
         hello.encode(&mut frame).map_err(ProtocolError::Greeting)?;
         let mut progress = Progress::default();
         while progress.sent_len_bytes < frame.len() {
-            connection.send_some(&frame, &mut progress)?;
+            if let Err(fault) = connection.send_some(&frame, &mut progress) {
+                return Err(connection.last_word().unwrap_or(fault));
+            }
             if progress.sent_len_bytes < frame.len() {
                 connection.wait_for_either()?;
             }
@@ -131,6 +248,8 @@ impl Connection {
                     FrameKind::HelloReply => {
                         let reply = HelloReply::decode(frame.body).map_err(ProtocolError::from)?;
                         connection.bear_silence(silence_max)?;
+                        connection.encoding =
+                            Encoding::from_wire(reply.encoding).unwrap_or_default();
                         Ok((connection, reply))
                     }
                     kind => Err(unexpected(kind, frame.body)),
@@ -138,6 +257,27 @@ impl Connection {
             }
             connection.receive()?;
         }
+    }
+
+    /// Why the server closed before it was greeted, if it said so.
+    fn last_word(&mut self) -> Option<Fault> {
+        loop {
+            match self.incoming.next_frame() {
+                Ok(Some(frame)) => return Some(unexpected(frame.header.kind, frame.body)),
+                Ok(None) => self.receive().ok()?,
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// The socket, and what has come over it and was not read.
+    pub(crate) fn into_parts(self) -> (Arc<UnixStream>, Incoming) {
+        (self.stream, self.incoming)
+    }
+
+    /// The socket, to end what waits for it.
+    pub(crate) const fn socket(&self) -> &Arc<UnixStream> {
+        &self.stream
     }
 
     fn bear_silence(&mut self, silence_max: Option<Duration>) -> Result<(), Fault> {
@@ -157,7 +297,7 @@ impl Connection {
     ) -> Result<(), Fault> {
         let mut can_send = true;
         while progress.answered_count < outgoing.ends.len() {
-            let allowed = (progress.answered_count + window.max(1)).min(outgoing.ends.len());
+            let allowed = progress.allowed_count(&outgoing, window);
             let allowed_end = outgoing.ends.get(allowed - 1).copied().unwrap_or_default();
             if can_send && progress.sent_len_bytes < allowed_end {
                 let frames = outgoing.frames.get(..allowed_end).unwrap_or_default();
@@ -187,6 +327,10 @@ impl Connection {
     ) -> Result<bool, Fault> {
         let answered_before = progress.answered_count;
         while let Some(frame) = self.incoming.next_frame().map_err(ProtocolError::Frame)? {
+            if frame.header.kind == FrameKind::Push {
+                self.push.take_in(&frame, self.encoding)?;
+                continue;
+            }
             if frame.header.kind != FrameKind::Response {
                 return Err(unexpected(frame.header.kind, frame.body));
             }
@@ -197,16 +341,44 @@ impl Connection {
                 .filter(|position| *position < outgoing.ends.len())
                 .ok_or(ProtocolError::UnknownRequest(request_id))?;
             read(position, frame.body)?;
-            progress.answered_count += 1;
+            progress.answered(&outgoing, position);
         }
         Ok(answered_before < progress.answered_count)
+    }
+
+    /// What pushes say beyond what is known, waiting for one for at most `within`.
+    pub(crate) fn news(
+        &mut self,
+        known: Known,
+        within: Duration,
+    ) -> Result<Option<Result<u64, ClientError>>, Fault> {
+        let mut left = within;
+        loop {
+            while let Some(frame) = self.incoming.next_frame().map_err(ProtocolError::Frame)? {
+                if frame.header.kind != FrameKind::Push {
+                    return Err(unexpected(frame.header.kind, frame.body));
+                }
+                self.push.take_in(&frame, self.encoding)?;
+            }
+            if self.push.news(known).is_some() {
+                left = Duration::ZERO;
+            }
+            let mut readable = [PollFd::new(&self.stream, PollFlags::IN)];
+            let timeout = Timespec::try_from(left).ok();
+            match poll(&mut readable, timeout.as_ref()) {
+                // After a signal the caller looks again for as long as its time lasts.
+                Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(self.push.news(known)),
+                Ok(_) => self.receive()?,
+                Err(errno) => return Err(Fault::Broken(errno.into())),
+            }
+        }
     }
 
     /// Sends what the kernel takes now.
     fn send_some(&self, frames: &[u8], progress: &mut Progress) -> Result<(), Fault> {
         let rest = frames.get(progress.sent_len_bytes..).unwrap_or_default();
         match send(
-            &self.stream,
+            &*self.stream,
             rest,
             SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
         ) {
@@ -220,7 +392,7 @@ impl Connection {
 
     /// Waits until something can be sent or received; whether something can be received.
     fn wait_for_either(&self) -> Result<bool, Fault> {
-        let mut either = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::OUT)];
+        let mut either = [PollFd::new(&*self.stream, PollFlags::IN | PollFlags::OUT)];
         let timeout = self
             .silence_max
             .and_then(|silence| Timespec::try_from(silence).ok());
@@ -234,7 +406,7 @@ impl Connection {
 
     /// Waits for bytes.
     fn receive(&mut self) -> Result<(), Fault> {
-        match self.incoming.receive(&mut self.stream) {
+        match self.incoming.receive(&mut &*self.stream) {
             Ok(0) => Err(Fault::Ended),
             Ok(_) => Ok(()),
             Err(error) if is_timeout(&error) => {
@@ -253,7 +425,7 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// The fault that a frame is which is not what was waited for.
-fn unexpected(kind: FrameKind, body: &[u8]) -> Fault {
+pub(crate) fn unexpected(kind: FrameKind, body: &[u8]) -> Fault {
     if kind != FrameKind::Close {
         return ProtocolError::OutOfTurn(kind).into();
     }
@@ -271,7 +443,7 @@ impl Fault {
             Self::Closed(close) => {
                 matches!(close.reason, CloseReason::Draining | CloseReason::Goodbye)
             }
-            Self::Silence(_) | Self::Protocol(_) => false,
+            Self::Silence(_) | Self::GivenUp | Self::Protocol(_) => false,
         }
     }
 }

@@ -11,7 +11,7 @@ use in_mem_ipc::codec::EncodeError;
 use in_mem_ipc::hello::{Hello, HelloRun};
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::response::Response;
-use in_mem_model::{Error, ErrorClass, Outcome, Retry, SerdeError, SubCode};
+use in_mem_model::{Error, ErrorClass, Outcome, Retry, SerdeError, SubCode, Version};
 
 use crate::answer::Answer;
 use crate::connection::{Fault, ProtocolError};
@@ -116,6 +116,21 @@ impl ClientError {
         self.class() == ErrorClass::Conflict
     }
 
+    /// Whether the server looked at the request before it answered so: then the answer holds for
+    /// every attempt of it, else for this one alone.
+    pub(crate) fn is_decisive(&self) -> bool {
+        let looked = !matches!(
+            self.class(),
+            ErrorClass::StorageError | ErrorClass::InternalError
+        );
+        looked || self.sub() == Some(SubCode::SessionExpired)
+    }
+
+    /// Whether the transaction of the request is not known to the server.
+    pub(crate) fn is_not_active(&self) -> bool {
+        self.sub() == Some(SubCode::TransactionNotActive)
+    }
+
     /// Whether a transaction that ended so certainly did not commit, and may in another attempt.
     pub(crate) fn is_worth_another_transaction(&self) -> bool {
         let is_lost = matches!(self, Self::ConnectionLost { .. });
@@ -179,6 +194,7 @@ pub(crate) fn not_greeted(fault: Fault, hello: &Hello) -> ClientError {
         Fault::Protocol(error) => bad_answer(error),
         Fault::NotSent(source) | Fault::Broken(source) => unreachable(source),
         Fault::Ended => unreachable(io::ErrorKind::UnexpectedEof.into()),
+        Fault::GivenUp => cancelled(),
         Fault::Silence(_) => {
             let body =
                 Error::new(SubCode::Timeout, fault.to_string()).with_outcome(Outcome::NotCommitted);
@@ -242,6 +258,7 @@ pub(crate) fn lost(
             };
         }
         Fault::Silence(_) => (SubCode::Timeout, None),
+        Fault::GivenUp => (SubCode::Cancelled, None),
         Fault::NotSent(_) | Fault::Broken(_) | Fault::Ended | Fault::Closed(_) => {
             (SubCode::ConnectionLost, None)
         }
@@ -262,6 +279,29 @@ pub(crate) fn lost(
     }
 }
 
+/// The server had forgotten the client before it got the request, which was sent once only.
+pub(crate) fn never_executed(kind: OperationKind, error: &ClientError) -> ClientError {
+    let message = format!("{} was not executed: {error}", kind.name());
+    let body = Error::new(SubCode::ConnectionLost, message)
+        .with_outcome(Outcome::NotCommitted)
+        .with_retry(Retry::Yes);
+    ClientError::ConnectionLost {
+        body: Box::new(body),
+        source: None,
+    }
+}
+
+/// The write was committed, by a request whose repeat got its receipt alone.
+pub(crate) fn answer_not_kept(commit_version: u64) -> ClientError {
+    let message = format!(
+        "the write was committed at version {commit_version}; its answer was lost, and it was too \
+         long for the server to keep"
+    );
+    let body =
+        Error::new(SubCode::BudgetExceeded, message).with_detail("commit_version", commit_version);
+    ClientError::Server(Box::new(body))
+}
+
 /// The connection a transaction began on is gone, and the transaction with it.
 pub(crate) fn unbound() -> ClientError {
     let message = "the connection of the transaction was lost, so it was rolled back";
@@ -272,6 +312,12 @@ pub(crate) fn unbound() -> ClientError {
     }
 }
 
+/// The caller has given up before anything was sent.
+pub(crate) fn cancelled() -> ClientError {
+    let message = "given up before it was sent";
+    refused(Error::new(SubCode::Cancelled, message))
+}
+
 /// A request is larger than frames may be.
 pub(crate) fn too_large(kind: OperationKind, error: EncodeError) -> ClientError {
     let EncodeError::TooLarge { max } = error;
@@ -279,6 +325,43 @@ pub(crate) fn too_large(kind: OperationKind, error: EncodeError) -> ClientError 
         Error::new(SubCode::ValueTooLarge, format!("{}: {error}", kind.name()))
             .with_detail("limit_bytes", u64::from(max)),
     )
+}
+
+/// A volatile write is in no log.
+pub(crate) fn volatile(version: u64) -> ClientError {
+    let message = "a write was made in memory only: it is never durable";
+    ClientError::Refused(Box::new(
+        Error::new(SubCode::NotLogged, message).with_detail("version", Version::Txn(version)),
+    ))
+}
+
+/// A write of a pipeline has no answer to fence.
+pub(crate) fn unfenced(position: usize) -> ClientError {
+    let message = format!(
+        "request {position} of the pipeline is a write without an answer: there is nothing to \
+         fence; its ticket says why"
+    );
+    let body = Error::new(SubCode::ConnectionLost, message).with_outcome(Outcome::OutcomeUnknown);
+    ClientError::ConnectionLost {
+        body: Box::new(body),
+        source: None,
+    }
+}
+
+/// A subscription has lost its connection.
+pub(crate) fn unsubscribed(fault: Option<Fault>) -> ClientError {
+    let message = match &fault {
+        Some(fault) => format!("the subscription is lost: {fault}"),
+        None => "the connection of the subscription was lost".to_owned(),
+    };
+    let source = match fault {
+        Some(Fault::NotSent(source) | Fault::Broken(source)) => Some(source),
+        _ => None,
+    };
+    ClientError::ConnectionLost {
+        body: Box::new(Error::new(SubCode::ConnectionLost, message).with_retry(Retry::Yes)),
+        source,
+    }
 }
 
 /// A pipeline takes no more.

@@ -22,16 +22,21 @@
 mod address;
 mod answer;
 mod batch;
+mod cancel;
 pub mod check;
 mod client;
 mod connection;
+mod durable;
 mod encoding;
 mod error;
+mod identity;
 mod incoming;
 mod kv;
+mod lane;
 mod link;
 mod observe;
 mod pipeline;
+mod resend;
 mod results;
 mod retry;
 mod runs;
@@ -46,11 +51,15 @@ pub use in_mem_model as model;
 
 pub use address::{SOCKET_VARIABLE, default_socket};
 pub use batch::{Batch, BatchCommitted, Effect};
+pub use cancel::Canceller;
 pub use client::{Client, ClientBuilder};
 pub use connection::ProtocolError;
+pub use durable::{DurableWatch, Fence};
 pub use encoding::Encoding;
 pub use error::ClientError;
+pub use identity::Identity;
 pub use kv::{Kv, ListOptions};
+pub use lane::{Lane, LaneAnswer};
 pub use observe::{
     HealthReport, RunSummary, ServerDescription, ServerFault, ServerSetting, ServerState,
 };

@@ -43,7 +43,7 @@ pub(crate) fn look(store: &Store) -> HealthReport<'static> {
         state: found.first().map_or(HealthState::Ok, |(state, _)| *state),
         faults: found.into_iter().map(|(_, fault)| fault).collect(),
         log_backend: store.place.disk.name().into(),
-        socket_backend: store.place.socket_backend.clone().into(),
+        socket_backend: store.place.reactor.into(),
         free_len_bytes,
     }
 }

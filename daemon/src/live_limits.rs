@@ -48,4 +48,8 @@ live_limits!(
     transaction_total_ms,
     frame_timeout_ms,
     shutdown_timeout_ms,
+    durable_wait_count_max,
+    connection_count_per_user_max,
+    idle_timeout_ms,
+    memory_max,
 );

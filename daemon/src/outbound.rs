@@ -36,6 +36,11 @@ impl Outbound {
         self.filling.len() + self.sending_len_bytes
     }
 
+    /// Whether a send is in flight.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending_len_bytes > 0
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.queued_len_bytes() == 0

@@ -8,6 +8,10 @@ use std::sync::Arc;
 use in_mem_ipc::Encoding;
 use in_mem_ipc::close::{Close, CloseReason};
 use in_mem_ipc::frame::FrameError;
+use in_mem_ipc::request::version::TaggedVersion;
+use in_mem_ipc::response::Response;
+use in_mem_ipc::response::system::ErrorBody;
+use in_mem_model::Error;
 
 use crate::caller::Caller;
 use crate::config::Limits;
@@ -53,6 +57,15 @@ pub(crate) enum Phase {
     Closing,
 }
 
+/// A subscription to the durable version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DurableSubscription {
+    /// Its id; the pushes carry it.
+    pub(crate) id: u64,
+    /// The version told last.
+    pub(crate) told_version: u64,
+}
+
 /// One session.
 pub(crate) struct Session {
     pub(crate) id: SessionId,
@@ -77,10 +90,14 @@ pub(crate) struct Session {
     pub(crate) waits_to_gather: bool,
     /// The request that waits for room in the log.
     pub(crate) parked: Option<OwnedFrame>,
+    /// It is told how far commits are durable.
+    pub(crate) durable_subscription: Option<DurableSubscription>,
     /// The last word, said once everything in flight is answered.
     pub(crate) farewell: Option<Close>,
     /// When the hello, the frame being received or the closing must be done.
     pub(crate) deadline_us: Option<u64>,
+    /// When the last bytes came or the last replies left, microseconds of the monotonic clock.
+    pub(crate) used_us: u64,
     /// Already in the list of touched sessions of this turn.
     pub(crate) is_touched: bool,
     /// Where its load is counted, and what was counted last.
@@ -118,8 +135,10 @@ impl Session {
             gather_len_bytes: 0,
             waits_to_gather: false,
             parked: None,
+            durable_subscription: None,
             farewell: None,
             deadline_us: Some(deadline_us),
+            used_us: 0,
             is_touched: false,
             counted: None,
         }
@@ -152,11 +171,49 @@ impl Session {
             && (self.outbound.queued_len_bytes() as u64) < limits.reply_len_bytes_max
     }
 
+    /// When it has rested too long: nothing asked, nothing open, nothing waited for. None while it
+    /// does not rest, or may for ever.
+    pub(crate) fn idle_deadline_us(&self, limits: &Limits) -> Option<u64> {
+        let is_resting = self.phase == Phase::Open
+            && self.in_flight_count == 0
+            && self.durable_subscription.is_none()
+            && self.parked.is_none()
+            && !self.waits_to_gather
+            && self.caller.transactions.is_empty();
+        let idle_us = limits.idle_timeout_ms.saturating_mul(1_000);
+        (is_resting && idle_us != 0).then(|| self.used_us.saturating_add(idle_us))
+    }
+
     /// Whether what it sent waits for us, and not for what its peer still has to send or to read.
     pub(crate) fn waits_for_us(&self, limits: &Limits) -> bool {
         self.phase == Phase::Open
             && !self.may_start(limits)
             && (self.outbound.queued_len_bytes() as u64) < limits.reply_len_bytes_max
+    }
+
+    /// Pushes a durable version that was not told yet, or why there will be no more, unless
+    /// replies are on their way: then what is newest when they have left is pushed.
+    pub(crate) fn push_durable(&mut self, version: u64, failure: Option<Error>) {
+        if self.phase != Phase::Open || self.outbound.is_sending() {
+            return;
+        }
+        let Some(subscription) = &mut self.durable_subscription else {
+            return;
+        };
+        let id = subscription.id;
+        // A message of ours always fits a frame.
+        if subscription.told_version < version {
+            subscription.told_version = version;
+            let version = Response::Version(TaggedVersion::Txn(version));
+            let buffer = self.outbound.buffer();
+            let _ = self.encoding.encode_push(&version, id, buffer);
+        }
+        if let Some(failure) = failure {
+            let body = Response::Error(ErrorBody::from(&failure));
+            let buffer = self.outbound.buffer();
+            let _ = self.encoding.encode_push(&body, id, buffer);
+            self.durable_subscription = None;
+        }
     }
 
     /// Says the last word if everything in flight is answered.

@@ -354,6 +354,45 @@ mod tests {
     }
 
     #[test]
+    fn a_passed_socket_is_checked_and_its_file_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.sock");
+        let bind = || {
+            let _ = rustix::fs::unlink(&path);
+            let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            rustix::fs::chmod(&path, Mode::from_raw_mode(0o660)).unwrap();
+            PassedSocket(listener.into())
+        };
+        let adopted = Listener::adopt(bind(), Some(&path)).unwrap();
+        assert_eq!(adopted.path(), path);
+        drop(adopted);
+        assert!(status_of(&path).unwrap().is_some(), "it is the manager's");
+
+        let refused = Listener::adopt(bind(), Some(Path::new("/elsewhere"))).unwrap_err();
+        assert!(refused.to_string().contains("/elsewhere"), "{refused}");
+        let passed = bind();
+        rustix::fs::chmod(&path, Mode::from_raw_mode(0o666)).unwrap();
+        let refused = Listener::adopt(passed, None).unwrap_err();
+        assert_eq!(refused.exit(), Exit::Permission, "{refused}");
+        let passed = bind();
+        rustix::fs::unlink(&path).unwrap();
+        let refused = Listener::adopt(passed, None).unwrap_err();
+        assert!(
+            matches!(refused, SocketError::NotASocket { .. }),
+            "{refused}"
+        );
+
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let datagram = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (pipe, _end) = rustix::pipe::pipe().unwrap();
+        for other in [stream.into(), datagram.into(), tcp.into(), pipe] {
+            let refused = Listener::adopt(PassedSocket(other), None).unwrap_err();
+            assert_eq!(refused.exit(), Exit::Usage, "{refused}");
+        }
+    }
+
+    #[test]
     fn a_path_no_socket_can_have_is_refused() {
         let path = PathBuf::from(format!("/tmp/{}", "x".repeat(120)));
         let refused = Listener::bind(&path, 0o600, None).unwrap_err();

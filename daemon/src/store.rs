@@ -46,8 +46,10 @@ pub(crate) struct Place {
     pub(crate) refusal: Option<String>,
     /// The data directory; none over a disk of the tests.
     pub(crate) root: Option<RealRoot>,
-    /// How the sockets are served.
-    pub(crate) socket_backend: String,
+    /// The reactor's kind, in one word.
+    pub(crate) reactor: &'static str,
+    /// Why io_uring is not used for the sockets, if it is refused.
+    pub(crate) ring_refusal: Option<String>,
 }
 
 /// See the module.
@@ -66,6 +68,7 @@ pub(crate) struct Store {
     is_draining: AtomicBool,
     connection_count: AtomicU64,
     last_txn_id: AtomicU64,
+    durable_wait_count: AtomicU64,
 }
 
 impl Store {
@@ -89,6 +92,7 @@ impl Store {
             is_draining: AtomicBool::new(false),
             connection_count: AtomicU64::new(0),
             last_txn_id: AtomicU64::new(0),
+            durable_wait_count: AtomicU64::new(0),
         }
     }
 
@@ -172,6 +176,22 @@ impl Store {
         self.connection_count.load(Ordering::Relaxed)
     }
 
+    /// Requests parked until commits are durable, of all sessions.
+    pub(crate) fn durable_wait_count(&self) -> u64 {
+        // Relaxed: a limit that may be off by those being parked at the moment.
+        self.durable_wait_count.load(Ordering::Relaxed)
+    }
+
+    /// More requests are parked.
+    pub(crate) fn add_durable_waits(&self, count: u64) {
+        self.durable_wait_count.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Fewer are.
+    pub(crate) fn remove_durable_waits(&self, count: u64) {
+        self.durable_wait_count.fetch_sub(count, Ordering::Relaxed);
+    }
+
     /// An id no transaction had before.
     pub(crate) fn next_txn_id(&self) -> u64 {
         // Relaxed: only uniqueness counts.
@@ -191,13 +211,20 @@ impl Store {
         limits.extend([
             ("frame_len_bytes_max", u64::from(FRAME_LEN_BYTES_MAX)),
             ("connection_count_max", own.connection_count_max),
+            (
+                "connection_count_per_user_max",
+                own.connection_count_per_user_max,
+            ),
             ("in_flight_count_max", own.in_flight_count_max),
             ("in_flight_len_bytes_max", own.in_flight_len_bytes_max),
             ("reply_len_bytes_max", own.reply_len_bytes_max),
             ("gather_len_bytes_max", own.gather_len_bytes_max),
+            ("memory_max", self.settings.limits.memory_max),
             ("open_transaction_count_max", own.open_transaction_count_max),
+            ("durable_wait_count_max", own.durable_wait_count_max),
             ("transaction_idle_ms", own.transaction_idle_ms),
             ("transaction_total_ms", own.transaction_total_ms),
+            ("idle_timeout_ms", own.idle_timeout_ms),
             ("frame_timeout_ms", own.frame_timeout_ms),
         ]);
         limits

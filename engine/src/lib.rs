@@ -19,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attributes;
 mod background;
 mod builder;
 mod commit;
@@ -27,6 +28,7 @@ mod conflict;
 mod database;
 mod digest;
 mod durability;
+mod durable;
 mod errors;
 mod evaluate;
 pub mod faults;
@@ -38,7 +40,10 @@ mod kv_storage;
 pub mod limits;
 mod limits_in_force;
 mod log_state;
+mod memory;
 mod names;
+mod once;
+mod once_result;
 mod open;
 mod ordered;
 mod padded;
@@ -80,6 +85,7 @@ pub use database::Database;
 pub use durability::{
     BufferedDurability, Durability, DurabilityMode, InMemoryDurability, StrictDurability,
 };
+pub use durable::{DurableWatch, WaitDurableError};
 pub use errors::{
     CommitError, ConflictKind, DatabaseClosed, FlushError, OpenError, ReadError, RecordError,
     RunError, ShutdownError,
@@ -87,6 +93,7 @@ pub use errors::{
 pub use index::KeyRef;
 pub use kv::{CasOutcome, KeyValue, Kv, Page};
 pub use log_state::Driver;
+pub use once::OnceRequest;
 #[cfg(feature = "perf-trace")]
 pub use perf::PerfTrace;
 pub use pool::{RetryPolicy, clear_pool, pool_size};

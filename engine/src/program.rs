@@ -181,15 +181,22 @@ pub enum StepOutcomes {
     One(StepOutcome),
     /// Of any other, in order.
     Many(Vec<StepOutcome>),
+    /// Of a repeated request whose answers were too long to be kept one by one; see
+    /// [`ONCE_RESULT_LEN_BYTES_MAX`](crate::limits::ONCE_RESULT_LEN_BYTES_MAX).
+    Counted {
+        /// Keys that existed and were deleted.
+        deleted_count: u32,
+    },
 }
 
 impl StepOutcomes {
-    /// The answers in order.
+    /// The answers in order; none where only their counts were kept.
     #[must_use]
     pub fn as_slice(&self) -> &[StepOutcome] {
         match self {
             Self::One(outcome) => std::slice::from_ref(outcome),
             Self::Many(outcomes) => outcomes,
+            Self::Counted { .. } => &[],
         }
     }
 }
@@ -205,6 +212,12 @@ pub trait CompletionSink: Send + Sync {
 
     /// All completions of one log batch have been made: wake whoever collects them.
     fn batch_end(&self) {}
+
+    /// Every logged commit at or below `version` is durable. Called on the log thread after each
+    /// sync that covered a record, with versions that never go back; the same one may come twice.
+    fn durable(&self, version: u64) {
+        let _ = version;
+    }
 
     /// A program that was handed back as [`Submitted::Busy`] may be admitted now.
     fn space_available(&self) {}

@@ -167,6 +167,8 @@ pub(crate) fn recover(
     let scanned = apply_log(disk, context, &manifest, &mut result)?;
     let sequencer = &context.shared.store.sequencer;
     sequencer.recover(scanned.last_txn_id.max(scanned.version_floor));
+    // What was recovered is durable once the log is settled; before that nobody can ask.
+    context.shared.durable.advance(scanned.last_txn_id);
     // Nothing recovered, nothing to derive. The first durable commit of an InMemory database comes
     // here too, and its live runs are not recovered ones.
     let recovered = context
@@ -337,6 +339,7 @@ fn apply_log(
         if !context.takes_records {
             return Err(RecordError::Foreign);
         }
+        context.shared.durable.recovered(record.txn_id);
         let entries_skipped = &mut result.entries_skipped;
         match apply_record(context, &record, entries_skipped) {
             Ok(()) => result.records_applied += 1,
@@ -384,6 +387,12 @@ fn apply_record(
             entry_type: entry.entry_type,
         })?;
         owner.apply_versioned(&context.shared.store, &entry)?;
+    }
+    if let Some((once, result)) = mutations.once {
+        context
+            .shared
+            .store
+            .apply_once_versioned(&head, &once, result);
     }
     Ok(())
 }

@@ -12,8 +12,9 @@ use in_mem_wal::clock::Clock;
 use in_mem_wal::{LogHandle, Lsn, PoisonCause, Sink, Stage};
 use parking_lot::{Mutex, RwLock};
 
+use crate::durable::Durable;
 use crate::errors::{CommitError, DatabaseClosed};
-use crate::faults::Planted;
+use crate::faults::{Mutant, Planted};
 use crate::program::CompletionSink;
 use crate::progress::RecoveryProgress;
 use crate::shard::RunShard;
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) store: ShardedStore,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) planted: Planted,
+    /// How far commits are durable.
+    pub(crate) durable: Durable,
     /// Time of day as last stamped, microseconds since the epoch.
     pub(crate) now_us: AtomicU64,
     /// Admission is closed. SeqCst; re-checked inside each critical section.
@@ -50,6 +53,7 @@ impl Shared {
             store: ShardedStore::new(),
             clock,
             planted,
+            durable: Durable::new(),
             now_us,
             is_closed: AtomicBool::new(false),
             is_read_only: AtomicBool::new(false),
@@ -118,6 +122,7 @@ impl Shared {
         // Whoever waits for room asks again, and hears why there will be none. The log says so too,
         // but there need not be one, and its thread may never get to it.
         self.for_each_listener(|listener| listener.space_available());
+        self.durable.announce();
     }
 
     pub(crate) fn poisoned_error(&self, is_outcome_unknown: bool) -> CommitError {
@@ -173,8 +178,20 @@ pub(crate) struct LogSink {
     pub(crate) shared: Arc<Shared>,
 }
 
+impl LogSink {
+    fn announce_durable(&self, version: u64) {
+        self.shared.durable.advance(version);
+        let version = self.shared.durable.version();
+        self.shared
+            .for_each_listener(|listener| listener.durable(version));
+    }
+}
+
 impl Sink<InFlight> for LogSink {
     fn reached(&mut self, token: InFlight, _end_lsn: Lsn) {
+        if self.shared.planted.is(Mutant::DurableBeforeSync) {
+            self.announce_durable(token.version);
+        }
         let Some(shard) = token.shard else { return };
         // Poisoned by something beside the log: it is synced, but nothing is acknowledged any more.
         if self.shared.is_poisoned() {
@@ -188,6 +205,10 @@ impl Sink<InFlight> for LogSink {
     fn batch_end(&mut self) {
         self.shared
             .for_each_listener(|listener| listener.batch_end());
+    }
+
+    fn durable(&mut self, _durable_lsn: Lsn, txn_id_highest: u64) {
+        self.announce_durable(txn_id_highest);
     }
 
     fn space_freed(&mut self) {

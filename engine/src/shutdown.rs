@@ -55,6 +55,7 @@ impl DatabaseInner {
             None => Ok(()),
         };
         drop(creation);
+        self.shared.durable.end();
         // A log that is still being written keeps the directory locked.
         if let Some(files) = &self.files
             && !matches!(result, Err(ShutdownError::Deadline { .. }))

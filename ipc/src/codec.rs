@@ -74,7 +74,12 @@ pub fn encode_request(
     request_id: u64,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError> {
-    encode(request, FrameKind::Request, request_id, buffer)
+    encode(
+        request,
+        FrameKind::Request,
+        Ids::of_request(request_id),
+        buffer,
+    )
 }
 
 /// Appends a response as one frame. The buffer must hold whole frames or nothing.
@@ -88,7 +93,32 @@ pub fn encode_response(
     request_id: u64,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError> {
-    encode(response, FrameKind::Response, request_id, buffer)
+    encode(
+        response,
+        FrameKind::Response,
+        Ids::of_request(request_id),
+        buffer,
+    )
+}
+
+/// Appends a push as one frame; its body is a response, read with [`access_response`]. The buffer
+/// must hold whole frames or nothing.
+///
+/// # Errors
+///
+/// The frame would be too large; the buffer is as it was.
+#[inline]
+pub fn encode_push(
+    response: &Response<'_>,
+    subscription_id: u64,
+    buffer: &mut FrameBuffer,
+) -> Result<(), EncodeError> {
+    encode(
+        response,
+        FrameKind::Push,
+        Ids::of_push(subscription_id),
+        buffer,
+    )
 }
 
 /// Reads the body of a request in place.
@@ -158,13 +188,38 @@ impl Writer<Failure> for FrameWriter<'_> {
     }
 }
 
+/// The ids of a header; each kind of frame uses one of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Ids {
+    request_id: u64,
+    subscription_id: u64,
+}
+
+impl Ids {
+    /// Those of a request or a response.
+    pub(crate) const fn of_request(request_id: u64) -> Self {
+        Self {
+            request_id,
+            subscription_id: 0,
+        }
+    }
+
+    /// Those of a push.
+    pub(crate) const fn of_push(subscription_id: u64) -> Self {
+        Self {
+            request_id: 0,
+            subscription_id,
+        }
+    }
+}
+
 type FrameSerializer<'a, A> = LowSerializer<FrameWriter<'a>, A, Failure>;
 
 #[inline]
 fn encode<T>(
     message: &T,
     kind: FrameKind,
-    request_id: u64,
+    ids: Ids,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError>
 where
@@ -179,7 +234,7 @@ where
         buffer.resize(body_start, 0);
         written = with_arena(|arena| encode_body(message, buffer, arena.acquire()));
     }
-    end_frame(start, kind, request_id, written.is_ok(), buffer)
+    end_frame(start, kind, ids, written.is_ok(), buffer)
 }
 
 /// Appends room for the header of a frame; returns where it begins.
@@ -201,7 +256,7 @@ pub(crate) fn begin_frame(buffer: &mut FrameBuffer) -> usize {
 pub(crate) fn end_frame(
     start: usize,
     kind: FrameKind,
-    request_id: u64,
+    ids: Ids,
     is_written: bool,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError> {
@@ -214,7 +269,8 @@ pub(crate) fn end_frame(
     let body_start = start + HEADER_LEN_BYTES;
     let body_len_bytes = u32::try_from(buffer.len() - body_start).unwrap_or(u32::MAX);
     let header = Header {
-        request_id,
+        request_id: ids.request_id,
+        subscription_id: ids.subscription_id,
         ..Header::new(kind, body_len_bytes)
     };
     if let Some(target) = buffer.get_mut(start..body_start) {

@@ -85,4 +85,22 @@ impl Encoding {
             Self::MessagePack => message_pack::encode_response(response, request_id, buffer),
         }
     }
+
+    /// Appends a push as one frame; its body is a response. The buffer must hold whole frames or
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// The frame would be too large; the buffer is as it was.
+    pub fn encode_push(
+        self,
+        response: &Response<'_>,
+        subscription_id: u64,
+        buffer: &mut FrameBuffer,
+    ) -> Result<(), EncodeError> {
+        match self {
+            Self::Rkyv => codec::encode_push(response, subscription_id, buffer),
+            Self::MessagePack => message_pack::encode_push(response, subscription_id, buffer),
+        }
+    }
 }

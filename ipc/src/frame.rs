@@ -77,7 +77,7 @@ pub enum FrameKind {
     Request = 3,
     /// The answer to a request.
     Response = 4,
-    /// Sent by the server unasked, for a subscription. Reserved: nothing subscribes yet.
+    /// Sent by the server unasked, for a subscription. Its body is that of a response.
     Push = 5,
     /// Last frame of either side, with the reason.
     Close = 6,

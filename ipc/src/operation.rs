@@ -140,6 +140,9 @@ operations! {
     TxnRollback        "txn.rollback"          false  true   true
     TxnInfo            "txn.info"              false  true   true
     Batch(_)           "batch"                 true   false  false
+    DbWaitDurable(_)   "db.wait_durable"       false  true   false
+    DbSubscribeDurable "db.subscribe_durable"  false  true   false
+    DbUnsubscribe(_)   "db.unsubscribe"        false  true   false
     SystemHealth       "system.health"         false  true   false
     SystemMetrics      "system.metrics"        false  true   false
     SystemDescribe     "system.describe"       false  true   false

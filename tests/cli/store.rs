@@ -76,6 +76,11 @@ impl Store {
         }
     }
 
+    /// The process id of the daemon.
+    pub(crate) fn daemon_id(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("inmem.sock")
     }
@@ -166,7 +171,7 @@ impl Answer {
 
 /// A pipe that stays open.
 pub(crate) struct Pipe {
-    child: Child,
+    pub(crate) child: Child,
     stdin: Option<ChildStdin>,
     answers: mpsc::Receiver<String>,
 }

@@ -356,7 +356,25 @@ fn play_runs(play: &mut Play) {
     for name in ["planner", "nobody"] {
         play.ask(Operation::RunResolve(RunName { name: name.into() }));
     }
-    play.header.run = RunChoice::Id(id.0);
+    play_one_run(play, id.0);
+    play.header.run = RunChoice::Id([9; 16]);
+    play.ask(Operation::RunStatus);
+    play.ask(Operation::RunExists);
+    play.ask(Operation::RunGet);
+    play.ask(Operation::KvGet(key("in-run")));
+    play.header.run = RunChoice::Session;
+    for (status, include_archived) in [(None, false), (None, true), (Some(RunState::Active), true)]
+    {
+        play.ask(Operation::RunList(RunList {
+            status,
+            include_archived,
+            ..RunList::default()
+        }));
+    }
+}
+
+fn play_one_run(play: &mut Play, id: [u8; 16]) {
+    play.header.run = RunChoice::Id(id);
     let tags = |tag: &'static str| RunTags {
         tags: vec![tag.into()],
     };
@@ -390,20 +408,6 @@ fn play_runs(play: &mut Play) {
         Operation::RunOrphaned,
     ] {
         play.ask(operation);
-    }
-    play.header.run = RunChoice::Id([9; 16]);
-    play.ask(Operation::RunStatus);
-    play.ask(Operation::RunExists);
-    play.ask(Operation::RunGet);
-    play.ask(Operation::KvGet(key("in-run")));
-    play.header.run = RunChoice::Session;
-    for (status, include_archived) in [(None, false), (None, true), (Some(RunState::Active), true)]
-    {
-        play.ask(Operation::RunList(RunList {
-            status,
-            include_archived,
-            ..RunList::default()
-        }));
     }
 }
 

@@ -55,6 +55,16 @@ struct Inbox {
     world: SimWorld,
     ticks: AtomicU64,
     answers: Mutex<Vec<Answer>>,
+    durable: Mutex<Vec<ToldDurable>>,
+}
+
+/// A durable version that was told, and when, in operations of the disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ToldDurable {
+    /// The version.
+    pub(crate) version: u64,
+    /// Operations the disk had seen.
+    pub(crate) ops: u64,
 }
 
 struct Answer {
@@ -79,6 +89,12 @@ impl CompletionSink for Inbox {
             tick,
             ops,
         });
+    }
+
+    fn durable(&self, version: u64) {
+        let ops = self.world.op_count();
+        let mut durable = self.durable.lock().expect("no panic");
+        durable.push(ToldDurable { version, ops });
     }
 }
 
@@ -154,7 +170,9 @@ impl Engine {
             world: world.clone(),
             ticks: AtomicU64::new(0),
             answers: Mutex::new(Vec::new()),
+            durable: Mutex::new(Vec::new()),
         });
+        database.add_listener(&(Arc::clone(&inbox) as Arc<dyn CompletionSink>));
         let ids = database.store().run_ids();
         let mut runs = vec![database.default_run()];
         let begun = ids.into_iter().filter(|id| *id != RunId::DEFAULT);
@@ -216,6 +234,12 @@ impl Engine {
         let _ = self.database.shutdown();
         while self.turn_log() {}
         self.collect();
+    }
+
+    /// The durable versions that were told.
+    #[must_use]
+    pub(crate) fn told_durable(&self) -> Vec<ToldDurable> {
+        self.inbox.durable.lock().expect("no panic").clone()
     }
 
     /// How many distinct values its clients have made.

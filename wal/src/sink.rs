@@ -31,9 +31,11 @@ pub trait Sink<T> {
     /// All calls for one batch have been made: wake whoever collects them.
     fn batch_end(&mut self) {}
 
-    /// Everything below `durable_lsn` is durable. Called after the `reached` calls it covers.
-    fn durable(&mut self, durable_lsn: Lsn) {
-        let _ = durable_lsn;
+    /// Everything below `durable_lsn` is durable: every record up to and with that of
+    /// `txn_id_highest`. No record at or below it can follow, for they come rising. Called after
+    /// the `reached` calls it covers.
+    fn durable(&mut self, durable_lsn: Lsn, txn_id_highest: u64) {
+        let _ = (durable_lsn, txn_id_highest);
     }
 
     /// A `reserve` that was refused as busy or without space may succeed now, or say why it never

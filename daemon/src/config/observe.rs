@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use toml::Value;
 
 use super::keys::{KEYS, Key, mode, path, text};
-use super::{Configuration, Origin};
+use super::{ConfigError, Configuration, Origin};
 
 /// Top-level settings about looking inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,19 @@ impl Default for Observe {
             metrics_socket_group: None,
             slow_request_us: 0,
         }
+    }
+}
+
+impl Observe {
+    /// The number of the group of the metrics socket.
+    ///
+    /// # Errors
+    /// A group that does not exist.
+    pub(crate) fn group_id(&self) -> Result<Option<u32>, ConfigError> {
+        let group = self.metrics_socket_group.as_deref();
+        group
+            .map(|group| super::group_id("metrics_socket_group", group))
+            .transpose()
     }
 }
 

@@ -43,6 +43,9 @@ pub(super) struct LogInbox {
     finished: Inbox<Finished>,
     /// How often room was announced.
     room_count: AtomicU64,
+    /// Somebody waits for commits to be durable. SeqCst: set before the durable version is looked
+    /// at, as the log thread moves that version before it looks here.
+    is_durable_watched: AtomicBool,
     /// Completions of this thread come in batches whose end it announces.
     log_thread: OnceLock<ThreadId>,
     /// Times are wanted, and the log that notes them once there is one.
@@ -55,6 +58,7 @@ impl LogInbox {
         Self {
             finished: Inbox::new(waker),
             room_count: AtomicU64::new(0),
+            is_durable_watched: AtomicBool::new(false),
             log_thread: OnceLock::new(),
             notes_times: AtomicBool::new(false),
             observed: OnceLock::new(),
@@ -75,6 +79,13 @@ impl LogInbox {
         {
             // Only the reactor sets it.
             let _ = self.observed.set(Arc::clone(observed));
+        }
+    }
+
+    /// Whether the reactor is woken when more commits are durable.
+    pub(super) fn watch_durable(&self, is_watched: bool) {
+        if self.is_durable_watched.load(Ordering::SeqCst) != is_watched {
+            self.is_durable_watched.store(is_watched, Ordering::SeqCst);
         }
     }
 
@@ -104,6 +115,12 @@ impl CompletionSink for LogInbox {
     fn batch_end(&self) {
         self.log_thread.get_or_init(|| thread::current().id());
         if self.finished.has_items() {
+            self.finished.wake();
+        }
+    }
+
+    fn durable(&self, _version: u64) {
+        if self.is_durable_watched.load(Ordering::SeqCst) {
             self.finished.wake();
         }
     }

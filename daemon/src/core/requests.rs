@@ -13,6 +13,7 @@ use in_mem_wal::clock::{Clock, SystemClock};
 
 use super::Core;
 use super::commits::PendingCommit;
+use super::durable::is_about_durable;
 use super::frames::Flow;
 use crate::answer;
 use crate::dispatch::{self, Call, Out, Verdict};
@@ -33,6 +34,10 @@ impl Core {
         self.store.metrics.request(kind);
         if self.is_draining() {
             self.refuse(slot, frame.header.request_id, kind, draining());
+            return Flow::Done;
+        }
+        if is_about_durable(kind) {
+            self.on_durable_request(slot, frame);
             return Flow::Done;
         }
         // Writes queue behind those that wait for room already.
@@ -84,18 +89,20 @@ impl Core {
         let store = Arc::clone(&self.store);
         let now_us = self.monotonic_us();
         let header = request.header.to_native();
-        let whose = |session: &mut Session| (session.id, run_of(&header, session));
-        let Some((id, run)) = self.session_mut(slot).map(whose) else {
+        let started_us = self.step_us();
+        let Some(session) = self.session_mut(slot) else {
             return Flow::Done;
         };
+        let id = session.id;
         let subject = Subject {
             operation: kind,
-            run,
+            run: run_of(&header, session),
             request_id,
             frame_len_bytes,
         };
-        steps.started_us = self.step_us();
-        let shape = dispatch::shape_of(&request.operation);
+        steps.started_us = started_us;
+        let caller = &session.caller;
+        let shape = dispatch::shape_of(&request.operation, || dispatch::begun_run(caller, &header));
         let token = kind.is_write().then(|| {
             let pending = PendingCommit::new(id, shape.clone(), subject, steps);
             self.pending.insert(pending)
@@ -111,6 +118,7 @@ impl Core {
             store: &store,
             caller: &mut session.caller,
             header,
+            body: frame.body,
             completion,
             shape,
             view: None,

@@ -1,5 +1,7 @@
 //! Requests that wait for the log, on a log that is driven by hand.
 
+mod durable;
+
 use in_mem_engine::{Database, Driver, DurabilityMode};
 use in_mem_ipc::codec::{access_response, encode_request};
 use in_mem_ipc::frame::{FrameKind, parse_frame};
@@ -13,9 +15,11 @@ use in_mem_model::SubCode;
 use in_mem_wal::disk::{DiskKind, Fault, FaultRule, FileSystem, OpKind, SimOptions, SimWorld};
 use in_mem_wal::{LogConfig, Turn};
 
+mod once;
+
 use super::*;
 use crate::config::{Principals, Settings};
-use crate::reactor::Ring;
+use crate::reactor::{Reactor, Readiness};
 use crate::session::Phase;
 use crate::store::Place;
 
@@ -30,7 +34,7 @@ struct Fixture {
     world: SimWorld,
     driver: Driver,
     /// The wake-ups of the core end here.
-    _ring: Ring,
+    _reactor: Readiness,
 }
 
 impl Fixture {
@@ -57,17 +61,18 @@ impl Fixture {
             disk: DiskKind::Simulated,
             refusal: None,
             root: None,
-            socket_backend: "none".to_owned(),
+            reactor: "readiness",
+            ring_refusal: None,
         };
         let store = Arc::new(Store::new(database, settings, principals, place));
-        let ring = Ring::new().expect("a ring");
+        let reactor = Readiness::new().expect("a reactor");
         let workers = Workers::start().expect("starts");
-        let core = Core::new(store, &ring.waker(), workers);
+        let core = Core::new(store, &reactor.waker(), workers);
         let mut this = Self {
             core,
             world,
             driver,
-            _ring: ring,
+            _reactor: reactor,
         };
         this.drive();
         for slot in 0..count {
@@ -419,6 +424,50 @@ fn requests_that_wait_for_room_in_a_log_that_fails_are_answered() {
             other => panic!("{slot}: {other:?}"),
         }
     }
+}
+
+/// A user that exists nowhere and is not ours.
+const STRANGER: u32 = 4_000_000_000;
+
+fn stranger() -> Credentials {
+    Credentials {
+        process: 1,
+        user: STRANGER,
+        group: STRANGER,
+    }
+}
+
+fn phase(this: &mut Fixture, slot: u32) -> Phase {
+    this.core.session_mut(slot).expect("there").phase
+}
+
+#[test]
+fn who_may_connect_changes_for_those_that_are_connected_too() {
+    let mut this = Fixture::new(1);
+    let mut access = this.core.store.settings.access.clone();
+    access.users.push(STRANGER.to_string());
+    let store = Arc::clone(&this.core.store);
+    this.core.connect(1, stranger());
+    assert!(phase(&mut this, 1) == Phase::Closing, "not listed yet");
+    store.set_principals(Principals::resolve(&access).expect("resolves"));
+    this.core.connect(2, stranger());
+    assert!(phase(&mut this, 2) == Phase::Greeting, "listed");
+    store.set_principals(Principals::resolve(&store.settings.access).expect("resolves"));
+    this.core.settings_changed();
+    assert!(phase(&mut this, 2) == Phase::Closing, "listed no longer");
+    assert!(phase(&mut this, 0) == Phase::Open, "our own user stays");
+}
+
+#[test]
+fn who_is_accepted_after_the_stop_began_is_told_so() {
+    let mut this = Fixture::new(0);
+    this.core.drain();
+    let own = Credentials {
+        user: 0,
+        ..stranger()
+    };
+    this.core.connect(0, own);
+    assert!(phase(&mut this, 0) == Phase::Closing);
 }
 
 fn frame_with(id: u64, header: RequestHeader, operation: Operation<'_>) -> FrameBuffer {

@@ -93,7 +93,7 @@ fn server(text: &mut Exposition, store: &Store) {
     );
     let log = store.place.disk.name();
     text.sample(name, &[("part", "log"), ("backend", log)], 1);
-    let socket = store.place.socket_backend.as_str();
+    let socket = store.place.reactor;
     text.sample(name, &[("part", "socket"), ("backend", socket)], 1);
     let report = health::look(store);
     let name = "inmem_health_state";

@@ -45,7 +45,7 @@ mod response;
 mod writer;
 
 use crate::bytes::Text;
-use crate::codec::{self, EncodeError, FrameBuffer};
+use crate::codec::{self, EncodeError, FrameBuffer, Ids};
 use crate::frame::{BODY_LEN_BYTES_MAX, FrameKind};
 use crate::request::Request;
 use crate::response::Response;
@@ -178,9 +178,14 @@ pub fn encode_request(
     request_id: u64,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError> {
-    encode(FrameKind::Request, request_id, buffer, |out| {
-        request::write(request, out);
-    })
+    encode(
+        FrameKind::Request,
+        Ids::of_request(request_id),
+        buffer,
+        |out| {
+            request::write(request, out);
+        },
+    )
 }
 
 /// Appends a response as one frame. The buffer must hold whole frames or nothing, and every value
@@ -194,9 +199,35 @@ pub fn encode_response(
     request_id: u64,
     buffer: &mut FrameBuffer,
 ) -> Result<(), EncodeError> {
-    encode(FrameKind::Response, request_id, buffer, |out| {
-        response::write(response, out);
-    })
+    encode(
+        FrameKind::Response,
+        Ids::of_request(request_id),
+        buffer,
+        |out| {
+            response::write(response, out);
+        },
+    )
+}
+
+/// Appends a push as one frame; its body is a response, read with [`decode_response`]. The buffer
+/// must hold whole frames or nothing.
+///
+/// # Errors
+///
+/// The frame would be too large; the buffer is as it was.
+pub fn encode_push(
+    response: &Response<'_>,
+    subscription_id: u64,
+    buffer: &mut FrameBuffer,
+) -> Result<(), EncodeError> {
+    encode(
+        FrameKind::Push,
+        Ids::of_push(subscription_id),
+        buffer,
+        |out| {
+            response::write(response, out);
+        },
+    )
 }
 
 /// Reads the body of a request; keys and values stay where they are.
@@ -219,7 +250,7 @@ pub fn decode_response(body: &[u8]) -> Result<Response<'_>, MessageError> {
 
 fn encode(
     kind: FrameKind,
-    request_id: u64,
+    ids: Ids,
     buffer: &mut FrameBuffer,
     write: impl FnOnce(&mut Writer<'_>),
 ) -> Result<(), EncodeError> {
@@ -227,7 +258,7 @@ fn encode(
     let mut out = Writer::new(buffer, BODY_LEN_BYTES_MAX as usize);
     write(&mut out);
     let is_written = !out.is_too_large();
-    codec::end_frame(start, kind, request_id, is_written, buffer)
+    codec::end_frame(start, kind, ids, is_written, buffer)
 }
 
 fn decode<'a, T>(

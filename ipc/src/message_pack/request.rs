@@ -15,6 +15,7 @@ use super::writer::Writer;
 use super::{Fault, Refusal};
 
 use crate::operation::OperationKind;
+use crate::request::db::{Unsubscribe, WaitDurable};
 use crate::request::kv::{
     CasValue, CasVersion, ExpectedVersion, GetAt, History, Increment, Key as OneKey, KeyValue,
     KeyValues, Keys, List, Prefix, Scan,
@@ -143,13 +144,14 @@ operations! {
     without:
         SystemPing SystemInfo SystemCapabilities DbFlush
         RunEnd RunCancel RunPause RunResume RunArchive RunStatus RunGet RunExists RunOrphaned
-        TxnCommit TxnRollback TxnInfo SystemHealth SystemMetrics SystemDescribe;
+        TxnCommit TxnRollback TxnInfo DbSubscribeDurable
+        SystemHealth SystemMetrics SystemDescribe;
     with:
         KvPut KvGet KvGetVersioned KvGetMany KvExists KvExistsMany KvDelete KvDeleteMany KvPutMany
         KvIncr KvCasVersion KvCasValue KvPutIfAbsent KvGetAndSet KvGetAndDelete KvList KvScan
         KvCount KvGetAt KvHistory KvLatestVersion
         RunBegin RunFail RunAbort RunList RunResolve RunUpdateMetadata RunAddTags RunRemoveTags
-        TxnBegin Batch
+        TxnBegin Batch DbWaitDurable DbUnsubscribe
 }
 
 fn read_nothing(input: &mut Reader<'_>) -> Result<(), Fault> {
@@ -177,6 +179,12 @@ names!(RunState {
     "not_found" NotFound,
 });
 
+message!(WaitDurable {
+    "version" version: Required<Unsigned>,
+});
+message!(Unsubscribe {
+    "subscription_id" subscription_id: Required<Unsigned>,
+});
 message!(OneKey<'a> {
     "key" key: Required<Key>,
 });

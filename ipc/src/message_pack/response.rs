@@ -14,8 +14,9 @@
 //! runs          {runs, cursor, ..}       run_id       bin of 16 bytes
 //! txn_begun     {txn_id, ..}             txn          {txn_id, ..}
 //! batch         {receipt, effects}       info         {server_version, ..}
-//! capabilities  {server_version, ..}     health       {state, faults, ..}
-//! metrics       str                      description  {info, health, ..}
+//! capabilities  {server_version, ..}     subscribed   {subscription_id, ..}
+//! health        {state, faults, ..}      metrics      str
+//! description   {info, health, ..}
 //! ```
 //!
 //! A receipt is {"version", "commit_version", "level"}. An effect is a map with one key: "put" with
@@ -34,6 +35,7 @@ use super::writer::Writer;
 use super::{Fault, Refusal, label};
 use crate::bytes::Text;
 use crate::request::version::TaggedVersion;
+use crate::response::db::Subscribed;
 use crate::response::kv::{
     BatchEffect, BatchResult, Deleted, Entry, History, Incremented, Mismatch, Page, Replaced, Slot,
     Versioned,
@@ -108,6 +110,7 @@ responses! {
         "batch" Batch Object
         "info" Info Object
         "capabilities" Capabilities Object
+        "subscribed" Subscribed Object
         "health" Health Object
         "metrics" Metrics Words
         "description" Description Boxed
@@ -197,6 +200,10 @@ names!(Health {
     "read_only" ReadOnly,
 });
 
+message!(Subscribed {
+    "subscription_id" subscription_id: Required<Unsigned>,
+    "durable_version" durable_version: Required<Unsigned>,
+});
 message!(Versioned<'a> {
     "value" value: Optional<Value>,
     "version" version: Required<Object>,

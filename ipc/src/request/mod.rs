@@ -4,6 +4,7 @@
 //! header and 40 of operation; parameters that would not fit are boxed in the archive. Tags of
 //! enums are the position of the variant: variants are only ever added at the end.
 
+pub mod db;
 pub mod kv;
 pub mod run;
 pub mod txn;
@@ -13,6 +14,7 @@ use rkyv::bytecheck::CheckBytes;
 use rkyv::with::AsBox;
 use rkyv::{Archive, Deserialize, Portable, Serialize};
 
+use db::{Unsubscribe, WaitDurable};
 use kv::{
     CasValue, CasVersion, GetAt, History, Increment, Key, KeyValue, KeyValues, Keys, List, Prefix,
     Scan,
@@ -199,6 +201,14 @@ pub enum Operation<'a> {
     TxnInfo,
     /// `batch`: answers `Batch`.
     Batch(#[rkyv(with = AsBox)] Batch<'a>),
+    /// `db.wait_durable`: answers `Version`, the durable version, once every logged commit at or
+    /// below the one asked for is synced.
+    DbWaitDurable(WaitDurable),
+    /// `db.subscribe_durable`: answers `Subscribed`; pushes carry `Version`, the durable version,
+    /// or `Error` once, when there will be no more.
+    DbSubscribeDurable,
+    /// `db.unsubscribe`: answers `Done`; no push follows the answer.
+    DbUnsubscribe(Unsubscribe),
     /// `system.health`: answers `Health`.
     SystemHealth,
     /// `system.metrics`: answers `Metrics`.

@@ -1,9 +1,10 @@
-//! What the daemon answers: one result, or one error.
+//! What the daemon answers: one result, or one error. What it pushes has the same body.
 //!
 //! A response is one rkyv archive, its root at the end of the body. The root is 32 bytes; results
 //! that would not fit are boxed in the archive. Tags of enums are the position of the variant:
 //! variants are only ever added at the end. Every answer to a write carries a [`Receipt`].
 
+pub mod db;
 pub mod kv;
 pub mod observe;
 pub mod run;
@@ -15,6 +16,7 @@ use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use crate::bytes::{Bytes, Text};
 use crate::request::version::TaggedVersion;
+use db::Subscribed;
 use kv::{BatchResult, Deleted, History, Incremented, Mismatch, Page, Replaced, Slot, Versioned};
 use observe::{Description, HealthReport};
 use run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo};
@@ -154,6 +156,8 @@ pub enum Response<'a> {
     Info(#[rkyv(with = AsBox)] Info<'a>),
     /// What the server can do.
     Capabilities(#[rkyv(with = AsBox)] Capabilities<'a>),
+    /// A subscription was made.
+    Subscribed(Subscribed),
     /// Whether the server is fit, and what is wrong.
     Health(#[rkyv(with = AsBox)] HealthReport<'a>),
     /// Counters, gauges and histograms in the Prometheus text format, version 0.0.4.

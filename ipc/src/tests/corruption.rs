@@ -14,10 +14,9 @@ fn read(frame: &Frame<'_>) -> bool {
         FrameKind::Hello => Hello::decode(frame.body).is_ok(),
         FrameKind::HelloReply => HelloReply::decode(frame.body).is_ok(),
         FrameKind::Close => Close::decode(frame.body).is_ok(),
-        FrameKind::Push => false,
         FrameKind::Request => access_request(frame.body)
             .is_ok_and(|archived| Request::from_archived(archived).is_ok()),
-        FrameKind::Response => access_response(frame.body)
+        FrameKind::Response | FrameKind::Push => access_response(frame.body)
             .is_ok_and(|archived| Response::from_archived(archived).is_ok()),
     }
 }

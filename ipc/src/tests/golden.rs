@@ -5,8 +5,9 @@
 
 use super::greetings::{close, hello, hello_reply};
 use super::samples::{Material, operations, requests, responses};
-use crate::codec::{FrameBuffer, encode_request, encode_response};
+use crate::codec::{FrameBuffer, encode_push, encode_request, encode_response};
 use crate::operation::{OPERATIONS, OperationKind};
+use crate::request::version::TaggedVersion;
 use crate::request::{ArchivedRequest, Operation, Request, RequestHeader};
 use crate::response::{ArchivedResponse, Response};
 
@@ -40,6 +41,10 @@ pub(super) fn frames() -> Vec<(String, FrameBuffer)> {
             encode_response(&response, 0x1122_3344_5566_7788, buffer).unwrap()
         });
     }
+    add("push".to_owned(), &|buffer| {
+        let version = Response::Version(TaggedVersion::Txn(0x0102_0304_0506_0708));
+        encode_push(&version, 0x1122_3344_5566_7788, buffer).unwrap()
+    });
     frames
 }
 

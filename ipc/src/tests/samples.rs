@@ -2,11 +2,13 @@
 //! trips.
 
 use crate::bytes::{Bytes, Text};
+use crate::request::db::*;
 use crate::request::kv::*;
 use crate::request::run::*;
 use crate::request::txn::*;
 use crate::request::version::TaggedVersion;
 use crate::request::{DurabilityChoice, Operation, Request, RequestHeader, RunChoice};
+use crate::response::db::Subscribed;
 use crate::response::kv::{
     BatchEffect, BatchResult, Deleted, Entry, Incremented, Mismatch, Page, Replaced, Slot,
     Versioned,
@@ -275,6 +277,13 @@ pub(super) fn operations(m: &Material) -> Vec<Operation<'static>> {
         Operation::TxnRollback,
         Operation::TxnInfo,
         Operation::Batch(m.batch()),
+        Operation::DbWaitDurable(WaitDurable {
+            version: m.numbers[0],
+        }),
+        Operation::DbSubscribeDurable,
+        Operation::DbUnsubscribe(Unsubscribe {
+            subscription_id: m.numbers[1],
+        }),
         Operation::SystemHealth,
         Operation::SystemMetrics,
         Operation::SystemDescribe,
@@ -384,6 +393,13 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
         ),
         ("Info", Response::Info(info(m))),
         ("Capabilities", Response::Capabilities(capabilities(m))),
+        (
+            "Subscribed",
+            Response::Subscribed(Subscribed {
+                subscription_id: m.numbers[1],
+                durable_version: m.numbers[0],
+            }),
+        ),
         ("Health", Response::Health(health_report(m))),
         ("Metrics", Response::Metrics(m.text(1))),
         (

@@ -107,6 +107,8 @@ sub_codes! {
     InvalidArgument = 619, "invalid_argument", ConstraintViolation, No;
     /// The answer does not fit a frame; use the paged form.
     BudgetExceeded = 620, "budget_exceeded", ConstraintViolation, No;
+    /// The commit is in no log and never will be: it was volatile, or was lost in a crash.
+    NotLogged = 621, "not_logged", ConstraintViolation, No;
 
     /// The entity is not at the expected version or value.
     CasMismatch = 700, "cas_mismatch", Conflict, AfterReread;

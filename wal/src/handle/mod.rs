@@ -340,14 +340,24 @@ impl<T> Shared<T> {
     }
 
     fn pulse(&self) -> LogPulse {
-        let queue = self.queue.lock();
-        let has_ended = !matches!(queue.status, LogStatus::Open);
-        let written_count = self.written_count.load(Ordering::SeqCst);
-        LogPulse {
-            turn_count: self.counters.turn_count(),
+        let (turn_count, written_count) = (
+            self.counters.turn_count(),
+            self.written_count.load(Ordering::SeqCst),
+        );
+        let busy = LogPulse {
+            turn_count,
             written_count,
+            ..LogPulse::default()
+        };
+        // Never waits: a thread that is stuck may hold the lock, or have been handed it.
+        let Some(queue) = self.queue.try_lock() else {
+            return busy;
+        };
+        let has_ended = !matches!(queue.status, LogStatus::Open);
+        LogPulse {
             unwritten_count: queue.appended_count.saturating_sub(written_count),
             is_idle: has_ended || (queue.writer_is_waiting && queue.entries.is_empty()),
+            ..busy
         }
     }
 

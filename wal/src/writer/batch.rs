@@ -36,6 +36,8 @@ pub(super) struct Batch<T> {
     buffered_count: u64,
     cost_count: u64,
     cost_bytes: u64,
+    /// That of the last record; 0 without one.
+    txn_id_highest: u64,
 }
 
 impl<T> Batch<T> {
@@ -52,6 +54,7 @@ impl<T> Batch<T> {
             buffered_count: 0,
             cost_count: 0,
             cost_bytes: 0,
+            txn_id_highest: 0,
         }
     }
 
@@ -65,6 +68,11 @@ impl<T> Batch<T> {
 
     pub(super) fn buffered_count(&self) -> u64 {
         self.buffered_count
+    }
+
+    /// The id of its last record, the highest; 0 without a record.
+    pub(super) fn txn_id_highest(&self) -> u64 {
+        self.txn_id_highest
     }
 
     pub(super) fn needs_sync(&self) -> bool {
@@ -103,6 +111,7 @@ impl<T> Batch<T> {
         self.buffered_count = 0;
         self.cost_count = 0;
         self.cost_bytes = 0;
+        self.txn_id_highest = 0;
     }
 
     /// Takes records from the front of `backlog` for as long as they fit `room_len_bytes` and the
@@ -147,6 +156,7 @@ impl<T> Batch<T> {
 
     fn take(&mut self, entry: Entry<T>) {
         self.len_bytes = u32::try_from(self.buf.len()).expect("a segment is below 4 GiB");
+        self.txn_id_highest = entry.txn_id;
         self.cost_count += 1;
         self.cost_bytes += entry.cost_bytes;
         if is_strict(entry.need) {

@@ -153,6 +153,8 @@ impl<T> WriterSeed<T> {
             end_lsn: settled.end_lsn,
             durable_lsn: settled.end_lsn,
             durable_lsn_before: settled.end_lsn,
+            txn_id_written: settled.last_txn_id,
+            txn_id_durable: settled.last_txn_id,
             unsynced: Unsynced::default(),
             floor_stated: settled.version_floor,
             floor_told: settled.version_floor,
@@ -189,6 +191,9 @@ pub struct Writer<T, S> {
     durable_lsn: Lsn,
     /// `durable_lsn` when the previous batch was submitted; only a planted mistake uses it.
     durable_lsn_before: Lsn,
+    /// The highest id of the records written, and of those that are durable.
+    txn_id_written: u64,
+    txn_id_durable: u64,
     unsynced: Unsynced,
     /// The floor in the last mark written, and the one the sink was told.
     floor_stated: u64,
@@ -399,6 +404,7 @@ impl<T, S: Sink<T>> Writer<T, S> {
         let end_lsn = Lsn::new(mark.own_lsn.segment(), self.batch.end_offset(mark));
         assert!(reuses || self.end_lsn < end_lsn, "the log only grows");
         self.end_lsn = end_lsn;
+        self.txn_id_written = self.txn_id_written.max(self.batch.txn_id_highest());
         self.floor_stated = self.floor_stated.max(mark.version_floor);
         self.tail_is_open = record_count != 0;
         self.last_write_us = Some(now_us);
@@ -432,6 +438,7 @@ impl<T, S: Sink<T>> Writer<T, S> {
             "what is durable stays durable"
         );
         self.durable_lsn = self.end_lsn;
+        self.txn_id_durable = self.txn_id_written;
         let shared = &self.shared;
         shared.counters.synced();
         shared

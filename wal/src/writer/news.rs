@@ -32,7 +32,7 @@ impl<T, S: Sink<T>> Writer<T, S> {
             told = true;
         }
         if let Some(durable_lsn) = self.news.durable_lsn.take() {
-            self.sink.durable(durable_lsn);
+            self.sink.durable(durable_lsn, self.txn_id_durable);
             told = true;
         }
         if let Some(version_floor) = self.news.version_floor.take() {

@@ -19,6 +19,8 @@ pub(crate) enum Source {
     Shell,
     /// A line of the pipe.
     Pipe,
+    /// A line of the interactive shell.
+    Prompt,
 }
 
 /// Carries out one command that asks the daemon.
@@ -45,8 +47,11 @@ pub(crate) fn execute(
         | Command::Doctor(_)
         | Command::Daemon(_)
         | Command::Demo(_)
-        | Command::DemoWorker(_) => Err(Failure::usage(
-            "this command is for the shell, not for the pipe",
+        | Command::DemoWorker(_)
+        | Command::Bench(_)
+        | Command::BenchWorker(_)
+        | Command::Generate(_) => Err(Failure::usage(
+            "this command is for the command line, not for lines of the pipe or the shell",
         )),
         Command::Set(_)
         | Command::Get(_)
