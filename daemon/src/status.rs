@@ -48,6 +48,7 @@ mod tests {
     fn what_runs_without_io_uring_is_said_with_the_reason_and_nothing_where_nothing_is_refused() {
         let said = |ring: Option<&str>, log: Option<&str>| {
             without_rings(&Place {
+                root: None,
                 file_system: FileSystem::Ext,
                 disk: DiskKind::Thread,
                 refusal: log.map(str::to_owned),
