@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    unreachable_pub,
     reason = "a test that meets the unexpected is to fail where it does"
 )]
 
@@ -12,10 +13,14 @@ mod bench;
 mod commands;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "support/exposition.rs"]
+mod exposition;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/import.rs"]
 mod import;
+#[path = "cli/observe.rs"]
+mod observe;
 #[path = "cli/pipe.rs"]
 mod pipe;
 #[path = "cli/shell.rs"]

@@ -12,10 +12,14 @@
 mod daemon_process;
 #[path = "daemon_lifecycle/durable.rs"]
 mod durable;
+#[path = "support/exposition.rs"]
+mod exposition;
 #[path = "support/frozen.rs"]
 mod frozen;
 #[path = "daemon_lifecycle/limits.rs"]
 mod limits;
+#[path = "daemon_lifecycle/observe.rs"]
+mod observe;
 #[path = "support/raw_client.rs"]
 mod raw_client;
 #[path = "daemon_lifecycle/without_rings.rs"]

@@ -21,6 +21,7 @@ use crate::identity::Identity;
 use crate::kv::Kv;
 use crate::lane::Lane;
 use crate::link::{Dial, Link, LinkOptions, lock};
+use crate::observe::{self, HealthReport, ServerDescription};
 use crate::pipeline::Pipeline;
 use crate::retry::ReconnectPolicy;
 use crate::runs::{Run, Runs};
@@ -283,6 +284,36 @@ impl Client {
     /// The server is lost.
     pub fn capabilities(&self) -> Result<ServerCapabilities, ClientError> {
         self.scope.call(Operation::SystemCapabilities, capabilities)
+    }
+
+    /// Whether the server is fit for its work, and everything that is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// The server is lost.
+    pub fn health(&self) -> Result<HealthReport, ClientError> {
+        self.scope.call(Operation::SystemHealth, observe::health)
+    }
+
+    /// The counters, gauges and histograms of the server in the Prometheus text format, version
+    /// 0.0.4.
+    ///
+    /// # Errors
+    ///
+    /// The server is lost.
+    pub fn metrics(&self) -> Result<String, ClientError> {
+        self.scope.call(Operation::SystemMetrics, observe::metrics)
+    }
+
+    /// Everything about the server in one answer. Counts the keys of up to 100 runs, which takes
+    /// as long as there are keys.
+    ///
+    /// # Errors
+    ///
+    /// The server is lost.
+    pub fn describe(&self) -> Result<ServerDescription, ClientError> {
+        self.scope
+            .call(Operation::SystemDescribe, observe::description)
     }
 
     /// Waits until everything acknowledged so far, to anybody, is on disk: a power loss takes none

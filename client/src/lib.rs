@@ -34,6 +34,7 @@ mod incoming;
 mod kv;
 mod lane;
 mod link;
+mod observe;
 mod pipeline;
 mod resend;
 mod results;
@@ -59,6 +60,9 @@ pub use error::ClientError;
 pub use identity::Identity;
 pub use kv::{Kv, ListOptions};
 pub use lane::{Lane, LaneAnswer};
+pub use observe::{
+    HealthReport, RunSummary, ServerDescription, ServerFault, ServerSetting, ServerState,
+};
 pub use pipeline::{Answers, PIPELINE_LEN_BYTES_MAX, PIPELINE_REQUEST_COUNT_MAX, Pipeline, Ticket};
 pub use results::{
     Conditional, Cursor, Deleted, Entry, Expected, History, Incremented, Mismatch, Page, Receipt,

@@ -1,7 +1,7 @@
 //! What a server says about itself.
 
 use in_mem_ipc::response::ArchivedResponse;
-use in_mem_ipc::response::system::{ArchivedMeasure, Health};
+use in_mem_ipc::response::system::{ArchivedCapabilities, ArchivedInfo, ArchivedMeasure, Health};
 
 use crate::answer::{self, Answer};
 use crate::error::{self, ClientError};
@@ -89,7 +89,11 @@ pub(crate) fn info(answer: &Answer) -> Result<ServerInfo, ClientError> {
     let ArchivedResponse::Info(info) = answer else {
         return answer::done(answer).and_then(|()| Err(error::wrong_shape()));
     };
-    Ok(ServerInfo {
+    Ok(info_of(info))
+}
+
+pub(crate) fn info_of(info: &ArchivedInfo<'static>) -> ServerInfo {
+    ServerInfo {
         server_version: info.server_version.as_str().to_owned(),
         uptime_us: info.uptime_us.to_native(),
         run_count: info.run_count.to_native(),
@@ -103,15 +107,19 @@ pub(crate) fn info(answer: &Answer) -> Result<ServerInfo, ClientError> {
         },
         health_reason: info.health_reason.as_str().to_owned(),
         measures: measures(&info.measures),
-    })
+    }
 }
 
 pub(crate) fn capabilities(answer: &Answer) -> Result<ServerCapabilities, ClientError> {
     let ArchivedResponse::Capabilities(capabilities) = answer else {
         return answer::done(answer).and_then(|()| Err(error::wrong_shape()));
     };
+    Ok(capabilities_of(capabilities))
+}
+
+pub(crate) fn capabilities_of(capabilities: &ArchivedCapabilities<'static>) -> ServerCapabilities {
     let texts = |texts: &[_]| texts.iter().map(text).collect();
-    Ok(ServerCapabilities {
+    ServerCapabilities {
         server_version: text(&capabilities.server_version),
         protocol_version: capabilities.protocol_version.to_native(),
         operations: texts(&capabilities.operations),
@@ -121,7 +129,7 @@ pub(crate) fn capabilities(answer: &Answer) -> Result<ServerCapabilities, Client
         durability_modes: texts(&capabilities.durability_modes),
         transports: texts(&capabilities.transports),
         analyser: capabilities.analyser.as_ref().map(text),
-    })
+    }
 }
 
 /// Archived text derefs to `str`; its type is the wire's own.

@@ -11,6 +11,8 @@ use in_mem_ipc::frame::{
     parse_header,
 };
 
+use crate::slow::Steps;
+
 /// Capacity kept when nothing is held, bytes: one large frame does not pin its memory for the
 /// life of a connection.
 const KEPT_LEN_BYTES_MAX: usize = 64 << 10;
@@ -46,6 +48,8 @@ pub(crate) struct OwnedFrame {
     /// When the request has waited for too long, microseconds of the monotonic clock; none when it
     /// asked for no deadline.
     pub(crate) deadline_us: Option<u64>,
+    /// When it took which step.
+    pub(crate) steps: Steps,
 }
 
 impl OwnedFrame {
@@ -55,6 +59,7 @@ impl OwnedFrame {
             buffer,
             start,
             deadline_us: None,
+            steps: Steps::default(),
         }
     }
 

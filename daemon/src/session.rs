@@ -3,6 +3,8 @@
 //! A session is owned by the reactor thread and dies with its connection, taking its open
 //! transactions with it. It holds state and limits; what requests mean is decided elsewhere.
 
+use std::sync::Arc;
+
 use in_mem_ipc::Encoding;
 use in_mem_ipc::close::{Close, CloseReason};
 use in_mem_ipc::frame::FrameError;
@@ -14,6 +16,7 @@ use in_mem_model::Error;
 use crate::caller::Caller;
 use crate::config::Limits;
 use crate::inbound::{Expects, Inbound, InboundError, OwnedFrame};
+use crate::metrics::{Metrics, SessionLoad};
 use crate::outbound::Outbound;
 
 /// Jobs of one session on the workers at once. Their replies are not counted until they are made,
@@ -97,6 +100,16 @@ pub(crate) struct Session {
     pub(crate) used_us: u64,
     /// Already in the list of touched sessions of this turn.
     pub(crate) is_touched: bool,
+    /// Where its load is counted, and what was counted last.
+    counted: Option<(Arc<Metrics>, SessionLoad)>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some((metrics, before)) = self.counted.take() {
+            metrics.session_moved(before, SessionLoad::default());
+        }
+    }
 }
 
 impl Session {
@@ -127,6 +140,24 @@ impl Session {
             deadline_us: Some(deadline_us),
             used_us: 0,
             is_touched: false,
+            counted: None,
+        }
+    }
+
+    /// Has its load counted here from now on.
+    pub(crate) fn counts_in(&mut self, metrics: &Arc<Metrics>) {
+        metrics.session_begun();
+        self.counted = Some((Arc::clone(metrics), SessionLoad::default()));
+    }
+
+    /// Counts what it has in flight now; at the end of each turn that touched it.
+    pub(crate) fn count_load(&mut self) {
+        let now = SessionLoad {
+            in_flight_count: self.in_flight_count,
+            reply_len_bytes: self.outbound.queued_len_bytes() as u64,
+        };
+        if let Some((metrics, before)) = &mut self.counted {
+            metrics.session_moved(std::mem::replace(before, now), now);
         }
     }
 

@@ -26,6 +26,7 @@ use crate::config::{Configuration, IoChoice, Principals, Settings, group_id};
 use crate::core::Core;
 use crate::exit::{self, Exit};
 use crate::log::Log;
+use crate::metrics::{Responder, ResponderError};
 use crate::reactor::{Reactor, Readiness, Ring, SetupError};
 use crate::reload::{Reload, Sources};
 use crate::server::{Server, Stopped};
@@ -70,6 +71,8 @@ pub(crate) enum RunError {
     Open(#[from] OpenError),
     #[error("{}", chain(.0))]
     Shutdown(#[from] ShutdownError),
+    #[error(transparent)]
+    Responder(#[from] ResponderError),
     #[error("cannot {step}: {source}")]
     Io {
         /// What was being done.
@@ -93,7 +96,8 @@ impl RunError {
             }
             Self::Root(_) => Exit::Usage,
             Self::Lock(LockError::Locked { .. }) => Exit::Locked,
-            Self::Socket(error) => error.exit(),
+            Self::Socket(error) | Self::Responder(ResponderError::Socket(error)) => error.exit(),
+            Self::Responder(ResponderError::Thread(source)) => exit::of_io(source),
             Self::Open(error) => of_open(error),
             Self::Io { source, .. } => exit::of_io(source),
         }
@@ -242,12 +246,14 @@ impl Daemon {
         let failed = |step| move |source| RunError::Io { step, source };
         let start = self.start;
         let is_socket_default = start.configuration.is_socket_default();
+        let described = start.configuration.described();
         let mut settings = start.configuration.settings;
         let principals = Principals::resolve(&settings.access)?;
         let group = settings.socket_group.as_deref();
         let group = group
             .map(|group| group_id("socket_group", group))
             .transpose()?;
+        let metrics_group = settings.observe.group_id()?;
         let root = RealRoot::open_or_create(&settings.data_dir)?;
         check_storage(&settings, &root)?;
         let lock = root.lock()?;
@@ -277,7 +283,9 @@ impl Daemon {
         );
         let waker = reactor.waker();
         let reload = Reload::new(start.sources, start.log, settings.clone(), waker.clone());
-        let store = Arc::new(Store::new(database, settings, principals, place));
+        let store = Store::new(database, settings, principals, place).described_by(described);
+        let store = Arc::new(store);
+        let responder = Responder::start(&store.settings.observe, metrics_group, &store)?;
         let core = Core::new(Arc::clone(&store), &waker, workers);
         let (signals, supervisor) = (self.signals, self.supervisor);
         let mut server = Server::new(
@@ -285,6 +293,7 @@ impl Daemon {
         );
         announce(&ready, start.ready_fd).map_err(failed("announce readiness"))?;
         let stopped = server.run().map_err(failed("wait for events"))?;
+        drop(responder);
         finish(stopped, server, &store, lock)
     }
 }
@@ -354,6 +363,7 @@ fn open(
         file_system: root.file_system(),
         disk: disk.kind(),
         refusal: disk.refusal().map(ToString::to_string),
+        root: Some(root.clone()),
         reactor: backend.reactor,
         ring_refusal: backend.ring_refusal,
     };

@@ -2,18 +2,20 @@
 //!
 //! Shared by the reactor and the workers; what changes is atomic.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use in_mem_engine::{Database, Run};
 use in_mem_ipc::frame::FRAME_LEN_BYTES_MAX;
 use in_mem_model::RunId;
 use in_mem_wal::clock::{Clock, SystemClock};
-use in_mem_wal::disk::{DiskKind, FileSystem};
+use in_mem_wal::disk::{DiskKind, FileSystem, RealRoot};
 
 use parking_lot::RwLock;
 
-use crate::config::{Limits, Principals, Settings};
+use crate::config::{DescribedSetting, Limits, Principals, Settings};
 use crate::live_limits::LiveLimits;
+use crate::metrics::Metrics;
 use crate::session::Credentials;
 
 /// Version of the server program.
@@ -42,6 +44,8 @@ pub(crate) struct Place {
     pub(crate) disk: DiskKind,
     /// Why io_uring is not used for the log, if it is refused.
     pub(crate) refusal: Option<String>,
+    /// The data directory; none over a disk of the tests.
+    pub(crate) root: Option<RealRoot>,
     /// The reactor's kind, in one word.
     pub(crate) reactor: &'static str,
     /// Why io_uring is not used for the sockets, if it is refused.
@@ -56,7 +60,11 @@ pub(crate) struct Store {
     principals: RwLock<Principals>,
     limits: LiveLimits,
     pub(crate) place: Place,
+    /// Every setting with its origin.
+    pub(crate) described: Vec<DescribedSetting>,
+    pub(crate) metrics: Arc<Metrics>,
     started_us: u64,
+    started_at_us: u64,
     is_draining: AtomicBool,
     connection_count: AtomicU64,
     last_txn_id: AtomicU64,
@@ -77,12 +85,26 @@ impl Store {
             settings,
             principals: RwLock::new(principals),
             place,
+            described: Vec::new(),
+            metrics: Arc::default(),
             started_us: SystemClock.monotonic_us(),
+            started_at_us: SystemClock.wall_us(),
             is_draining: AtomicBool::new(false),
             connection_count: AtomicU64::new(0),
             last_txn_id: AtomicU64::new(0),
             durable_wait_count: AtomicU64::new(0),
         }
+    }
+
+    /// The same, which can say what each setting is and where it came from.
+    pub(crate) fn described_by(mut self, described: Vec<DescribedSetting>) -> Self {
+        self.described = described;
+        self
+    }
+
+    /// When the store was ready, microseconds since the Unix epoch.
+    pub(crate) fn started_at_us(&self) -> u64 {
+        self.started_at_us
     }
 
     /// The limits of clients in force.

@@ -11,6 +11,7 @@ use in_mem_engine::TransactionContext;
 use in_mem_model::{Durability, Error, SubCode};
 
 use crate::config::Limits;
+use crate::metrics::{Abort, LiveView};
 
 /// One open transaction.
 pub(crate) struct OpenTransaction {
@@ -27,6 +28,8 @@ pub(crate) struct OpenTransaction {
     /// When it began and was used last, microseconds of the monotonic clock.
     pub(crate) begun_us: u64,
     pub(crate) used_us: u64,
+    /// Counts it among the views held, and how it ends.
+    pub(crate) view: LiveView,
 }
 
 impl OpenTransaction {
@@ -79,8 +82,9 @@ impl Transactions {
             .open
             .get(&id)
             .is_some_and(|open| open.deadline_us(limits) <= now_us)
+            && let Some(mut expired) = self.open.remove(&id)
         {
-            self.open.remove(&id);
+            expired.view.ends(Some(Abort::Expired));
         }
         let open = self.open.get_mut(&id).ok_or_else(|| not_active(id))?;
         open.used_us = now_us;
@@ -105,8 +109,13 @@ impl Transactions {
     /// Rolls back what ran out of time; how many.
     pub(crate) fn expire(&mut self, now_us: u64, limits: &Limits) -> usize {
         let before = self.open.len();
-        self.open
-            .retain(|_, open| now_us < open.deadline_us(limits));
+        self.open.retain(|_, open| {
+            let is_live = now_us < open.deadline_us(limits);
+            if !is_live {
+                open.view.ends(Some(Abort::Expired));
+            }
+            is_live
+        });
         before - self.open.len()
     }
 

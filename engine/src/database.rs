@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use in_mem_model::{Durability, Level, Limits, RunId};
 use in_mem_wal::disk::DiskKind;
-use in_mem_wal::{LogMetrics, LogPulse, Need, PoisonCause, ReserveError};
+use in_mem_wal::{LogMetrics, LogObserved, LogPulse, Lsn, Need, PoisonCause, ReserveError};
 use parking_lot::Mutex;
 
 use crate::builder::DatabaseBuilder;
@@ -499,6 +499,21 @@ impl Database {
     #[must_use]
     pub fn log_metrics(&self) -> Option<LogMetrics> {
         self.inner.log.get().map(|log| log.handle.metrics())
+    }
+
+    /// What the log thread notes about its batches; none as long as there is no log.
+    #[must_use]
+    pub fn log_observed(&self) -> Option<&Arc<LogObserved>> {
+        self.inner.log.get().map(|log| log.handle.observed())
+    }
+
+    /// How far the log is written and how far it is durable; none as long as there is no log.
+    #[must_use]
+    pub fn log_positions(&self) -> Option<(Lsn, Lsn)> {
+        let log = self.inner.log.get()?;
+        // In this order: what is durable was written before.
+        let durable_lsn = log.handle.durable_lsn();
+        Some((log.handle.written_lsn(), durable_lsn))
     }
 
     /// Whether the log thread gets on: compare two of them some time apart. None as long as there is

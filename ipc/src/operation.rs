@@ -143,6 +143,9 @@ operations! {
     DbWaitDurable(_)   "db.wait_durable"       false  true   false
     DbSubscribeDurable "db.subscribe_durable"  false  true   false
     DbUnsubscribe(_)   "db.unsubscribe"        false  true   false
+    SystemHealth       "system.health"         false  true   false
+    SystemMetrics      "system.metrics"        false  true   false
+    SystemDescribe     "system.describe"       false  true   false
 }
 
 impl OperationKind {

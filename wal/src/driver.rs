@@ -66,7 +66,7 @@ where
             match writer {
                 Ok(writer) => {
                     let _ = opened_sender.send(Ok(()));
-                    serve(writer, &*clock);
+                    serve(writer.timed_by(Arc::clone(&clock)), &*clock);
                 }
                 Err(error) => {
                     let _ = opened_sender.send(Err(error));

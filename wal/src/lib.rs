@@ -19,10 +19,12 @@ pub mod format;
 mod handle;
 #[cfg(any(test, feature = "faults"))]
 pub mod harness;
+pub mod histogram;
 pub mod limits;
 mod lsn;
 mod metrics;
 pub mod names;
+mod observed;
 mod pulse;
 pub mod recover;
 mod room;
@@ -40,6 +42,7 @@ pub use handle::{
 };
 pub use lsn::Lsn;
 pub use metrics::LogMetrics;
+pub use observed::LogObserved;
 pub use pulse::LogPulse;
 pub use sink::{LogStatus, Need, PoisonCause, Sink, Stage};
 pub use writer::{Turn, Writer, WriterSeed, start};

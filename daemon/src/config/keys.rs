@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use in_mem_model::Durability;
 use toml::Value;
 
-use super::{IoChoice, LogTo, OnPoison, Settings};
+use super::{IoChoice, LogTo, OnPoison, Settings, observe};
 
 /// Smallest reply queue, bytes: the largest frame cannot be required to fit, but a page must.
 const REPLY_LEN_BYTES_MIN: u64 = 64 << 10;
@@ -64,6 +64,12 @@ pub(crate) enum ValueError {
     RelativePath {
         /// The value.
         value: String,
+    },
+    /// Two settings that must differ do not.
+    #[error("must differ from `{other}`")]
+    SameAs {
+        /// The other setting.
+        other: &'static str,
     },
     /// Two settings contradict each other.
     #[error("must be at least `{other}`, {value}")]
@@ -177,6 +183,10 @@ pub(super) const KEYS: &[Key] = &[
         set: |settings, value| text(value).map(|filter| settings.log = filter),
         show: |settings| Some(Value::String(settings.log.clone())),
     },
+    observe::METRICS_SOCKET,
+    observe::METRICS_SOCKET_MODE,
+    observe::METRICS_SOCKET_GROUP,
+    number!("slow_request_us", observe.slow_request_us, 0, NUMBER_MAX),
     Key {
         name: "log_to",
         set: |settings, value| log_to(value).map(|choice| settings.log_to = choice),
@@ -333,6 +343,9 @@ pub(super) fn is_section(name: &str) -> bool {
 
 /// Relations between settings.
 pub(super) fn check_relations(settings: &Settings) -> Result<(), (&'static str, ValueError)> {
+    if settings.observe.metrics_socket.as_ref() == Some(&settings.socket) {
+        return Err(("metrics_socket", ValueError::SameAs { other: "socket" }));
+    }
     if settings.wal.segment_len_bytes < settings.wal.buffered_sync_bytes {
         let other = "wal.buffered_sync_bytes";
         let value = settings.wal.buffered_sync_bytes;
@@ -411,7 +424,7 @@ fn flag(value: &Value) -> Result<bool, ValueError> {
     }
 }
 
-fn text(value: &Value) -> Result<String, ValueError> {
+pub(super) fn text(value: &Value) -> Result<String, ValueError> {
     match value {
         Value::String(text) => Ok(text.clone()),
         other => Err(ValueError::Type {
@@ -444,7 +457,7 @@ fn list(items: &[String]) -> Value {
     Value::Array(items.iter().cloned().map(Value::String).collect())
 }
 
-fn path(value: &Value) -> Result<PathBuf, ValueError> {
+pub(super) fn path(value: &Value) -> Result<PathBuf, ValueError> {
     let text = text(value)?;
     let path = PathBuf::from(&text);
     if path.is_absolute() {
@@ -454,7 +467,7 @@ fn path(value: &Value) -> Result<PathBuf, ValueError> {
     }
 }
 
-fn mode(value: &Value) -> Result<u32, ValueError> {
+pub(super) fn mode(value: &Value) -> Result<u32, ValueError> {
     let text = text(value)?;
     match u32::from_str_radix(&text, 8) {
         // Never open to everyone, never without the owner: group access is the widest there is.

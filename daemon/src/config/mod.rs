@@ -9,6 +9,7 @@ mod changes;
 mod file;
 mod keys;
 mod nearest;
+mod observe;
 mod places;
 mod principals;
 
@@ -25,6 +26,7 @@ pub(crate) use changes::{Changes, changes};
 pub(crate) use file::FileError;
 pub(crate) use keys::ValueError;
 pub(crate) use keys::durability_name;
+pub(crate) use observe::{DescribedSetting, Observe};
 pub(crate) use principals::Principals;
 pub(crate) use principals::group_id;
 
@@ -83,6 +85,8 @@ pub(crate) struct Settings {
     pub(crate) orphan_on_recovery: bool,
     /// Filter of the log.
     pub(crate) log: String,
+    /// Who may look inside, and how.
+    pub(crate) observe: Observe,
     /// Where the log goes.
     pub(crate) log_to: LogTo,
     /// When Buffered commits are synced.
@@ -176,6 +180,7 @@ impl Default for Settings {
             refuse_volatile_storage: false,
             orphan_on_recovery: false,
             log: "info".to_owned(),
+            observe: Observe::default(),
             log_to: LogTo::Auto,
             buffered: Buffered {
                 flush_interval_ms: 100,

@@ -11,13 +11,14 @@
 //! nobody, and that it is worth looking again. So no announcement is lost on a request that was
 //! still on its way back from a worker when it came.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 
 use in_mem_engine::{CommitError, CompletionSink, Outcome};
 use in_mem_ipc::codec::access_request;
 use in_mem_model::{Error, Outcome as CommitOutcome, SubCode};
+use in_mem_wal::LogObserved;
 
 use super::Core;
 use crate::answer::Shape;
@@ -25,9 +26,17 @@ use crate::completions::Inbox;
 use crate::inbound::OwnedFrame;
 use crate::reactor::Waker;
 use crate::session::SessionId;
+use crate::slow::{Steps, Subject};
+use crate::store::Store;
 
 /// A commit the log is done with.
-pub(super) type Finished = (u64, Result<Outcome, CommitError>);
+pub(super) struct Finished {
+    token: u64,
+    result: Result<Outcome, CommitError>,
+    /// When the kernel had its record and when a sync covered it; 0 where that is not noted.
+    written_us: u64,
+    synced_us: u64,
+}
 
 /// Where the log thread, and other committers, leave what they finished.
 pub(super) struct LogInbox {
@@ -39,6 +48,9 @@ pub(super) struct LogInbox {
     is_durable_watched: AtomicBool,
     /// Completions of this thread come in batches whose end it announces.
     log_thread: OnceLock<ThreadId>,
+    /// Times are wanted, and the log that notes them once there is one.
+    notes_times: AtomicBool,
+    observed: OnceLock<Arc<LogObserved>>,
 }
 
 impl LogInbox {
@@ -48,6 +60,25 @@ impl LogInbox {
             room_count: AtomicU64::new(0),
             is_durable_watched: AtomicBool::new(false),
             log_thread: OnceLock::new(),
+            notes_times: AtomicBool::new(false),
+            observed: OnceLock::new(),
+        }
+    }
+
+    /// Has commits bring the times of their batch along.
+    pub(super) fn note_times(&self) {
+        // Relaxed: before the first commit.
+        self.notes_times.store(true, Ordering::Relaxed);
+    }
+
+    /// Learns of the log that notes times, if it has to and there is one.
+    fn look_for_log(&self, store: &Store) {
+        if self.notes_times.load(Ordering::Relaxed)
+            && self.observed.get().is_none()
+            && let Some(observed) = store.database.log_observed()
+        {
+            // Only the reactor sets it.
+            let _ = self.observed.set(Arc::clone(observed));
         }
     }
 
@@ -67,8 +98,16 @@ impl LogInbox {
 
 impl CompletionSink for LogInbox {
     fn complete(&self, token: u64, result: Result<Outcome, CommitError>) {
-        self.finished.push((token, result));
-        if self.log_thread.get() != Some(&thread::current().id()) {
+        let is_log_thread = self.log_thread.get() == Some(&thread::current().id());
+        // The log tells of a batch before it writes the next: its notes are of this commit.
+        let observed = self.observed.get().filter(|_| is_log_thread);
+        self.finished.push(Finished {
+            token,
+            result,
+            written_us: observed.map_or(0, |observed| observed.written_at_us()),
+            synced_us: observed.map_or(0, |observed| observed.synced_at_us()),
+        });
+        if !is_log_thread {
             self.finished.wake();
         }
     }
@@ -98,12 +137,24 @@ impl CompletionSink for LogInbox {
 pub(crate) struct PendingCommit {
     /// Who asked.
     pub(crate) session: SessionId,
-    /// The id of the request.
-    pub(crate) request_id: u64,
-    /// Size of its frame, bytes.
-    pub(crate) frame_len_bytes: u64,
     /// What the answer looks like.
     pub(crate) shape: Shape,
+    /// What it is about.
+    pub(crate) subject: Subject,
+    /// When it took which step.
+    pub(crate) steps: Steps,
+}
+
+impl PendingCommit {
+    /// A commit of a request that has come so far.
+    pub(super) fn new(session: SessionId, shape: Shape, subject: Subject, steps: Steps) -> Self {
+        Self {
+            session,
+            shape,
+            subject,
+            steps,
+        }
+    }
 }
 
 /// Pending commits by token.
@@ -127,6 +178,14 @@ impl PendingCommits {
         u64::from(slot)
     }
 
+    /// Notes the steps of one, if it still waits.
+    pub(super) fn note(&mut self, token: u64, steps: Steps) {
+        let slot = usize::try_from(token).unwrap_or(usize::MAX);
+        if let Some(Some(pending)) = self.slots.get_mut(slot) {
+            pending.steps = steps;
+        }
+    }
+
     /// Takes one out.
     pub(super) fn remove(&mut self, token: u64) -> Option<PendingCommit> {
         let slot = u32::try_from(token).ok()?;
@@ -141,11 +200,14 @@ impl Core {
     pub(super) fn take_finished_commits(&mut self) {
         let mut finished = std::mem::take(&mut self.finished);
         self.log_inbox.finished.take(&mut finished);
-        for (token, result) in finished.drain(..) {
-            if let Some(pending) = self.pending.remove(token) {
-                self.answer_commit(&pending, result);
+        for done in finished.drain(..) {
+            if let Some(mut pending) = self.pending.remove(done.token) {
+                pending.steps.written_us = done.written_us;
+                pending.steps.synced_us = done.synced_us;
+                self.answer_commit(&pending, done.result);
             }
         }
+        self.log_inbox.look_for_log(&self.store);
         self.finished = finished;
     }
 

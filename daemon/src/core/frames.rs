@@ -7,6 +7,7 @@ use in_mem_ipc::frame::{Frame, FrameKind};
 use super::Core;
 use crate::inbound::{InboundError, OwnedFrame};
 use crate::session::{Phase, complaint};
+use crate::slow::Steps;
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +145,8 @@ impl Core {
             return;
         }
         frame.deadline_us = self.deadline_of(&frame);
+        frame.steps = Steps::received(self.monotonic_us());
+        frame.steps.queued_us = self.step_us();
         match flow {
             Flow::Done | Flow::Translate | Flow::Kept => {}
             Flow::Busy => self.wait_for_room(slot, frame, self.turn_room_count),

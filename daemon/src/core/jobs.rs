@@ -9,23 +9,27 @@ use std::sync::Arc;
 use in_mem_engine::{Completion, ReadView};
 use in_mem_ipc::codec::access_request;
 use in_mem_ipc::operation::OperationKind;
+use in_mem_ipc::request::RequestHeader;
 use in_mem_ipc::{Encoding, FrameBuffer};
 use in_mem_model::{Error, Outcome as CommitOutcome, SubCode};
 use in_mem_wal::clock::{Clock, SystemClock};
 
 use super::Core;
 use super::commits::PendingCommit;
+use super::requests::run_of;
 use crate::answer::Shape;
 use crate::caller::Caller;
 use crate::dispatch::{self, Call, Out, Verdict};
 use crate::inbound::OwnedFrame;
+use crate::metrics::LiveView;
 use crate::session::{Session, SessionId};
+use crate::slow::Subject;
 use crate::store::Store;
 
 /// A request a worker is done with.
 pub(super) struct JobDone {
     session: SessionId,
-    frame_len_bytes: u64,
+    subject: Subject,
     verdict: Verdict,
     /// The encoded answer, if there is one.
     answer: FrameBuffer,
@@ -72,6 +76,10 @@ struct Job {
     completion: Option<Completion>,
     shape: Shape,
     now_us: u64,
+    /// Counts the view among those held.
+    live_view: Option<LiveView>,
+    /// Somebody wants to know how long each step takes.
+    notes_steps: bool,
 }
 
 impl Core {
@@ -79,6 +87,7 @@ impl Core {
     pub(super) fn offload(&mut self, slot: u32, frame: OwnedFrame) {
         let store = Arc::clone(&self.store);
         let now_us = self.monotonic_us();
+        let notes_steps = self.slow.is_on();
         let Some(session) = self.session_mut(slot) else {
             return;
         };
@@ -86,6 +95,13 @@ impl Core {
             return;
         };
         let id = session.id;
+        let subject = Subject {
+            operation: head.kind,
+            run: run_of(&head.header, session),
+            request_id: head.request_id,
+            frame_len_bytes: head.frame_len_bytes,
+        };
+        let steps = frame.steps;
         let is_blocking = head.kind.is_write() || head.txn_id != 0;
         let caller = session.caller.lend(head.txn_id);
         let encoding = session.encoding;
@@ -99,37 +115,33 @@ impl Core {
             completion: None,
             shape,
             now_us,
+            live_view: None,
+            notes_steps,
         };
         if !is_blocking {
             job.view = job.take_view();
+            let metrics = &job.store.metrics;
+            job.live_view = job
+                .view
+                .as_ref()
+                .map(|_| LiveView::of_read(metrics, now_us));
         }
         session.started(head.frame_len_bytes);
         session.job_count += 1;
         session.is_blocked |= is_blocking;
         let token = head.kind.is_write().then(|| {
-            let Head {
-                request_id,
-                frame_len_bytes,
-                ..
-            } = head;
-            let shape = job.shape.clone();
-            self.pending.insert(PendingCommit {
-                session: id,
-                request_id,
-                frame_len_bytes,
-                shape,
-            })
+            let pending = PendingCommit::new(id, job.shape.clone(), subject, steps);
+            self.pending.insert(pending)
         });
         job.completion = token.map(|token| self.completion(token));
         let inbox = Arc::clone(&self.job_inbox);
-        let frame_len_bytes = head.frame_len_bytes;
         let room_count = self.log_inbox.room_count();
         let work = move || {
             let (verdict, answer, job) = job.run();
             let Job { frame, caller, .. } = job;
             inbox.push(JobDone {
                 session: id,
-                frame_len_bytes,
+                subject,
                 verdict,
                 answer,
                 frame,
@@ -158,16 +170,21 @@ impl Core {
     fn finish_job(&mut self, job: JobDone) {
         let JobDone {
             session: id,
-            frame_len_bytes,
+            subject,
             verdict,
             answer,
             frame,
             ..
         } = job;
-        if verdict != Verdict::Pending
-            && let Some(token) = job.token
-        {
-            self.pending.remove(token);
+        match job.token {
+            Some(token) if verdict == Verdict::Pending => self.pending.note(token, frame.steps),
+            Some(token) => drop(self.pending.remove(token)),
+            None => {}
+        }
+        if verdict == Verdict::Replied {
+            let now_us = self.step_us();
+            self.slow
+                .answered(&subject, &frame.steps, now_us, answer.len());
         }
         // Of a session that is gone, the transaction that was taken along is rolled back here.
         let Some(session) = self.session_of(id) else {
@@ -180,7 +197,7 @@ impl Core {
             session.is_blocked = false;
         }
         if verdict != Verdict::Pending {
-            session.finished(frame_len_bytes);
+            session.finished(subject.frame_len_bytes);
         }
         if verdict == Verdict::Replied {
             session.outbound.append(answer);
@@ -223,6 +240,7 @@ impl Core {
 
 /// What the head of a request tells.
 struct Head {
+    header: RequestHeader,
     kind: OperationKind,
     request_id: u64,
     txn_id: u64,
@@ -235,6 +253,7 @@ impl Head {
         let frame = frame.frame()?;
         let request = access_request(frame.body).ok()?;
         Some(Self {
+            header: request.header.to_native(),
             kind: request.operation.kind(),
             request_id: frame.header.request_id,
             txn_id: request.header.txn_id.to_native(),
@@ -277,7 +296,8 @@ impl Job {
             let kind = request.operation.kind();
             let request_id = frame.header.request_id;
             let mut out = Out::new(&mut answer, self.encoding, request_id, kind);
-            if self.frame.is_late(SystemClock.monotonic_us()) {
+            let started_us = SystemClock.monotonic_us();
+            if self.frame.is_late(started_us) {
                 let message = "no worker was free within the deadline of the request; \
                                nothing was done";
                 let error = Error::new(SubCode::Timeout, message);
@@ -297,6 +317,11 @@ impl Job {
                 is_worker: true,
             };
             verdict = dispatch::handle(&mut call, &request.operation, &mut out);
+            self.frame.steps.started_us = started_us;
+        }
+        drop(self.live_view.take());
+        if self.notes_steps {
+            self.frame.steps.decided_us = SystemClock.monotonic_us();
         }
         (verdict, answer, self)
     }

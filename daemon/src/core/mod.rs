@@ -29,6 +29,7 @@ use crate::completions::Inbox;
 use crate::config::OnPoison;
 use crate::reactor::Waker;
 use crate::session::{Credentials, Session, SessionId};
+use crate::slow::SlowLog;
 use crate::store::Store;
 use crate::workers::Workers;
 
@@ -48,6 +49,7 @@ pub(crate) struct Core {
     pending: PendingCommits,
     log_inbox: Arc<LogInbox>,
     finished: Vec<Finished>,
+    slow: SlowLog,
     job_inbox: Arc<Inbox<JobDone>>,
     jobs_done: Vec<JobDone>,
     /// Jobs on the workers of clients whose session is gone.
@@ -81,8 +83,13 @@ impl Core {
         let log_inbox = Arc::new(LogInbox::new(waker.clone()));
         let listener: Arc<dyn CompletionSink> = Arc::<LogInbox>::clone(&log_inbox);
         store.database.add_listener(&listener);
+        let slow = SlowLog::new(store.settings.observe.slow_request_us, &store.metrics);
+        if slow.is_on() {
+            log_inbox.note_times();
+        }
         Self {
             store,
+            slow,
             sessions: Vec::new(),
             users: HashMap::new(),
             next_session_number: 1,
@@ -143,7 +150,8 @@ impl Core {
         let id = SessionId { slot, number };
         let deadline_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
         let caller = Caller::new(credentials, &self.store);
-        let session = Session::new(id, credentials, caller, deadline_us);
+        let mut session = Session::new(id, credentials, caller, deadline_us);
+        session.counts_in(&self.store.metrics);
         let index = slot as usize;
         if self.sessions.len() <= index {
             self.sessions.resize_with(index + 1, || None);

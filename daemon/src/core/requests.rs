@@ -7,7 +7,9 @@ use in_mem_ipc::close::CloseReason;
 use in_mem_ipc::codec::access_request;
 use in_mem_ipc::frame::Frame;
 use in_mem_ipc::operation::OperationKind;
-use in_mem_model::{Error, Outcome as CommitOutcome, Retry, SubCode};
+use in_mem_ipc::request::RequestHeader;
+use in_mem_model::{Error, Outcome as CommitOutcome, Retry, RunId, SubCode};
+use in_mem_wal::clock::{Clock, SystemClock};
 
 use super::Core;
 use super::commits::PendingCommit;
@@ -16,6 +18,8 @@ use super::frames::Flow;
 use crate::answer;
 use crate::dispatch::{self, Call, Out, Verdict};
 use crate::inbound::OwnedFrame;
+use crate::session::Session;
+use crate::slow::{Steps, Subject};
 
 impl Core {
     /// Starts a request, unless it has to wait or is too much for the reactor.
@@ -27,6 +31,7 @@ impl Core {
                 return Flow::Done;
             }
         };
+        self.store.metrics.request(kind);
         if self.is_draining() {
             self.refuse(slot, frame.header.request_id, kind, draining());
             return Flow::Done;
@@ -42,7 +47,8 @@ impl Core {
         if dispatch::is_long(kind, frame.header.frame_len_bytes() as usize) {
             return Flow::Offload;
         }
-        self.handle_here(slot, frame)
+        let steps = Steps::received(self.monotonic_us());
+        self.handle_here(slot, frame, steps)
     }
 
     /// Starts a request again that waited for room in the log, which had been announced
@@ -51,7 +57,7 @@ impl Core {
         self.touch(slot);
         let flow = match frame.frame() {
             Some(whole) if dispatch::is_long_frame(&whole) => Flow::Offload,
-            Some(whole) => self.handle_here(slot, &whole),
+            Some(whole) => self.handle_here(slot, &whole, frame.steps),
             None => Flow::Done,
         };
         match flow {
@@ -73,7 +79,7 @@ impl Core {
     }
 
     /// Handles a request on the reactor.
-    fn handle_here(&mut self, slot: u32, frame: &Frame<'_>) -> Flow {
+    fn handle_here(&mut self, slot: u32, frame: &Frame<'_>, mut steps: Steps) -> Flow {
         let Ok(request) = access_request(frame.body) else {
             return Flow::Done;
         };
@@ -83,20 +89,23 @@ impl Core {
         let store = Arc::clone(&self.store);
         let now_us = self.monotonic_us();
         let header = request.header.to_native();
+        let started_us = self.step_us();
         let Some(session) = self.session_mut(slot) else {
             return Flow::Done;
         };
         let id = session.id;
+        let subject = Subject {
+            operation: kind,
+            run: run_of(&header, session),
+            request_id,
+            frame_len_bytes,
+        };
+        steps.started_us = started_us;
         let caller = &session.caller;
         let shape = dispatch::shape_of(&request.operation, || dispatch::begun_run(caller, &header));
         let token = kind.is_write().then(|| {
-            let shape = shape.clone();
-            self.pending.insert(PendingCommit {
-                session: id,
-                request_id,
-                frame_len_bytes,
-                shape,
-            })
+            let pending = PendingCommit::new(id, shape.clone(), subject, steps);
+            self.pending.insert(pending)
         });
         let completion = token.map(|token| self.completion(token));
         let Some(session) = self.session_mut(slot) else {
@@ -104,6 +113,7 @@ impl Core {
         };
         let encoding = session.encoding;
         let mut out = Out::new(session.outbound.buffer(), encoding, request_id, kind);
+        let answer_start = out.mark();
         let mut call = Call {
             store: &store,
             caller: &mut session.caller,
@@ -117,16 +127,41 @@ impl Core {
             is_worker: false,
         };
         let verdict = dispatch::handle(&mut call, &request.operation, &mut out);
+        let answer_len_bytes = out.mark() - answer_start;
         if verdict == Verdict::Pending {
             session.started(frame_len_bytes);
         } else if let Some(token) = token {
             self.pending.remove(token);
+        }
+        if self.slow.is_on() {
+            steps.decided_us = self.step_us();
+            match token.filter(|_| verdict == Verdict::Pending) {
+                Some(token) => self.pending.note(token, steps),
+                None => self.note_reply(verdict, &subject, &steps, answer_len_bytes),
+            }
         }
         self.watch_transactions(slot);
         match verdict {
             Verdict::Replied | Verdict::Pending => Flow::Done,
             Verdict::Busy => Flow::Busy,
             Verdict::Offload => Flow::Offload,
+        }
+    }
+
+    /// Writes down a request that was answered at once, if it was slow.
+    fn note_reply(&mut self, verdict: Verdict, subject: &Subject, steps: &Steps, len_bytes: usize) {
+        if verdict == Verdict::Replied {
+            self.slow
+                .answered(subject, steps, steps.decided_us, len_bytes);
+        }
+    }
+
+    /// The time of a step: that of the turn, unless slow requests are looked for.
+    pub(super) fn step_us(&self) -> u64 {
+        if self.slow.is_on() {
+            SystemClock.monotonic_us()
+        } else {
+            self.monotonic_us()
         }
     }
 
@@ -143,20 +178,30 @@ impl Core {
         result: Result<Outcome, CommitError>,
     ) {
         let store = Arc::clone(&self.store);
+        store.metrics.decided(&result);
+        let took_us = self
+            .monotonic_us()
+            .saturating_sub(pending.steps.received_us);
+        store.metrics.answered(&result, took_us);
+        let answered_us = self.step_us();
         let Some(session) = self.session_of(pending.session) else {
             return;
         };
-        session.finished(pending.frame_len_bytes);
+        session.finished(pending.subject.frame_len_bytes);
         let mut out = Out::new(
             session.outbound.buffer(),
             session.encoding,
-            pending.request_id,
+            pending.subject.request_id,
             OperationKind::KvPut,
         );
+        let answer_start = out.mark();
         match answer::of_commit(&store, &pending.shape, result) {
             Ok(response) => out.reply(&response),
             Err(error) => out.fail(error),
         }
+        let len_bytes = out.mark() - answer_start;
+        self.slow
+            .answered(&pending.subject, &pending.steps, answered_us, len_bytes);
         self.touch(pending.session.slot);
     }
 
@@ -179,6 +224,14 @@ impl Core {
             self.lower_deadline(deadline_us);
         }
     }
+}
+
+/// The run a request names, or that of its session.
+pub(super) fn run_of(header: &RequestHeader, session: &Session) -> RunId {
+    header
+        .run
+        .run_id()
+        .unwrap_or_else(|| session.caller.run.id())
 }
 
 /// The refusal of everything that comes after the stop began.

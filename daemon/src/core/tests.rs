@@ -60,6 +60,7 @@ impl Fixture {
             file_system: FileSystem::Ext,
             disk: DiskKind::Simulated,
             refusal: None,
+            root: None,
             reactor: "readiness",
             ring_refusal: None,
         };

@@ -8,6 +8,7 @@
 mod batch;
 mod kv_read;
 mod kv_write;
+mod observe;
 mod once;
 mod out;
 mod run;
@@ -96,6 +97,9 @@ pub(crate) fn is_long(kind: OperationKind, frame_len_bytes: usize) -> bool {
         | Kind::RunList
         | Kind::RunOrphaned
         | Kind::SystemInfo
+        | Kind::SystemHealth
+        | Kind::SystemMetrics
+        | Kind::SystemDescribe
         | Kind::DbFlush => true,
         Kind::KvGetMany
         | Kind::KvExistsMany
@@ -194,6 +198,7 @@ fn route(call: &mut Call<'_>, operation: &ArchivedOperation<'_>, out: &mut Out<'
         }
         Op::Batch(batch) => batch::commit(call, batch, out),
         _ if is_run(operation) => run::route(call, operation, out),
+        _ if observe::is_observation(kind) => observe::route(call, kind, out),
         _ if kind.is_write() => kv_write::route(call, operation, out),
         _ => kv_read::route(call, operation, out),
     }
@@ -267,6 +272,7 @@ impl Call<'_> {
         match submitted {
             Submitted::Done(Err(CommitError::Busy)) | Submitted::Busy => Ok(Verdict::Busy),
             Submitted::Done(result) => {
+                self.store.metrics.decided(&result);
                 match answer::of_commit(self.store, &self.shape, result) {
                     Ok(response) => out.reply(&response),
                     Err(error) => out.fail(error),

@@ -37,7 +37,7 @@ pub(super) fn route(call: &mut Call<'_>, kind: OperationKind, out: &mut Out<'_>)
     Ok(Verdict::Replied)
 }
 
-fn info(store: &Store) -> Info<'static> {
+pub(super) fn info(store: &Store) -> Info<'static> {
     let database = &store.database;
     let (health, health_reason) = status::health(store);
     Info {
@@ -69,6 +69,7 @@ fn measures(store: &Store) -> Vec<Measure<'static>> {
             store.place.file_system.is_volatile().into(),
         ),
     ];
+    measures.extend(crate::metrics::measures(store));
     if let Some(recovery) = database.last_recovery_result() {
         measures.extend([
             ("recovery_record_count".to_owned(), recovery.records_applied),
@@ -104,7 +105,7 @@ fn measures(store: &Store) -> Vec<Measure<'static>> {
     measures.into_iter().map(measure).collect()
 }
 
-fn capabilities(store: &Store) -> Capabilities<'static> {
+pub(super) fn capabilities(store: &Store) -> Capabilities<'static> {
     let limit = |(name, value): (&'static str, u64)| Measure {
         name: name.into(),
         value,

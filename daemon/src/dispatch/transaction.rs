@@ -14,6 +14,7 @@ use in_mem_model::{Error, Outcome, RunId, SubCode};
 use super::{Call, Handled, LARGE_LEN_BYTES, METADATA_LEN_BYTES, Out, Verdict, transaction_kv};
 use crate::answer::encoded_run;
 use crate::errors;
+use crate::metrics::{Abort, LiveView};
 use crate::transactions::{OpenTransaction, not_active};
 
 /// Handles an operation on a transaction, or one that joins it.
@@ -64,7 +65,9 @@ pub(super) fn route(
         // They walk as many keys as the run has, and the first one puts them in order.
         Op::KvList(_) | Op::KvScan(_) | Op::KvCount(_) if !is_worker => Ok(Verdict::Offload),
         Op::TxnRollback => {
-            call.caller.transactions.remove(id);
+            if let Some(mut ended) = call.caller.transactions.remove(id) {
+                ended.view.ends(Some(Abort::Rollback));
+            }
             out.reply(&Response::Done);
             Ok(Verdict::Replied)
         }
@@ -105,6 +108,7 @@ fn begin(call: &mut Call<'_>, begin: &ArchivedTxnBegin, out: &mut Out<'_>) -> Ha
         timeout_ms: u64::from(begin.timeout_ms.to_native()),
         begun_us: call.now_us,
         used_us: call.now_us,
+        view: LiveView::of_transaction(&call.store.metrics, call.now_us),
     };
     call.caller.transactions.insert(id, open, &limits)?;
     out.reply(&Response::TxnBegun(TxnBegun {
@@ -128,6 +132,9 @@ fn commit(call: &mut Call<'_>, out: &mut Out<'_>) -> Handled {
         call.caller
             .transactions
             .insert(id, open, &call.store.limits_in_force())?;
+    } else {
+        // Counted as what its commit comes to.
+        open.view.ends(None);
     }
     call.settle(submitted, out)
 }

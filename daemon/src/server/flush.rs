@@ -18,6 +18,7 @@ impl<R: Reactor> Server<R> {
             {
                 self.reactor.send(slot, bytes);
             }
+            session.count_load();
             if session.is_finished() {
                 self.core.disconnect(slot);
                 self.reactor.close(slot);

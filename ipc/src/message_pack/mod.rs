@@ -38,6 +38,7 @@
 //! message types: values of any depth are passed over without recursion.
 
 mod form;
+mod observe;
 mod reader;
 mod request;
 mod response;

@@ -144,7 +144,8 @@ operations! {
     without:
         SystemPing SystemInfo SystemCapabilities DbFlush
         RunEnd RunCancel RunPause RunResume RunArchive RunStatus RunGet RunExists RunOrphaned
-        TxnCommit TxnRollback TxnInfo DbSubscribeDurable;
+        TxnCommit TxnRollback TxnInfo DbSubscribeDurable
+        SystemHealth SystemMetrics SystemDescribe;
     with:
         KvPut KvGet KvGetVersioned KvGetMany KvExists KvExistsMany KvDelete KvDeleteMany KvPutMany
         KvIncr KvCasVersion KvCasValue KvPutIfAbsent KvGetAndSet KvGetAndDelete KvList KvScan

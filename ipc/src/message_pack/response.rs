@@ -15,6 +15,8 @@
 //! txn_begun     {txn_id, ..}             txn          {txn_id, ..}
 //! batch         {receipt, effects}       info         {server_version, ..}
 //! capabilities  {server_version, ..}     subscribed   {subscription_id, ..}
+//! health        {state, faults, ..}      metrics      str
+//! description   {info, health, ..}
 //! ```
 //!
 //! A receipt is {"version", "commit_version", "level"}. An effect is a map with one key: "put" with
@@ -27,6 +29,7 @@ use super::form::{
     Required, Signed, Unsigned, Value, Words, array, key, map, message, names, once, text,
     unknown_key, unknown_name, wrong_type,
 };
+use super::observe::Boxed;
 use super::reader::{Item, Reader};
 use super::writer::Writer;
 use super::{Fault, Refusal, label};
@@ -108,6 +111,9 @@ responses! {
         "info" Info Object
         "capabilities" Capabilities Object
         "subscribed" Subscribed Object
+        "health" Health Object
+        "metrics" Metrics Words
+        "description" Description Boxed
 }
 
 fn write_kind(kind: &str, key_count: usize, out: &mut Writer<'_>) {

@@ -209,6 +209,12 @@ pub enum Operation<'a> {
     DbSubscribeDurable,
     /// `db.unsubscribe`: answers `Done`; no push follows the answer.
     DbUnsubscribe(Unsubscribe),
+    /// `system.health`: answers `Health`.
+    SystemHealth,
+    /// `system.metrics`: answers `Metrics`.
+    SystemMetrics,
+    /// `system.describe`: answers `Description`.
+    SystemDescribe,
 }
 
 impl ArchivedRequestHeader {

@@ -6,6 +6,7 @@
 
 pub mod db;
 pub mod kv;
+pub mod observe;
 pub mod run;
 pub mod system;
 
@@ -13,10 +14,11 @@ use rkyv::bytecheck::CheckBytes;
 use rkyv::with::AsBox;
 use rkyv::{Archive, Deserialize, Portable, Serialize};
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, Text};
 use crate::request::version::TaggedVersion;
 use db::Subscribed;
 use kv::{BatchResult, Deleted, History, Incremented, Mismatch, Page, Replaced, Slot, Versioned};
+use observe::{Description, HealthReport};
 use run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo};
 use system::{Capabilities, ErrorBody, Info};
 
@@ -156,6 +158,12 @@ pub enum Response<'a> {
     Capabilities(#[rkyv(with = AsBox)] Capabilities<'a>),
     /// A subscription was made.
     Subscribed(Subscribed),
+    /// Whether the server is fit, and what is wrong.
+    Health(#[rkyv(with = AsBox)] HealthReport<'a>),
+    /// Counters, gauges and histograms in the Prometheus text format, version 0.0.4.
+    Metrics(Text<'a>),
+    /// Everything about the server.
+    Description(Box<Description<'a>>),
 }
 
 impl ArchivedReceipt {

@@ -13,6 +13,9 @@ use crate::response::kv::{
     BatchEffect, BatchResult, Deleted, Entry, Incremented, Mismatch, Page, Replaced, Slot,
     Versioned,
 };
+use crate::response::observe::{
+    Description, Fault, HealthReport, HealthState, RunSummary, Setting,
+};
 use crate::response::run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo, TxnState};
 use crate::response::system::*;
 use crate::response::{Flavour, ReachedLevel, Receipt, Response};
@@ -281,6 +284,9 @@ pub(super) fn operations(m: &Material) -> Vec<Operation<'static>> {
         Operation::DbUnsubscribe(Unsubscribe {
             subscription_id: m.numbers[1],
         }),
+        Operation::SystemHealth,
+        Operation::SystemMetrics,
+        Operation::SystemDescribe,
     ]);
     operations
 }
@@ -393,6 +399,12 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
                 subscription_id: m.numbers[1],
                 durable_version: m.numbers[0],
             }),
+        ),
+        ("Health", Response::Health(health_report(m))),
+        ("Metrics", Response::Metrics(m.text(1))),
+        (
+            "Description",
+            Response::Description(Box::new(description(m))),
         ),
     ]);
     responses
@@ -544,5 +556,44 @@ fn capabilities(m: &Material) -> Capabilities<'static> {
         durability_modes: m.texts(),
         transports: m.texts(),
         analyser: m.flag().then(|| m.text(0)),
+    }
+}
+
+fn health_report(m: &Material) -> HealthReport<'static> {
+    HealthReport {
+        state: [
+            HealthState::Ok,
+            HealthState::Draining,
+            HealthState::Poisoned,
+            HealthState::ReadOnly,
+            HealthState::Degraded,
+        ][usize::from(m.choice % 5)],
+        faults: vec![Fault {
+            name: m.text(0),
+            reason: m.text(1),
+        }],
+        log_backend: m.text(0),
+        socket_backend: m.text(1),
+        free_len_bytes: m.flag().then_some(m.numbers[0]),
+    }
+}
+
+fn description(m: &Material) -> Description<'static> {
+    Description {
+        info: info(m),
+        health: health_report(m),
+        capabilities: capabilities(m),
+        settings: vec![Setting {
+            name: m.text(0),
+            value: m.flag().then(|| m.text(1)),
+            origin: m.text(1),
+        }],
+        runs: vec![RunSummary {
+            id: m.id,
+            name: m.flag().then(|| m.text(0)),
+            status: m.text(0),
+            key_count: m.numbers[1],
+        }],
+        has_more_runs: m.flag(),
     }
 }

@@ -36,7 +36,7 @@ pub use io_uring::IoUringDisk;
 #[cfg(test)]
 pub(crate) use open::refusing::with_refused;
 pub use open::{DiskPreference, RealDisk, RingRefusal};
-pub use root::{DirectoryLock, FileSystem, LockError, RealRoot, RootError};
+pub use root::{DirectoryLock, Displaced, FileSystem, LockError, RealRoot, RootError};
 pub use schedule::short_slice;
 pub use simulated::{
     CrashMode, Fault, FaultRule, Fired, Lie, Moment, OpKind, SimDisk, SimOptions, SimRng, SimWorld,

@@ -18,8 +18,11 @@ use rustix::io::Errno;
 
 use super::is_beneath;
 
+mod in_place;
 #[cfg(test)]
 mod tests;
+
+pub use in_place::Displaced;
 
 /// Mode of directories: the owner only.
 const DIRECTORY_MODE: Mode = Mode::RWXU;
@@ -315,8 +318,9 @@ impl FileSystem {
         }
     }
 
-    /// Magic numbers as in statfs(2), and OpenZFS's own.
-    fn from_magic(magic: u64) -> Self {
+    /// The file system of a magic number, as in statfs(2), and OpenZFS's own.
+    #[must_use]
+    pub fn from_magic(magic: u64) -> Self {
         match magic {
             0xEF53 => Self::Ext,
             0x5846_5342 => Self::Xfs,

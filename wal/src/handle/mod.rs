@@ -27,6 +27,7 @@ use crate::config::LogConfig;
 use crate::format::{mark, record};
 use crate::lsn::Lsn;
 use crate::metrics::{Counters, LogMetrics};
+use crate::observed::LogObserved;
 use crate::pulse::LogPulse;
 use crate::room::Room;
 use crate::sink::{LogStatus, Need, PoisonCause};
@@ -69,6 +70,12 @@ impl<T> LogHandle<T> {
     #[must_use]
     pub fn metrics(&self) -> LogMetrics {
         self.shared.metrics()
+    }
+
+    /// What the log thread notes about its batches.
+    #[must_use]
+    pub fn observed(&self) -> &Arc<LogObserved> {
+        &self.shared.observed
     }
 
     /// Whether the log thread gets on; compare two of them some time apart.
@@ -162,6 +169,7 @@ pub(crate) struct Shared<T> {
     pub(crate) pool: Pool,
     pub(crate) spares: Arc<Spares>,
     pub(crate) counters: Counters,
+    pub(crate) observed: Arc<LogObserved>,
 }
 
 /// What the hand-off lock protects.
@@ -235,6 +243,7 @@ impl<T> Shared<T> {
             pool: Pool::new(),
             spares,
             counters: Counters::default(),
+            observed: Arc::new(LogObserved::new()),
         }
     }
 

@@ -22,6 +22,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::clock::Clock;
 use crate::codec::StorageCodec;
 use crate::config::{ConfigError, LogConfig};
 use crate::disk::Disk;
@@ -163,6 +164,7 @@ impl<T> WriterSeed<T> {
             close_is_written: false,
             asks: Asks::default(),
             state: State::Open,
+            clock: None,
             shared,
             disk,
             sink,
@@ -204,6 +206,8 @@ pub struct Writer<T, S> {
     close_is_written: bool,
     asks: Asks,
     state: State,
+    /// Only to note how long writes and syncs take.
+    clock: Option<Arc<dyn Clock>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,6 +272,18 @@ impl<T, S: Sink<T>> Writer<T, S> {
                 Turn::Poisoned
             }
         }
+    }
+
+    /// Has it note how long its writes and syncs take, by this clock.
+    #[must_use]
+    pub fn timed_by(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Since when an operation runs, or until when it ran; none without a clock.
+    fn time_us(&self) -> Option<u64> {
+        self.clock.as_ref().map(|clock| clock.monotonic_us())
     }
 
     /// A handle on the log it writes.
@@ -338,11 +354,16 @@ impl<T, S: Sink<T>> Writer<T, S> {
         let sync = self
             .active
             .sync_form(wants_sync, self.unsynced.record_count != 0);
+        let from_us = self.time_us();
         faults::pass(Point::BeforeWalWrite);
         let flight = self.active.submit(&mut *self.disk, buf, sync);
         let (buf, result) = self.active.reap(&mut *self.disk, flight, &self.shared);
         self.batch.take_back(buf);
         result?;
+        let took_us = from_us.zip(self.time_us());
+        let record_count = self.batch.record_count();
+        let observed = &self.shared.observed;
+        observed.batch(record_count, wants_sync, took_us);
         self.batch_written(&mark, len_bytes, now_us);
         if wants_sync {
             self.synced();
@@ -440,9 +461,11 @@ impl<T, S: Sink<T>> Writer<T, S> {
 
     /// Syncs what was written without a sync.
     fn sync_active(&mut self) -> Result<(), Failure> {
+        let from_us = self.time_us();
         let flight = self.active.submit_sync(&mut *self.disk);
         self.active
             .reap_sync(&mut *self.disk, flight, self.shared.config.planted)?;
+        self.shared.observed.synced(from_us.zip(self.time_us()));
         self.synced();
         self.shared.announce_progress();
         Ok(())

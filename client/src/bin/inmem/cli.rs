@@ -7,6 +7,8 @@ mod arguments;
 mod bench;
 mod commands;
 mod demo;
+mod doctor;
+mod exposition;
 mod failure;
 mod generate;
 mod import;
@@ -19,6 +21,7 @@ mod parent;
 mod pipe;
 mod session;
 mod shell;
+mod top;
 
 use std::env;
 use std::ffi::OsString;
@@ -91,6 +94,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Some(Command::Daemon(_)) => Err(Failure::usage(
             "the options of the daemon stand behind its name: inmem daemon --socket PATH",
         )),
+        Some(Command::Top(args)) => top::run(&options, client_builder(&options), &args),
+        Some(Command::Doctor(args)) => doctor::run(&options, &args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Generate(command)) => generate::run(&command).map(|()| ExitCode::SUCCESS),
         Some(Command::DemoWorker(args)) => {

@@ -5,6 +5,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod kv;
+pub(crate) mod observe;
 pub(crate) mod run;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use bench::{BenchArgs, BenchWorkerArgs};
 use kv::{
     DeleteArgs, GetArgs, HistoryArgs, IncrementArgs, KeysArgs, KvCommand, PairsArgs, PutArgs,
 };
+use observe::{DOCTOR_EXAMPLES, DoctorArgs, TOP_VIEW_EXAMPLES, TopArgs};
 use run::{RunCommand, RunListArgs};
 
 /// The command line of in-mem: a durable, shared, in-memory store for the workers of one machine.
@@ -103,6 +105,21 @@ pub(crate) enum Command {
     /// What the daemon can do: operations, limits, modes.
     #[command(after_help = "Examples:\n  inmem capabilities\n  inmem capabilities --json")]
     Capabilities,
+    /// Whether the daemon is fit: exit code 0 if nothing is wrong, 1 if something is.
+    #[command(after_help = "Examples:\n  inmem health\n  inmem health --json")]
+    Health,
+    /// Counters, gauges and histograms in the Prometheus text format.
+    #[command(after_help = "Examples:\n  inmem metrics\n  inmem metrics --json")]
+    Metrics,
+    /// Everything about the daemon: state, health, settings and their origin, runs, abilities.
+    #[command(after_help = "Examples:\n  inmem describe\n  inmem describe --json")]
+    Describe,
+    /// Watch the daemon: requests, commits, syncs, sessions; `q` ends it.
+    #[command(after_help = TOP_VIEW_EXAMPLES)]
+    Top(TopArgs),
+    /// Check this machine and an installation, and say what to change.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Wait until everything acknowledged so far is on disk.
     #[command(after_help = "Examples:\n  inmem flush")]
     Flush,

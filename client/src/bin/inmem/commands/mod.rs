@@ -2,6 +2,7 @@
 
 mod batch;
 mod kv;
+mod observe;
 mod run;
 mod server;
 mod txn;
@@ -33,12 +34,17 @@ pub(crate) fn execute(
         Command::Ping => server::ping(session),
         Command::Info => server::info(session),
         Command::Capabilities => server::capabilities(session),
+        Command::Health => observe::health(session),
+        Command::Metrics => observe::metrics(session),
+        Command::Describe => observe::describe(session),
         Command::Flush => server::flush(session),
         Command::Kv(command) => kv::execute(session, options, command, source),
         Command::Run(command) => run::execute(session, options, command),
         Command::Txn(command) => txn::execute(session, options, &command, source),
         Command::Batch(args) => batch::execute(session, options, &args, source),
         Command::Import(_)
+        | Command::Top(_)
+        | Command::Doctor(_)
         | Command::Daemon(_)
         | Command::Demo(_)
         | Command::DemoWorker(_)

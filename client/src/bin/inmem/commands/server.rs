@@ -1,6 +1,6 @@
 //! Commands about the daemon itself.
 
-use in_mem_client::Measure;
+use in_mem_client::{Measure, ServerCapabilities, ServerInfo};
 
 use crate::cli::failure::Failure;
 use crate::cli::json;
@@ -20,6 +20,10 @@ pub(super) fn flush(session: &mut Session) -> Result<Outcome, Failure> {
 
 pub(super) fn info(session: &mut Session) -> Result<Outcome, Failure> {
     let info = session.client()?.info()?;
+    Ok(Outcome::lines(info_json(&info), info_lines(&info)))
+}
+
+pub(super) fn info_lines(info: &ServerInfo) -> Vec<String> {
     let mut lines = vec![
         format!("version     {}", info.server_version),
         format!("uptime      {} s", info.uptime_us / 1_000_000),
@@ -36,7 +40,11 @@ pub(super) fn info(session: &mut Session) -> Result<Outcome, Failure> {
             .iter()
             .map(|measure| format!("{}  {}", measure.name, measure.value)),
     );
-    let result = json::object([
+    lines
+}
+
+pub(super) fn info_json(info: &ServerInfo) -> String {
+    json::object([
         ("server_version", json::string(&info.server_version)),
         ("uptime_us", info.uptime_us.to_string()),
         ("run_count", info.run_count.to_string()),
@@ -45,12 +53,18 @@ pub(super) fn info(session: &mut Session) -> Result<Outcome, Failure> {
         ("health", json::string(info.health.name())),
         ("health_reason", json::string(&info.health_reason)),
         ("measures", measures(&info.measures)),
-    ]);
-    Ok(Outcome::lines(result, lines))
+    ])
 }
 
 pub(super) fn capabilities(session: &mut Session) -> Result<Outcome, Failure> {
     let known = session.client()?.capabilities()?;
+    Ok(Outcome::lines(
+        capabilities_json(&known),
+        capability_lines(&known),
+    ))
+}
+
+pub(super) fn capability_lines(known: &ServerCapabilities) -> Vec<String> {
     let mut lines = vec![
         format!("version           {}", known.server_version),
         format!("protocol          {}", known.protocol_version),
@@ -66,7 +80,11 @@ pub(super) fn capabilities(session: &mut Session) -> Result<Outcome, Failure> {
             .iter()
             .map(|limit| format!("{}  {}", limit.name, limit.value)),
     );
-    let result = json::object([
+    lines
+}
+
+pub(super) fn capabilities_json(known: &ServerCapabilities) -> String {
+    json::object([
         ("server_version", json::string(&known.server_version)),
         ("protocol_version", known.protocol_version.to_string()),
         ("operations", strings(&known.operations)),
@@ -76,8 +94,7 @@ pub(super) fn capabilities(session: &mut Session) -> Result<Outcome, Failure> {
         ("durability_modes", strings(&known.durability_modes)),
         ("transports", strings(&known.transports)),
         ("analyser", json::optional_string(known.analyser.as_deref())),
-    ]);
-    Ok(Outcome::lines(result, lines))
+    ])
 }
 
 fn measures(measures: &[Measure]) -> String {

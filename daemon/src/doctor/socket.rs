@@ -1,0 +1,109 @@
+//! Checks of the socket and of whoever listens there.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use in_mem_ipc::FrameBuffer;
+use in_mem_ipc::frame::{FrameKind, parse_frame};
+use in_mem_ipc::hello::{Hello, HelloReply};
+use rustix::fs::{AtFlags, CWD, FileType, statat};
+use rustix::io::Errno;
+
+use super::Check;
+
+/// How long a daemon may take to greet.
+const GREETING_WAIT: Duration = Duration::from_secs(5);
+
+/// Largest greeting that is read, bytes.
+const GREETING_LEN_BYTES_MAX: usize = 1 << 20;
+
+pub(super) fn checks(path: &Path, client_version: &str) -> Vec<Check> {
+    let name = "socket";
+    let shown = path.display();
+    let found = match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => {
+            let text = format!("{shown} does not exist: no daemon runs");
+            return vec![Check::ok(name, text)];
+        }
+        Err(errno) => {
+            let text = format!("{shown} cannot be looked at: {errno}");
+            return vec![Check::fail(name, text, "let this user enter its directory")];
+        }
+    };
+    if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
+        let text = format!("{shown} is not a socket");
+        let advice = "move it away, or name another path";
+        return vec![Check::fail(name, text, advice)];
+    }
+    match greet(path) {
+        Ok(reply) => {
+            let mode = found.st_mode & 0o777;
+            let text = format!("{shown} answers, mode {mode:04o}");
+            let reached = if mode & 0o007 == 0 {
+                Check::ok(name, text)
+            } else {
+                Check::warn(name, text, "everyone may connect: chmod o-rwx")
+            };
+            vec![reached, version(&reply.server_version, client_version)]
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            let text = format!("{shown} is stale: nobody listens there");
+            let advice = "start the daemon: it replaces a stale socket of its own user";
+            vec![Check::warn(name, text, advice)]
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let text = format!("{shown} may not be used by this user");
+            let advice = "set socket_mode and socket_group, and list the user in [access]";
+            vec![Check::fail(name, text, advice)]
+        }
+        Err(error) => {
+            let text = format!("{shown} does not answer: {error}");
+            let advice = "look at the log of the daemon; inmem health asks it what is wrong";
+            vec![Check::fail(name, text, advice)]
+        }
+    }
+}
+
+pub(super) fn version(server: &str, client: &str) -> Check {
+    let name = "version";
+    if server == client {
+        return Check::ok(name, format!("client and daemon are {server}"));
+    }
+    let found = format!("the daemon is {server}, this client {client}");
+    Check::warn(
+        name,
+        found,
+        "restart the daemon with the build of its clients",
+    )
+}
+
+fn greet(path: &Path) -> io::Result<HelloReply> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(GREETING_WAIT))?;
+    stream.set_write_timeout(Some(GREETING_WAIT))?;
+    let invalid = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason.to_owned());
+    let mut hello = FrameBuffer::new();
+    let greeting = Hello::default().encode(&mut hello);
+    greeting.map_err(|error| invalid(&error.to_string()))?;
+    stream.write_all(&hello)?;
+    let mut answer = FrameBuffer::new();
+    let mut part = [0; 4096];
+    while answer.len() < GREETING_LEN_BYTES_MAX {
+        let count = stream.read(&mut part)?;
+        answer.extend_from_slice(part.get(..count).unwrap_or_default());
+        let frame = parse_frame(&answer).map_err(|error| invalid(&error.to_string()))?;
+        match frame {
+            Some(frame) if frame.header.kind == FrameKind::HelloReply => {
+                let reply = HelloReply::decode(frame.body);
+                return reply.map_err(|error| invalid(&error.to_string()));
+            }
+            Some(_) => return Err(invalid("it refuses this client")),
+            None if count == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            None => {}
+        }
+    }
+    Err(invalid("its greeting is too long"))
+}
