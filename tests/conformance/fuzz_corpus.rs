@@ -3,6 +3,12 @@
 //! The checks, and how much memory each may ask for, are those of the fuzz targets. A new finding
 //! is one more file under `tests/fuzz/corpus/`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected is to fail where it does"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

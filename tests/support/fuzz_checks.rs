@@ -6,6 +6,12 @@
 //! byte for byte; a decoder does not ask for more memory than its bound. Bounds count every byte
 //! asked for, also what was given back, for the check as a whole.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected is to fail where it does"
+)]
+
 use in_mem_engine::entry_type;
 use in_mem_engine::faults::read_writeset;
 use in_mem_engine::model::json::{encoded_to_text, from_text, to_text};
@@ -14,6 +20,7 @@ use in_mem_ipc::close::Close;
 use in_mem_ipc::codec::{access_request, access_response, encode_request, encode_response};
 use in_mem_ipc::frame::{FRAME_ALIGN_BYTES, HEADER_LEN_BYTES, parse_frame, parse_header};
 use in_mem_ipc::hello::{Hello, HelloReply};
+use in_mem_ipc::message_pack::{self, decode_request, decode_response};
 use in_mem_ipc::{FrameBuffer, Request, Response};
 use in_mem_snapshot::{MANIFEST_LEN_BYTES_MAX, Manifest};
 use in_mem_wal::disk::{OpenDisk, SimOptions, SimWorld};
@@ -28,11 +35,18 @@ pub(crate) type Check = fn(&[u8]);
 
 /// Every target: its name, its check, and the memory it may ask for: bytes, and bytes for each
 /// byte of input.
-pub(crate) const TARGETS: [(&str, Check, u64, u64); 9] = [
+pub(crate) const TARGETS: [(&str, Check, u64, u64); 11] = [
     ("frame", frame, 0, 0),
     // Each of two understandings is encoded, into buffers that grow by doubling.
     ("request", request, 16 << 10, 64),
     ("response", response, 16 << 10, 64),
+    ("request_message_pack", request_message_pack, 16 << 10, 256),
+    (
+        "response_message_pack",
+        response_message_pack,
+        16 << 10,
+        256,
+    ),
     ("greeting", greeting, 64 << 10, 256),
     // A byte of an array becomes a value of 32; text doubles while it grows.
     ("value", value, 16 << 10, 1024),
@@ -115,6 +129,36 @@ fn response(bytes: &[u8]) {
     encode_response(&response, 1, &mut frame).unwrap();
     let again = body(&frame);
     let again = Response::from_archived(access_response(&again).unwrap()).unwrap();
+    assert_eq!(again, response);
+}
+
+/// A request in the other encoding; written in either, it reads the same.
+fn request_message_pack(bytes: &[u8]) {
+    let Ok(request) = decode_request(bytes) else {
+        return;
+    };
+    let mut frame = FrameBuffer::new();
+    message_pack::encode_request(&request, 1, &mut frame).unwrap();
+    assert_eq!(decode_request(&body(&frame)).unwrap(), request);
+    frame.clear();
+    encode_request(&request, 1, &mut frame).unwrap();
+    let archive = body(&frame);
+    let again = Request::from_archived(access_request(&archive).unwrap()).unwrap();
+    assert_eq!(again, request);
+}
+
+/// The same of responses.
+fn response_message_pack(bytes: &[u8]) {
+    let Ok(response) = decode_response(bytes) else {
+        return;
+    };
+    let mut frame = FrameBuffer::new();
+    message_pack::encode_response(&response, 1, &mut frame).unwrap();
+    assert_eq!(decode_response(&body(&frame)).unwrap(), response);
+    frame.clear();
+    encode_response(&response, 1, &mut frame).unwrap();
+    let archive = body(&frame);
+    let again = Response::from_archived(access_response(&archive).unwrap()).unwrap();
     assert_eq!(again, response);
 }
 
