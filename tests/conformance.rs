@@ -23,6 +23,8 @@ mod counting;
 mod fuzz_checks;
 #[path = "conformance/fuzz_corpus.rs"]
 mod fuzz_corpus;
+#[path = "support/scale.rs"]
+mod scale;
 
 use std::path::PathBuf;
 

@@ -6,6 +6,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
     reason = "a test that meets the unexpected is to fail where it does"
 )]
 
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use crate::counting::assert_that_a_box_is_counted;
 use crate::fuzz_checks::{TARGETS, run};
+use crate::scale::{for_each_seed, scaled};
+use in_mem_wal::disk::SimRng;
 
 fn folder(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -45,6 +48,60 @@ fn nothing_that_was_ever_fuzzed_makes_a_decoder_panic_disagree_or_ask_for_much_m
             println!("{name}");
             run(target, &bytes);
         }
+    }
+}
+
+/// Longest input that is made, bytes.
+const MUTATED_LEN_BYTES_MAX: usize = 16 << 10;
+
+/// Changes an input in one of the ways that a fuzzer would try first.
+fn mutate(rng: &mut SimRng, bytes: &mut Vec<u8>, other: &[u8]) {
+    let at = rng.index(bytes.len() + 1);
+    let end = (at + 1 + rng.index(16)).min(bytes.len());
+    let at = at.min(end);
+    match rng.below(8) {
+        0 | 1 if at < bytes.len() => bytes[at] ^= 1 << rng.below(8),
+        2 if at < bytes.len() => bytes[at] = [0, 1, 0x7F, 0x80, 0xC1, 0xFF][rng.index(6)],
+        3 => bytes.insert(at, rng.next_u64() as u8),
+        4 => drop(bytes.drain(at..end)),
+        5 => bytes.truncate(at),
+        6 => {
+            let copied = bytes[at..end].to_vec();
+            bytes.splice(at..at, copied);
+        }
+        _ => {
+            bytes.truncate(at);
+            bytes.extend_from_slice(&other[rng.index(other.len() + 1)..]);
+        }
+    }
+    bytes.truncate(MUTATED_LEN_BYTES_MAX);
+}
+
+#[test]
+fn nothing_made_of_the_corpus_by_chance_makes_a_decoder_panic_disagree_or_ask_for_much_memory() {
+    let test = "nothing_made_of_the_corpus_by_chance";
+    for (target, ..) in TARGETS {
+        let corpus = corpus(target);
+        let each_count = 200;
+        for_each_seed(
+            test,
+            |index| index < scaled(4, 16, 20_000),
+            |seed| {
+                let mut rng = SimRng::new(seed);
+                for _ in 0..each_count {
+                    let mut bytes = corpus[rng.index(corpus.len())].1.clone();
+                    let other = &corpus[rng.index(corpus.len())].1;
+                    for _ in 0..=rng.index(4) {
+                        mutate(&mut rng, &mut bytes, other);
+                    }
+                    let met = std::panic::catch_unwind(|| run(target, &bytes));
+                    if let Err(panic) = met {
+                        eprintln!("{target}: {bytes:02x?}");
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            },
+        );
     }
 }
 

@@ -130,6 +130,9 @@ impl Shell<'_> {
         self.interrupts.begin();
         let said = self.carry_out(line);
         let is_transaction_lost = self.session.drop_lost_transaction();
+        if !self.session.has_transaction() {
+            self.transaction_run = None;
+        }
         let next = match &said {
             Ok(Said::Leave) => Next::Leave,
             _ => Next::Ask,
@@ -160,7 +163,14 @@ impl Shell<'_> {
             Some("use") => return self.use_run(words.get(1..).unwrap_or_default()),
             Some(_) => {}
         }
-        let (options, command) = match self.lines.read(words) {
+        let run = self.lines.defaults().run.clone();
+        if self.session.has_transaction() {
+            // A line that names no run acts in that of the transaction.
+            self.lines.use_run(None);
+        }
+        let read = self.lines.read(words);
+        self.lines.use_run(run);
+        let (options, command) = match read {
             Ok(read) => read,
             Err(Misread::Help(text)) => return Ok(Said::Text(text)),
             Err(Misread::Failure(failure)) => return Err(failure),
@@ -175,8 +185,6 @@ impl Shell<'_> {
         if self.session.has_transaction() && self.transaction_run.is_none() {
             let run = options.run.clone();
             self.transaction_run = run.or_else(|| Some(DEFAULT_RUN.to_owned()));
-        } else if !self.session.has_transaction() {
-            self.transaction_run = None;
         }
         Ok(Said::Outcome(Box::new((options, outcome))))
     }
