@@ -16,6 +16,7 @@ from ._session import (
     Header,
     Identity,
     Options,
+    Reply,
     Session,
     is_worth_waiting,
     rejected,
@@ -180,7 +181,8 @@ class Link:
         attempts: list[Attempt[Any]],
         outcomes: dict[int, Outcome],
     ) -> None:
-        replies, cause = [], None
+        replies: list[Reply] = []
+        cause: str | None = None
         try:
             data = connection.recv(_RECEIVE_LEN_BYTES)
             if not data:
@@ -191,7 +193,9 @@ class Link:
         except OSError as error:
             raise _Lost(str(error)) from error
         except Closed as closed:
-            replies, cause = closed.replies, str(closed)
+            replies, cause = closed.replies, f"the server ended the connection: {closed}"
+        except errors.ProtocolError as error:
+            cause = error.message
         for reply in replies:
             index = ids.pop(reply.request_id, None)
             if index is None:
@@ -201,7 +205,7 @@ class Link:
             except errors.InmemError as error:
                 outcomes[index] = error
         if cause is not None and ids:
-            raise _Lost(f"the server ended the connection: {cause}")
+            raise _Lost(cause)
 
     def _connected(self) -> socket.socket:
         if self._is_closed:
