@@ -18,5 +18,11 @@ mod help;
 mod import;
 #[path = "cli/pipe.rs"]
 mod pipe;
+#[path = "cli/shell.rs"]
+mod shell;
 #[path = "cli/store.rs"]
 mod store;
+#[path = "support/stuck_server.rs"]
+mod stuck_server;
+#[path = "support/terminal.rs"]
+mod terminal;

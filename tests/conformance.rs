@@ -19,10 +19,21 @@ mod python;
 #[path = "support/raw_client.rs"]
 mod raw_client;
 
+#[path = "../benches/zero_alloc/counting.rs"]
+mod counting;
+#[path = "support/fuzz_checks.rs"]
+mod fuzz_checks;
+#[path = "conformance/fuzz_corpus.rs"]
+mod fuzz_corpus;
+
 use std::path::PathBuf;
 
 use in_mem_engine::model::{RunId, RunStatus, Value, encode};
 use in_mem_engine::{BeginRun, CommitError, Database, DurabilityMode};
+
+/// Counts what the checks of hostile bytes ask for.
+#[global_allocator]
+static COUNTING: counting::Counting = counting::Counting;
 
 /// A primitive under test. An entity is addressed by a number.
 trait Primitive {

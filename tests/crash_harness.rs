@@ -78,8 +78,8 @@ const TESTS: [(&str, fn()); 12] = [
         kills::kills_lose_nothing,
     ),
     (
-        "kills_on_the_thread_disk_lose_nothing_acknowledged",
-        kills::kills_on_the_thread_disk,
+        "kills_of_a_daemon_without_io_uring_lose_nothing_acknowledged",
+        kills::kills_without_io_uring,
     ),
     (
         "clients_killed_at_every_point_leave_all_or_nothing",

@@ -7,14 +7,20 @@
     reason = "a test that panics has failed, as it should; support files serve several tests"
 )]
 
+#[macro_use]
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
+#[path = "daemon_lifecycle/durable.rs"]
+mod durable;
 #[path = "support/frozen.rs"]
 mod frozen;
+#[path = "daemon_lifecycle/limits.rs"]
+mod limits;
 #[path = "support/raw_client.rs"]
 mod raw_client;
+#[path = "daemon_lifecycle/without_rings.rs"]
+mod without_rings;
 
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Output};
@@ -31,10 +37,19 @@ use in_mem_ipc::{Operation, RequestHeader, Response};
 use in_mem_model::{RunStatus, SubCode};
 use raw_client::{RawClient, put, request_frame};
 use rustix::process::Signal;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 /// The value `Int 7`, encoded.
 const SEVEN: &[u8] = &[7];
+
+over_both_reactors!(
+    terminating_finishes_and_answers_everything_in_flight,
+    terminating_rolls_back_open_transactions,
+    killing_loses_no_acknowledged_strict_or_buffered_commit,
+    an_idle_daemon_uses_no_cpu_and_does_not_wake,
+    a_second_signal_or_the_deadline_ends_a_stop_that_cannot_finish,
+    a_stop_that_is_cut_off_does_not_wait_for_a_worker_that_is_stuck,
+    a_transaction_left_alone_expires_and_its_next_use_says_so,
+);
 
 fn inmemd(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inmemd"));
@@ -139,7 +154,6 @@ fn a_stale_socket_is_replaced_and_another_kind_of_file_is_not() {
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
 
-#[test]
 fn terminating_finishes_and_answers_everything_in_flight() {
     for durability in ["strict", "buffered", "in_memory"] {
         let directory = tempfile::tempdir().unwrap();
@@ -179,7 +193,6 @@ fn terminating_finishes_and_answers_everything_in_flight() {
     }
 }
 
-#[test]
 fn terminating_rolls_back_open_transactions() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(directory.path());
@@ -197,7 +210,6 @@ fn terminating_rolls_back_open_transactions() {
     assert_eq!(RawClient::connect(daemon.socket()).get("open"), None);
 }
 
-#[test]
 fn killing_loses_no_acknowledged_strict_or_buffered_commit() {
     let directory = tempfile::tempdir().unwrap();
     let mut last: Vec<String> = Vec::new();
@@ -263,7 +275,6 @@ fn commits_that_were_only_volatile_are_gone_after_a_restart() {
     assert_eq!(client.get("durable").as_deref(), Some(SEVEN));
 }
 
-#[test]
 fn an_idle_daemon_uses_no_cpu_and_does_not_wake() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(directory.path());
@@ -303,7 +314,6 @@ fn an_idle_daemon_uses_no_cpu_and_does_not_wake() {
     assert_eq!(client.get("key").as_deref(), Some(SEVEN));
 }
 
-#[test]
 fn a_second_signal_or_the_deadline_ends_a_stop_that_cannot_finish() {
     for is_signalled_twice in [true, false] {
         let directory = tempfile::tempdir().unwrap();
@@ -350,7 +360,6 @@ fn a_second_signal_or_the_deadline_ends_a_stop_that_cannot_finish() {
 }
 
 /// What was lost: the stop waited for the worker it had given up.
-#[test]
 fn a_stop_that_is_cut_off_does_not_wait_for_a_worker_that_is_stuck() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("c.toml");
@@ -416,50 +425,6 @@ fn the_log_names_the_data_directory_as_it_is_written() {
     assert!(!log.contains("Some(") && !log.contains("None"), "{log}");
 }
 
-/// Runs `body` on a thread, and starts its processes, where a system call fails.
-fn with_refused<T: Send>(
-    call: libc::c_long,
-    errno: libc::c_int,
-    body: impl FnOnce() -> T + Send,
-) -> T {
-    let filter = SeccompFilter::new(
-        BTreeMap::from([(call, Vec::new())]),
-        SeccompAction::Allow,
-        SeccompAction::Errno(u32::try_from(errno).unwrap()),
-        std::env::consts::ARCH.try_into().unwrap(),
-    );
-    let program: BpfProgram = filter.unwrap().try_into().unwrap();
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(move || {
-            apply_filter(&program).unwrap();
-            body()
-        });
-        thread.join().unwrap()
-    })
-}
-
-#[test]
-fn a_kernel_that_refuses_io_uring_is_reported_with_what_to_change_before_anything_is_touched() {
-    for (errno, reason, remedy) in [
-        (libc::EPERM, "not permitted", "kernel.io_uring_disabled=0"),
-        (libc::ENOSYS, "not implemented", "CONFIG_IO_URING"),
-        (libc::ENOMEM, "allocate memory", "LimitMEMLOCK="),
-        (libc::EINVAL, "Invalid argument", "Linux 6.1 or newer"),
-    ] {
-        let directory = tempfile::tempdir().unwrap();
-        let started = with_refused(libc::SYS_io_uring_setup, errno, || {
-            Daemon::start_with(directory.path(), &[])
-        });
-        let refused = started.err().expect("there is no daemon without a ring");
-        assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
-        for part in ["io_uring is refused", "io_uring_setup", reason, remedy] {
-            assert!(refused.log.contains(part), "{part}: {}", refused.log);
-        }
-        let left = std::fs::read_dir(directory.path()).unwrap().count();
-        assert_eq!(left, 0, "nothing was made");
-    }
-}
-
 #[test]
 fn wrong_flags_and_settings_are_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
@@ -507,7 +472,6 @@ fn wrong_flags_and_settings_are_refused_by_name() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("protocol 1"));
 }
 
-#[test]
 fn a_transaction_left_alone_expires_and_its_next_use_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("c.toml");

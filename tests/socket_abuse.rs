@@ -10,6 +10,7 @@
     reason = "a test that panics has failed, as it should; support files serve several tests"
 )]
 
+#[macro_use]
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
 #[path = "socket_abuse/message_pack.rs"]
@@ -18,6 +19,8 @@ mod message_pack;
 mod random;
 #[path = "support/raw_client.rs"]
 mod raw_client;
+#[path = "socket_abuse/witness.rs"]
+mod witness;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -34,12 +37,10 @@ use in_mem_ipc::request::txn::{Batch, BatchOperation, BatchRead, ReadCheck, TxnB
 use in_mem_ipc::{FrameBuffer, Operation, RequestHeader, Response};
 use random::Random;
 use raw_client::{RawClient, hello_frame, put, request_frame};
+use witness::Witness;
 
 /// The value `Int 7`, encoded.
 const SEVEN: &[u8] = &[7];
-
-/// How much the daemon may grow over a test, KiB: caches of the allocator and of the sessions.
-const GROWTH_KIB_MAX: u64 = 64 << 10;
 
 /// How many times fewer in the quick run, and more in the soak.
 fn scaled(count: usize) -> usize {
@@ -122,53 +123,17 @@ fn valid_requests() -> Vec<FrameBuffer> {
         .collect()
 }
 
-/// A client that must be served as if nobody else were there.
-struct Witness {
-    client: RawClient,
-    count: u64,
-    descriptors_before: usize,
-    resident_before_kib: u64,
-}
-
-impl Witness {
-    fn new(daemon: &Daemon) -> Self {
-        let mut client = RawClient::connect(daemon.socket());
-        client.put("witness", SEVEN);
-        Self {
-            client,
-            count: 0,
-            descriptors_before: daemon.descriptor_count(),
-            resident_before_kib: daemon.resident_kib(),
-        }
-    }
-
-    /// One put and one get, both answered.
-    fn check(&mut self) {
-        self.count += 1;
-        let value = [0xce, 0, 0, 0, 0].map(|byte: u8| byte);
-        let mut value = value.to_vec();
-        value[1..].copy_from_slice(&u32::try_from(self.count).unwrap().to_be_bytes());
-        self.client.put("witness", &value);
-        assert_eq!(self.client.get("witness"), Some(value));
-    }
-
-    /// Nothing was left behind. Closed connections are reaped by the time a later one is served.
-    fn finish(mut self, daemon: &Daemon) {
-        self.check();
-        let end = std::time::Instant::now() + DEADLINE;
-        while daemon.descriptor_count() > self.descriptors_before {
-            assert!(
-                std::time::Instant::now() < end,
-                "descriptors are not given back"
-            );
-            self.check();
-        }
-        let grown_kib = daemon
-            .resident_kib()
-            .saturating_sub(self.resident_before_kib);
-        assert!(grown_kib < GROWTH_KIB_MAX, "memory grew by {grown_kib} KiB");
-    }
-}
+over_both_reactors!(
+    every_byte_of_every_valid_frame_may_be_wrong,
+    ten_thousand_malformed_frames_hurt_nobody,
+    frames_that_claim_too_much_are_refused_before_anything_is_allocated,
+    a_client_may_vanish_at_every_byte_of_a_request,
+    a_transaction_whose_client_vanishes_is_in_or_out_as_a_whole,
+    clients_that_send_half_a_frame_are_closed_and_slow_nobody,
+    clients_that_never_read_are_not_read_from_and_their_replies_are_capped,
+    many_large_frames_at_once_wait_for_each_other_within_the_memory_they_may_take,
+    when_descriptors_run_out_accepting_pauses_and_goes_on,
+);
 
 fn daemon(arguments: &[&str]) -> (tempfile::TempDir, Daemon) {
     let directory = tempfile::tempdir().unwrap();
@@ -214,7 +179,6 @@ fn abuse(daemon: &Daemon, frames: &[&[u8]]) -> usize {
     replies.len()
 }
 
-#[test]
 fn every_byte_of_every_valid_frame_may_be_wrong() {
     let (_directory, daemon) = daemon(&[]);
     let mut witness = Witness::new(&daemon);
@@ -247,7 +211,6 @@ fn every_byte_of_every_valid_frame_may_be_wrong() {
     witness.finish(&daemon);
 }
 
-#[test]
 fn ten_thousand_malformed_frames_hurt_nobody() {
     let (_directory, daemon) = daemon(&[]);
     let mut witness = Witness::new(&daemon);
@@ -288,7 +251,6 @@ fn ten_thousand_malformed_frames_hurt_nobody() {
     witness.finish(&daemon);
 }
 
-#[test]
 fn frames_that_claim_too_much_are_refused_before_anything_is_allocated() {
     let (_directory, daemon) = daemon(&[]);
     let witness = Witness::new(&daemon);
@@ -342,7 +304,6 @@ fn frames_that_claim_too_much_are_refused_before_anything_is_allocated() {
     witness.finish(&daemon);
 }
 
-#[test]
 fn a_client_may_vanish_at_every_byte_of_a_request() {
     let (_directory, daemon) = daemon(&[]);
     let mut witness = Witness::new(&daemon);
@@ -365,7 +326,6 @@ fn a_client_may_vanish_at_every_byte_of_a_request() {
     witness.finish(&daemon);
 }
 
-#[test]
 fn a_transaction_whose_client_vanishes_is_in_or_out_as_a_whole() {
     let (_directory, daemon) = daemon(&[]);
     let mut witness = Witness::new(&daemon);
@@ -402,7 +362,6 @@ fn a_transaction_whose_client_vanishes_is_in_or_out_as_a_whole() {
     witness.finish(&daemon);
 }
 
-#[test]
 fn clients_that_send_half_a_frame_are_closed_and_slow_nobody() {
     let (_directory, daemon) = daemon_with_config("[limits]\nframe_timeout_ms = 300\n");
     let mut witness = Witness::new(&daemon);
@@ -434,7 +393,6 @@ fn clients_that_send_half_a_frame_are_closed_and_slow_nobody() {
     witness.finish(&daemon);
 }
 
-#[test]
 fn clients_that_never_read_are_not_read_from_and_their_replies_are_capped() {
     let (_directory, daemon) = daemon(&[]);
     let mut witness = Witness::new(&daemon);
@@ -487,7 +445,6 @@ fn clients_that_never_read_are_not_read_from_and_their_replies_are_capped() {
     }
 }
 
-#[test]
 fn many_large_frames_at_once_wait_for_each_other_within_the_memory_they_may_take() {
     let (_directory, daemon) = daemon_with_config("[limits]\ngather_len_bytes_max = 67108864\n");
     let mut witness = Witness::new(&daemon);
@@ -518,7 +475,6 @@ fn many_large_frames_at_once_wait_for_each_other_within_the_memory_they_may_take
     witness.check();
 }
 
-#[test]
 fn when_descriptors_run_out_accepting_pauses_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("s.sock");
@@ -551,21 +507,21 @@ fn when_descriptors_run_out_accepting_pauses_and_goes_on() {
     }
     assert!(daemon.descriptor_count() <= 64);
     // Nobody closes, nobody asks: the daemon must not spin on the full backlog. The wait is a
-    // read that stays unanswered until its time is over.
-    let (_, ticks_before) = daemon.activity();
-    first
-        .stream
-        .set_read_timeout(Some(std::time::Duration::from_secs(2)))
-        .unwrap();
-    let waited = first.stream.read(&mut [0; 1]).unwrap_err();
-    assert_eq!(waited.kind(), ErrorKind::WouldBlock);
+    // read that stays unanswered until its time is over. Zeroing spare segments after the start
+    // may show in some of them; a daemon that spins shows in all.
+    let interval = std::time::Duration::from_secs(2);
+    first.stream.set_read_timeout(Some(interval)).unwrap();
+    let mut seen = Vec::new();
+    let is_at_rest = (0..5).any(|_| {
+        let (_, ticks_before) = daemon.activity();
+        let waited = first.stream.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(waited.kind(), ErrorKind::WouldBlock);
+        let (_, ticks_after) = daemon.activity();
+        seen.push(ticks_after - ticks_before);
+        ticks_after - ticks_before <= 5
+    });
+    assert!(is_at_rest, "ticks of each interval: {seen:?}");
     first.stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let (_, ticks_after) = daemon.activity();
-    assert!(
-        ticks_after - ticks_before <= 5,
-        "{} ticks",
-        ticks_after - ticks_before
-    );
     // Each that leaves makes room for the next; in the end all were served.
     for mut client in clients {
         let reply = client

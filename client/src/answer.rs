@@ -27,6 +27,11 @@ fn other(answer: &Answer) -> ClientError {
     }
 }
 
+/// The error that the receipt alone is, where more was asked for.
+pub(crate) fn not_kept(receipt: &ArchivedReceipt) -> ClientError {
+    error::answer_not_kept(receipt.commit_version.to_native())
+}
+
 pub(crate) fn done(answer: &Answer) -> Result<(), ClientError> {
     match answer {
         ArchivedResponse::Done => Ok(()),
@@ -136,6 +141,7 @@ pub(crate) fn replaced<T: DeserializeOwned>(answer: &Answer) -> Result<Replaced<
                 .transpose()?,
             receipt: receipt_of(&replaced.receipt),
         }),
+        ArchivedResponse::Written(receipt) => Err(not_kept(receipt)),
         _ => Err(other(answer)),
     }
 }

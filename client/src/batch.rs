@@ -196,6 +196,9 @@ fn owned(key: &str) -> in_mem_ipc::Bytes<'static> {
 }
 
 fn committed(answer: &answer::Answer) -> Result<BatchCommitted, ClientError> {
+    if let ArchivedResponse::Written(receipt) = answer {
+        return Err(answer::not_kept(receipt));
+    }
     let ArchivedResponse::Batch(result) = answer else {
         return answer::done(answer).and_then(|()| Err(error::wrong_shape()));
     };

@@ -14,8 +14,10 @@ use in_mem_model::{Durability, RunId};
 use crate::address::default_socket;
 use crate::answer;
 use crate::batch::Batch;
+use crate::cancel::Canceller;
 use crate::encoding::Encoding;
 use crate::error::ClientError;
+use crate::identity::Identity;
 use crate::kv::Kv;
 use crate::lane::Lane;
 use crate::link::{Dial, Link, LinkOptions, lock};
@@ -39,6 +41,8 @@ pub struct ClientBuilder {
     name: String,
     silence_max: Option<Duration>,
     reconnect: ReconnectPolicy,
+    canceller: Option<Canceller>,
+    identity: Option<Identity>,
     waits: bool,
 }
 
@@ -52,6 +56,8 @@ impl ClientBuilder {
             name: String::new(),
             silence_max: Some(SILENCE_MAX),
             reconnect: ReconnectPolicy::default(),
+            canceller: None,
+            identity: Some(Identity::new()),
             waits: false,
         }
     }
@@ -111,6 +117,29 @@ impl ClientBuilder {
         self
     }
 
+    /// What another thread may give up the calls of this client with; nothing unless named.
+    #[must_use]
+    pub fn canceller(mut self, canceller: &Canceller) -> Self {
+        self.canceller = Some(canceller.clone());
+        self
+    }
+
+    /// Goes on as a client that was there before, over the end of a process: see [`Identity`].
+    /// Unless named, a client is new.
+    #[must_use]
+    pub const fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Sends writes without a sequence, so that the server keeps nothing of them: one whose answer
+    /// is lost is not repeated, and its outcome is unknown.
+    #[must_use]
+    pub const fn at_most_once(mut self) -> Self {
+        self.identity = None;
+        self
+    }
+
     /// Waits for the first connection too, as the policy says, instead of giving up at once.
     #[must_use]
     pub const fn wait(mut self) -> Self {
@@ -156,6 +185,8 @@ impl ClientBuilder {
             encodings: vec![encoding.to_wire()],
             run: self.run,
             durability: self.durability.map(Into::into).unwrap_or_default(),
+            client_id: self.identity.map(|identity| identity.client_id),
+            registered_at: self.identity.and_then(|identity| identity.registered_at),
             client_name: self.name,
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..Hello::default()
@@ -165,8 +196,10 @@ impl ClientBuilder {
             dial,
             hello,
             encoding,
+            identity: self.identity,
             silence_max,
             reconnect: self.reconnect,
+            canceller: self.canceller,
         };
         Link::connect(options, self.waits)
     }
@@ -264,6 +297,26 @@ impl Client {
 
     pub(crate) const fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// Who the server takes this client for, to be written down before a write is sent and given to
+    /// [`ClientBuilder::identity`] after the end of the process. None when the client sends its
+    /// writes at most once. It changes when the server has forgotten the client, which is told by
+    /// an error of sub-code `session_expired`.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        lock(&self.scope.link).identity()
+    }
+
+    /// A client whose writes carry this sequence: for one write, the one that had the sequence when
+    /// it was sent and not answered, with the same parameters and in the same run. If it was
+    /// committed, its answer comes again; else it is executed now. Another write with the sequence
+    /// is `invalid_argument`, as is one so old that its answer is forgotten.
+    #[must_use]
+    pub fn repeat(&self, sequence: u64) -> Self {
+        Self {
+            scope: self.scope.with_sequence(sequence),
+        }
     }
 
     /// Counts the connections made, from 1. It grows when a lost one was made again.

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use in_mem_ipc::close::{Close, CloseReason};
@@ -43,6 +44,9 @@ pub(crate) enum Fault {
     /// Nothing came for as long as the caller was willing to wait.
     #[error("no answer within {} ms", .0.as_millis())]
     Silence(Duration),
+    /// The caller did not want to wait any longer.
+    #[error("it was given up")]
+    GivenUp,
     /// The server sent something this build does not understand.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
@@ -77,6 +81,9 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) ends: &'a [usize],
     /// The id of the first request.
     pub(crate) request_id_first: u64,
+    /// How far behind the first unanswered request another may be sent, count: as many answers as
+    /// the server keeps, where it is to keep them.
+    pub(crate) spread_max: Option<usize>,
 }
 
 /// Takes the position of a request and the body of its answer.
@@ -89,6 +96,38 @@ pub(crate) struct Progress {
     pub(crate) sent_len_bytes: usize,
     /// Requests answered.
     pub(crate) answered_count: usize,
+    /// Which of them; kept only where their spread is bounded.
+    is_answered: Vec<bool>,
+    /// No request before this one is unanswered; counts where their spread is bounded.
+    first_unanswered: usize,
+}
+
+impl Progress {
+    /// How many requests may have been sent by now.
+    fn allowed_count(&self, outgoing: &Outgoing<'_>, window: usize) -> usize {
+        let by_spread = outgoing
+            .spread_max
+            .map_or(usize::MAX, |spread| self.first_unanswered + spread.max(1));
+        let by_window = self.answered_count + window.max(1);
+        by_window.min(by_spread).min(outgoing.ends.len())
+    }
+
+    /// Counts an answer.
+    fn answered(&mut self, outgoing: &Outgoing<'_>, position: usize) {
+        self.answered_count += 1;
+        if outgoing.spread_max.is_none() {
+            return;
+        }
+        if self.is_answered.is_empty() {
+            self.is_answered.resize(outgoing.ends.len(), false);
+        }
+        if let Some(is_answered) = self.is_answered.get_mut(position) {
+            *is_answered = true;
+        }
+        while self.is_answered.get(self.first_unanswered) == Some(&true) {
+            self.first_unanswered += 1;
+        }
+    }
 }
 
 /// How long a server may take to greet, at most: one at the limit of its connections lets others wait.
@@ -97,7 +136,7 @@ const GREETING_MAX: Duration = Duration::from_secs(10);
 /// A greeted connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     incoming: Incoming,
     silence_max: Option<Duration>,
     encoding: Encoding,
@@ -175,7 +214,7 @@ pub(crate) fn archive<'a>(
 impl Connection {
     /// Greets the server at the other end of `stream`.
     pub(crate) fn greet(
-        stream: UnixStream,
+        stream: Arc<UnixStream>,
         hello: &Hello,
         silence_max: Option<Duration>,
     ) -> Result<(Self, HelloReply), Fault> {
@@ -192,7 +231,9 @@ impl Connection {
         hello.encode(&mut frame).map_err(ProtocolError::Greeting)?;
         let mut progress = Progress::default();
         while progress.sent_len_bytes < frame.len() {
-            connection.send_some(&frame, &mut progress)?;
+            if let Err(fault) = connection.send_some(&frame, &mut progress) {
+                return Err(connection.last_word().unwrap_or(fault));
+            }
             if progress.sent_len_bytes < frame.len() {
                 connection.wait_for_either()?;
             }
@@ -218,9 +259,25 @@ impl Connection {
         }
     }
 
+    /// Why the server closed before it was greeted, if it said so.
+    fn last_word(&mut self) -> Option<Fault> {
+        loop {
+            match self.incoming.next_frame() {
+                Ok(Some(frame)) => return Some(unexpected(frame.header.kind, frame.body)),
+                Ok(None) => self.receive().ok()?,
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// The socket, and what has come over it and was not read.
-    pub(crate) fn into_parts(self) -> (UnixStream, Incoming) {
+    pub(crate) fn into_parts(self) -> (Arc<UnixStream>, Incoming) {
         (self.stream, self.incoming)
+    }
+
+    /// The socket, to end what waits for it.
+    pub(crate) const fn socket(&self) -> &Arc<UnixStream> {
+        &self.stream
     }
 
     fn bear_silence(&mut self, silence_max: Option<Duration>) -> Result<(), Fault> {
@@ -240,7 +297,7 @@ impl Connection {
     ) -> Result<(), Fault> {
         let mut can_send = true;
         while progress.answered_count < outgoing.ends.len() {
-            let allowed = (progress.answered_count + window.max(1)).min(outgoing.ends.len());
+            let allowed = progress.allowed_count(&outgoing, window);
             let allowed_end = outgoing.ends.get(allowed - 1).copied().unwrap_or_default();
             if can_send && progress.sent_len_bytes < allowed_end {
                 let frames = outgoing.frames.get(..allowed_end).unwrap_or_default();
@@ -284,7 +341,7 @@ impl Connection {
                 .filter(|position| *position < outgoing.ends.len())
                 .ok_or(ProtocolError::UnknownRequest(request_id))?;
             read(position, frame.body)?;
-            progress.answered_count += 1;
+            progress.answered(&outgoing, position);
         }
         Ok(answered_before < progress.answered_count)
     }
@@ -321,7 +378,7 @@ impl Connection {
     fn send_some(&self, frames: &[u8], progress: &mut Progress) -> Result<(), Fault> {
         let rest = frames.get(progress.sent_len_bytes..).unwrap_or_default();
         match send(
-            &self.stream,
+            &*self.stream,
             rest,
             SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
         ) {
@@ -335,7 +392,7 @@ impl Connection {
 
     /// Waits until something can be sent or received; whether something can be received.
     fn wait_for_either(&self) -> Result<bool, Fault> {
-        let mut either = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::OUT)];
+        let mut either = [PollFd::new(&*self.stream, PollFlags::IN | PollFlags::OUT)];
         let timeout = self
             .silence_max
             .and_then(|silence| Timespec::try_from(silence).ok());
@@ -349,7 +406,7 @@ impl Connection {
 
     /// Waits for bytes.
     fn receive(&mut self) -> Result<(), Fault> {
-        match self.incoming.receive(&mut self.stream) {
+        match self.incoming.receive(&mut &*self.stream) {
             Ok(0) => Err(Fault::Ended),
             Ok(_) => Ok(()),
             Err(error) if is_timeout(&error) => {
@@ -386,7 +443,7 @@ impl Fault {
             Self::Closed(close) => {
                 matches!(close.reason, CloseReason::Draining | CloseReason::Goodbye)
             }
-            Self::Silence(_) | Self::Protocol(_) => false,
+            Self::Silence(_) | Self::GivenUp | Self::Protocol(_) => false,
         }
     }
 }

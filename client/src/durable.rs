@@ -192,23 +192,22 @@ impl DurableWatch {
         Ok(self.version)
     }
 
-    /// Waits until the server has told that `version` is durable, for at most `within`, and gives
-    /// the newest version told; lower than `version` if the time was up. It asks for no sync: a
-    /// Buffered commit is synced by the schedule of the server; [`Client::wait_durable`] does not
-    /// wait for that. Clones of the client wait as long for their turn.
+    /// Waits until the server has told that `version` is durable, and gives the newest version told;
+    /// lower than `version` if the server told nothing newer for as long as `silence_max`. It asks
+    /// for no sync: a Buffered commit is synced by the schedule of the server;
+    /// [`Client::wait_durable`] does not wait for that. Clones of the client wait as long for their
+    /// turn.
     ///
     /// # Errors
     ///
     /// Those of [`Self::newest`].
-    pub fn wait(&mut self, version: u64, within: Duration) -> Result<u64, ClientError> {
-        let started = std::time::Instant::now();
-        self.look(Duration::ZERO)?;
+    pub fn wait(&mut self, version: u64, silence_max: Duration) -> Result<u64, ClientError> {
         while self.version < version {
-            let left = within.saturating_sub(started.elapsed());
-            if left.is_zero() {
+            let before = self.version;
+            self.look(silence_max)?;
+            if self.version == before {
                 break;
             }
-            self.look(left)?;
         }
         Ok(self.version)
     }

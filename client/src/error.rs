@@ -116,6 +116,21 @@ impl ClientError {
         self.class() == ErrorClass::Conflict
     }
 
+    /// Whether the server looked at the request before it answered so: then the answer holds for
+    /// every attempt of it, else for this one alone.
+    pub(crate) fn is_decisive(&self) -> bool {
+        let looked = !matches!(
+            self.class(),
+            ErrorClass::StorageError | ErrorClass::InternalError
+        );
+        looked || self.sub() == Some(SubCode::SessionExpired)
+    }
+
+    /// Whether the transaction of the request is not known to the server.
+    pub(crate) fn is_not_active(&self) -> bool {
+        self.sub() == Some(SubCode::TransactionNotActive)
+    }
+
     /// Whether a transaction that ended so certainly did not commit, and may in another attempt.
     pub(crate) fn is_worth_another_transaction(&self) -> bool {
         let is_lost = matches!(self, Self::ConnectionLost { .. });
@@ -179,6 +194,7 @@ pub(crate) fn not_greeted(fault: Fault, hello: &Hello) -> ClientError {
         Fault::Protocol(error) => bad_answer(error),
         Fault::NotSent(source) | Fault::Broken(source) => unreachable(source),
         Fault::Ended => unreachable(io::ErrorKind::UnexpectedEof.into()),
+        Fault::GivenUp => cancelled(),
         Fault::Silence(_) => {
             let body =
                 Error::new(SubCode::Timeout, fault.to_string()).with_outcome(Outcome::NotCommitted);
@@ -242,6 +258,7 @@ pub(crate) fn lost(
             };
         }
         Fault::Silence(_) => (SubCode::Timeout, None),
+        Fault::GivenUp => (SubCode::Cancelled, None),
         Fault::NotSent(_) | Fault::Broken(_) | Fault::Ended | Fault::Closed(_) => {
             (SubCode::ConnectionLost, None)
         }
@@ -262,6 +279,29 @@ pub(crate) fn lost(
     }
 }
 
+/// The server had forgotten the client before it got the request, which was sent once only.
+pub(crate) fn never_executed(kind: OperationKind, error: &ClientError) -> ClientError {
+    let message = format!("{} was not executed: {error}", kind.name());
+    let body = Error::new(SubCode::ConnectionLost, message)
+        .with_outcome(Outcome::NotCommitted)
+        .with_retry(Retry::Yes);
+    ClientError::ConnectionLost {
+        body: Box::new(body),
+        source: None,
+    }
+}
+
+/// The write was committed, by a request whose repeat got its receipt alone.
+pub(crate) fn answer_not_kept(commit_version: u64) -> ClientError {
+    let message = format!(
+        "the write was committed at version {commit_version}; its answer was lost, and it was too \
+         long for the server to keep"
+    );
+    let body =
+        Error::new(SubCode::BudgetExceeded, message).with_detail("commit_version", commit_version);
+    ClientError::Server(Box::new(body))
+}
+
 /// The connection a transaction began on is gone, and the transaction with it.
 pub(crate) fn unbound() -> ClientError {
     let message = "the connection of the transaction was lost, so it was rolled back";
@@ -270,6 +310,12 @@ pub(crate) fn unbound() -> ClientError {
         body: Box::new(body),
         source: None,
     }
+}
+
+/// The caller has given up before anything was sent.
+pub(crate) fn cancelled() -> ClientError {
+    let message = "given up before it was sent";
+    refused(Error::new(SubCode::Cancelled, message))
 }
 
 /// A request is larger than frames may be.

@@ -6,7 +6,6 @@
 //! memory once it was read. It refuses to know what a body says.
 
 use std::io::{self, Read};
-use std::os::unix::net::UnixStream;
 
 use in_mem_ipc::FrameBuffer;
 use in_mem_ipc::frame::{Frame, FrameError, parse_frame, parse_header};
@@ -54,7 +53,7 @@ impl Incoming {
     }
 
     /// Receives once, as much as there is room for; 0 when the peer is gone.
-    pub(crate) fn receive(&mut self, stream: &mut UnixStream) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, stream: &mut impl Read) -> io::Result<usize> {
         self.make_room();
         let room = self.buffer.get_mut(self.end..).unwrap_or_default();
         assert!(!room.is_empty(), "there is room to receive into");

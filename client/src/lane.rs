@@ -11,6 +11,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use in_mem_ipc::FrameBuffer;
 use in_mem_ipc::codec::{access_response, encode_request};
@@ -31,7 +32,7 @@ use crate::results::Receipt;
 /// A connection that never waits.
 #[derive(Debug)]
 pub struct Lane {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     incoming: Incoming,
     outgoing: FrameBuffer,
     sent_len_bytes: usize,
@@ -54,7 +55,7 @@ pub enum LaneAnswer<'a> {
 impl Lane {
     /// A lane over a greeted connection; `incoming` is what has come over it beyond the greeting.
     pub(crate) fn new(
-        stream: UnixStream,
+        stream: Arc<UnixStream>,
         incoming: Incoming,
         in_flight_count_max: usize,
     ) -> Result<Self, ClientError> {
@@ -122,7 +123,7 @@ impl Lane {
             return Ok(true);
         }
         match send(
-            &self.stream,
+            &*self.stream,
             rest,
             SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
         ) {
@@ -149,7 +150,7 @@ impl Lane {
         &mut self,
         mut take: impl FnMut(u64, LaneAnswer<'_>),
     ) -> Result<(), ClientError> {
-        match self.incoming.receive(&mut self.stream) {
+        match self.incoming.receive(&mut &*self.stream) {
             Ok(0) => return Err(lost(Fault::Ended)),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),

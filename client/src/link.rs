@@ -1,26 +1,32 @@
 //! The link to the server: a connection when there is one, and the way back when there is not.
 //!
-//! Promises that a write is sent at most once: only what the kernel certainly did not take, and
-//! reads whose answer was lost, are sent again. Waiting for a lost server is bounded by the
+//! Promises that a write has at most one effect: it is sent again only when the kernel certainly
+//! did not take it, or when the server remembers what it committed under the sequence of the write
+//! and answers that again. Reads whose answer was lost are sent again. Waiting for a lost server is bounded by the
 //! policy. A transaction is bound to the connection it began on; on another its id means nothing,
 //! so its requests are refused here instead of being sent. It refuses to know what requests say.
 
 use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use in_mem_ipc::codec::access_response;
+use in_mem_ipc::codec::{WireError, access_request, access_response, encode_request};
+use in_mem_ipc::frame::parse_frame;
 use in_mem_ipc::hello::{Hello, HelloReply};
+use in_mem_ipc::once::stamp_sequence;
 use in_mem_ipc::operation::OperationKind;
-use in_mem_ipc::request::Request;
+use in_mem_ipc::request::{Request, RequestHeader};
 use in_mem_ipc::response::ArchivedResponse;
-use in_mem_ipc::{Encoding, FrameBuffer};
+use in_mem_ipc::{Encoding, FrameBuffer, message_pack};
+use in_mem_model::SubCode;
 
+use crate::cancel::Canceller;
 use crate::connection::{Connection, Fault, Known, Outgoing, Progress, Reader, archive};
 use crate::error::{self, ClientError};
+use crate::identity::{self, Identity};
 use crate::lane::Lane;
 use crate::retry::ReconnectPolicy;
 
@@ -41,8 +47,11 @@ pub(crate) struct LinkOptions {
     pub(crate) dial: Dial,
     pub(crate) hello: Hello,
     pub(crate) encoding: Encoding,
+    /// Numbers the writes; its client id and registration are those of the hello.
+    pub(crate) identity: Option<Identity>,
     pub(crate) silence_max: Option<Duration>,
     pub(crate) reconnect: ReconnectPolicy,
+    pub(crate) canceller: Option<Canceller>,
 }
 
 /// Which connection a request may go over.
@@ -63,6 +72,17 @@ pub(crate) struct Link {
     connection_number: u64,
     request_id_next: u64,
     outgoing: FrameBuffer,
+}
+
+impl LinkOptions {
+    /// What a connection that broke broke of: one that was ended from here was given up.
+    fn name_fault(&self, fault: Fault) -> Fault {
+        let is_cancelled = self.canceller.as_ref().is_some_and(Canceller::is_cancelled);
+        match fault {
+            Fault::NotSent(_) | Fault::Broken(_) | Fault::Ended if is_cancelled => Fault::GivenUp,
+            other => other,
+        }
+    }
 }
 
 impl fmt::Debug for Link {
@@ -134,6 +154,32 @@ impl Link {
         first
     }
 
+    /// Who the server takes this client for; none when its writes are not remembered.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.greeting.registered_at?;
+        self.options.identity
+    }
+
+    /// The sequence of a write that is about to be sent; none when the server would not remember
+    /// it.
+    pub(crate) fn sequence_of(&mut self, header: &RequestHeader) -> Option<u64> {
+        self.greeting.registered_at?;
+        let identity = self.options.identity.as_mut()?;
+        Some(identity.sequence_of(header))
+    }
+
+    /// The server has forgotten this client: it is another one from now on. The connection of the
+    /// old one goes, so nothing may be on its way.
+    pub(crate) fn renew_identity(&mut self) {
+        if self.options.identity.is_some() {
+            let identity = Identity::new();
+            self.options.hello.client_id = Some(identity.client_id);
+            self.options.hello.registered_at = None;
+            self.options.identity = Some(identity);
+            self.connection = None;
+        }
+    }
+
     /// Sends one request and reads its answer in place.
     pub(crate) fn call<T>(
         &mut self,
@@ -145,13 +191,17 @@ impl Link {
         let request_id = self.reserve_request_ids(1);
         let mut frames = std::mem::take(&mut self.outgoing);
         frames.clear();
-        let result = match self
-            .options
-            .encoding
-            .encode_request(request, request_id, &mut frames)
-        {
+        let result = match encode_request(request, request_id, &mut frames) {
             Err(too_large) => Err(error::too_large(kind, too_large)),
-            Ok(()) => self.call_encoded(&frames, request_id, kind, binding, read),
+            Ok(()) => {
+                let call = Call {
+                    kind,
+                    request_id,
+                    header: request.header,
+                    binding,
+                };
+                self.call_encoded(&mut frames, call, &read)
+            }
         };
         if frames.capacity() <= OUTGOING_LEN_BYTES_IDLE_MAX {
             self.outgoing = frames;
@@ -159,39 +209,94 @@ impl Link {
         result
     }
 
+    /// Sends one encoded request, under a sequence if the server remembers it. A client that was
+    /// forgotten before the request was sent at all sends it as a new one.
     fn call_encoded<T>(
         &mut self,
-        frames: &[u8],
-        request_id: u64,
-        kind: OperationKind,
-        binding: Binding,
-        read: impl Fn(&ArchivedResponse<'static>) -> Result<T, ClientError>,
+        frames: &mut [u8],
+        call: Call,
+        read: &impl Fn(&ArchivedResponse<'static>) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
+        if !identity::is_remembered(call.kind, &call.header) {
+            return self.attempt(frames, call, false, read).0;
+        }
+        let mut is_renewed = false;
+        loop {
+            let sequence = self.sequence_of(&call.header);
+            if let Some(sequence) = sequence {
+                stamp_sequence(frames, sequence, 0);
+            }
+            let (result, is_in_doubt) = self.attempt(frames, call, sequence.is_some(), read);
+            let is_new = call.header.client_sequence == 0 && !is_in_doubt && !is_renewed;
+            match &result {
+                Err(error) if error.sub() == Some(SubCode::SessionExpired) => {
+                    self.renew_identity();
+                    if !is_new || call.binding != Binding::Free {
+                        return match is_in_doubt || call.header.client_sequence != 0 {
+                            true => result,
+                            false => Err(error::never_executed(call.kind, error)),
+                        };
+                    }
+                    stamp_sequence(frames, 0, 0);
+                    is_renewed = true;
+                }
+                _ => return result,
+            }
+        }
+    }
+
+    /// Sends one request until it is answered or given up; and whether an attempt was lost that
+    /// may have committed it.
+    fn attempt<T>(
+        &mut self,
+        frames: &[u8],
+        call: Call,
+        is_remembered: bool,
+        read: &impl Fn(&ArchivedResponse<'static>) -> Result<T, ClientError>,
+    ) -> (Result<T, ClientError>, bool) {
+        let kind = call.kind;
+        let is_bound = call.binding != Binding::Free;
         let ends = [frames.len()];
         let outgoing = Outgoing {
             frames,
             ends: &ends,
-            request_id_first: request_id,
+            request_id_first: call.request_id,
+            spread_max: None,
         };
+        let mut binding = call.binding;
+        let mut doubt = None;
         let mut resend_count = 0;
         loop {
             let mut answer = None;
-            let (progress, fault) = self.exchange(outgoing, binding, &mut |_, body| {
+            let exchanged = self.exchange(outgoing, binding, &mut |_, body| {
                 answer = Some(read(access_response(body)?));
                 Ok(())
-            })?;
+            });
+            let (progress, fault) = match exchanged {
+                Ok(exchanged) => exchanged,
+                Err(error) => return in_doubt(doubt, error),
+            };
             let Some(fault) = fault else {
-                return answer.unwrap_or_else(|| Err(error::unanswered(kind)));
+                let answer = answer.unwrap_or_else(|| Err(error::unanswered(kind)));
+                return settled(answer, kind, doubt);
             };
             let was_sent = frames.len() <= progress.sent_len_bytes;
             let may_resend = match (&fault, kind.is_write()) {
                 (Fault::NotSent(_), _) => true,
-                (Fault::Silence(_) | Fault::Protocol(_), _) | (_, true) => false,
+                (Fault::Silence(_) | Fault::GivenUp | Fault::Protocol(_), _) => false,
+                (_, true) => is_remembered && fault.is_transient(),
                 (_, false) => kind.is_idempotent(),
             };
-            let is_free = binding == Binding::Free && self.options.reconnect.resends;
-            if !is_free || !may_resend || RESEND_COUNT_MAX <= resend_count {
-                return Err(error::lost(fault, kind, was_sent, binding != Binding::Free));
+            // A commit outlives the connection it began on, and is remembered; nothing else is.
+            let is_free = !is_bound || (is_remembered && was_sent);
+            let may_resend = may_resend && is_free && self.options.reconnect.resends;
+            let lost = error::lost(fault, kind, was_sent, is_bound);
+            if !may_resend || RESEND_COUNT_MAX <= resend_count {
+                return in_doubt(doubt, lost);
+            }
+            if was_sent && kind.is_write() {
+                doubt.get_or_insert(lost);
+                binding = Binding::Free;
             }
             resend_count += 1;
         }
@@ -211,6 +316,13 @@ impl Link {
         let window = self.window();
         let mut connection = self.take_connection()?;
         let mut progress = Progress::default();
+        let maps = match self.options.encoding {
+            Encoding::Rkyv => None,
+            Encoding::MessagePack => Some(Maps::of(outgoing)?),
+        };
+        let outgoing_now = maps
+            .as_ref()
+            .map_or(outgoing, |maps| maps.outgoing(outgoing));
         let mut archives = FrameBuffer::new();
         let mut read_map =
             |position: usize, body: &[u8]| read(position, archive(body, &mut archives)?);
@@ -218,18 +330,28 @@ impl Link {
             Encoding::Rkyv => &mut *read,
             Encoding::MessagePack => &mut read_map,
         };
-        match connection.exchange(outgoing, window, &mut progress, read) {
+        let canceller = self.options.canceller.clone();
+        let ended = match canceller.as_ref() {
+            None => connection.exchange(outgoing_now, window, &mut progress, read),
+            Some(canceller) => {
+                let socket = Arc::clone(connection.socket());
+                let Some(_under_way) = canceller.begin(&socket) else {
+                    self.connection = Some(connection);
+                    return Err(error::cancelled());
+                };
+                connection.exchange(outgoing_now, window, &mut progress, read)
+            }
+        };
+        if let Some(maps) = &maps {
+            progress.sent_len_bytes = maps.sent_len_bytes(outgoing, &progress);
+        }
+        match ended {
             Ok(()) => {
                 self.connection = Some(connection);
                 Ok((progress, None))
             }
-            Err(fault) => Ok((progress, Some(fault))),
+            Err(fault) => Ok((progress, Some(self.options.name_fault(fault)))),
         }
-    }
-
-    /// How requests are encoded.
-    pub(crate) const fn encoding(&self) -> Encoding {
-        self.options.encoding
     }
 
     /// The newest durable version a subscription was told, waiting for a newer one than is known
@@ -279,6 +401,91 @@ impl Link {
     }
 }
 
+/// One request to be sent.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    kind: OperationKind,
+    request_id: u64,
+    header: RequestHeader,
+    binding: Binding,
+}
+
+/// What is said of a request that is given up: an attempt that may have committed it comes before
+/// one that certainly did not.
+fn in_doubt<T>(doubt: Option<ClientError>, error: ClientError) -> (Result<T, ClientError>, bool) {
+    match doubt {
+        Some(doubt) => (Err(doubt), true),
+        None => (Err(error), false),
+    }
+}
+
+/// What an answer says of the request, when an earlier attempt may have committed it.
+fn settled<T>(
+    answer: Result<T, ClientError>,
+    kind: OperationKind,
+    doubt: Option<ClientError>,
+) -> (Result<T, ClientError>, bool) {
+    let Some(doubt) = doubt else {
+        return (answer, false);
+    };
+    let answer = match answer {
+        Err(error) if kind == OperationKind::TxnCommit && error.is_not_active() => {
+            Err(error::unbound())
+        }
+        Err(error) if !error.is_decisive() => Err(doubt),
+        answer => answer,
+    };
+    (answer, true)
+}
+
+/// Requests once more, as MessagePack.
+struct Maps {
+    frames: FrameBuffer,
+    ends: Vec<usize>,
+}
+
+impl Maps {
+    fn of(archives: Outgoing<'_>) -> Result<Self, ClientError> {
+        let mut maps = Self {
+            frames: FrameBuffer::new(),
+            ends: Vec::with_capacity(archives.ends.len()),
+        };
+        let malformed = |error: WireError| error::bad_answer(error.into());
+        let mut start = 0;
+        for (end, request_id) in archives.ends.iter().zip(archives.request_id_first..) {
+            let frame = archives.frames.get(start..*end).unwrap_or_default();
+            start = *end;
+            let frame = parse_frame(frame).ok().flatten();
+            let body = frame.map(|frame| frame.body).unwrap_or_default();
+            let request = access_request(body).map_err(malformed)?;
+            let request = Request::from_archived(request).map_err(malformed)?;
+            let kind = request.operation.kind();
+            message_pack::encode_request(&request, request_id, &mut maps.frames)
+                .map_err(|too_large| error::too_large(kind, too_large))?;
+            maps.ends.push(maps.frames.len());
+        }
+        Ok(maps)
+    }
+
+    fn outgoing<'a>(&'a self, archives: Outgoing<'_>) -> Outgoing<'a> {
+        Outgoing {
+            frames: self.frames.as_slice(),
+            ends: self.ends.as_slice(),
+            request_id_first: archives.request_id_first,
+            spread_max: archives.spread_max,
+        }
+    }
+
+    /// Where the archives end whose maps the kernel took whole.
+    fn sent_len_bytes(&self, archives: Outgoing<'_>, progress: &Progress) -> usize {
+        let is_sent = |end: &&usize| **end <= progress.sent_len_bytes;
+        let sent_count = self.ends.iter().take_while(is_sent).count();
+        let last = sent_count.checked_sub(1);
+        last.and_then(|last| archives.ends.get(last).copied())
+            .unwrap_or_default()
+    }
+}
+
 /// Makes a connection, trying again as the policy says.
 fn connect_within(
     options: &mut LinkOptions,
@@ -288,7 +495,14 @@ fn connect_within(
     let mut attempt = 0;
     loop {
         let failure = match dial_and_greet(options) {
-            Ok(greeted) => return Ok(greeted),
+            Ok((connection, greeting)) => {
+                // None of a server that does not remember: then nothing is sent again.
+                options.hello.registered_at = greeting.registered_at;
+                if let Some(identity) = &mut options.identity {
+                    identity.registered_at = greeting.registered_at;
+                }
+                return Ok((connection, greeting));
+            }
             Err(failure) => failure,
         };
         let delay = policy
@@ -297,7 +511,10 @@ fn connect_within(
         let Some(delay) = delay else {
             return Err(failure.into_error(&options.hello));
         };
-        thread::sleep(delay);
+        match &options.canceller {
+            Some(canceller) => canceller.pause(delay),
+            None => thread::sleep(delay),
+        }
         waited += delay;
         attempt += 1;
     }
@@ -305,7 +522,7 @@ fn connect_within(
 
 /// How often one request is sent again. Each time a new connection was made, so the server is
 /// there; a server that dies three times over one request may be dying of it.
-const RESEND_COUNT_MAX: u32 = 3;
+pub(crate) const RESEND_COUNT_MAX: u32 = 3;
 
 /// Why there is no connection.
 enum ConnectFailure {
@@ -337,6 +554,19 @@ impl ConnectFailure {
 }
 
 fn dial_and_greet(options: &mut LinkOptions) -> Result<(Connection, HelloReply), ConnectFailure> {
-    let stream = (options.dial)().map_err(ConnectFailure::Dial)?;
-    Connection::greet(stream, &options.hello, options.silence_max).map_err(ConnectFailure::Greet)
+    if options
+        .canceller
+        .as_ref()
+        .is_some_and(Canceller::is_cancelled)
+    {
+        return Err(ConnectFailure::Greet(Fault::GivenUp));
+    }
+    let stream = Arc::new((options.dial)().map_err(ConnectFailure::Dial)?);
+    let canceller = options.canceller.clone();
+    let under_way = canceller.as_ref().map(|it| it.begin(&stream));
+    if matches!(under_way, Some(None)) {
+        return Err(ConnectFailure::Greet(Fault::GivenUp));
+    }
+    Connection::greet(stream, &options.hello, options.silence_max)
+        .map_err(|fault| ConnectFailure::Greet(options.name_fault(fault)))
 }

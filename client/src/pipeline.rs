@@ -1,25 +1,28 @@
 //! Many requests on their way at once.
 //!
 //! Requests are encoded as they are queued, sent together, and answered in any order. Each gets
-//! an answer or an error of its own. Nothing of a pipeline is ever sent twice, unless nothing at
-//! all was sent. Its requests are separate: for all or none, use a batch.
+//! an answer or an error of its own. What a lost connection left unanswered is sent again where
+//! that has no second effect, see `resend.rs`. Its requests are separate: for all or none, use a batch.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use in_mem_ipc::codec::access_response;
+use in_mem_ipc::FrameBuffer;
+use in_mem_ipc::codec::{access_response, encode_request};
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::kv::{Increment, Key, KeyValue, KeyValues};
 use in_mem_ipc::request::{Operation, Request};
-use in_mem_ipc::{Encoding, FrameBuffer};
+use in_mem_ipc::response::ArchivedResponse;
+use in_mem_model::SubCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::answer::{self, Answer};
-use crate::connection::{Fault, Outgoing, Progress, ProtocolError};
+use crate::connection::{Fault, ProtocolError};
 use crate::durable::Fence;
 use crate::error::{self, ClientError};
-use crate::link::{Binding, lock};
+use crate::link::{Binding, Link, lock};
+use crate::resend::{self, Answered, Queued, Sent};
 use crate::results::{Conditional, Deleted, Incremented, Receipt, Versioned};
 use crate::scope::Scope;
 use crate::value::encode;
@@ -36,7 +39,6 @@ const _: () = assert!(in_mem_ipc::frame::FRAME_LEN_BYTES_MAX as usize <= PIPELIN
 #[derive(Debug)]
 pub struct Pipeline {
     scope: Scope,
-    encoding: Encoding,
     request_id_first: u64,
     frames: FrameBuffer,
     ends: Vec<usize>,
@@ -62,12 +64,9 @@ pub struct Answers {
 impl Pipeline {
     pub(crate) fn new(scope: Scope) -> Self {
         let count = PIPELINE_REQUEST_COUNT_MAX as u64;
-        let mut link = lock(&scope.link);
-        let (encoding, request_id_first) = (link.encoding(), link.reserve_request_ids(count));
-        drop(link);
+        let request_id_first = lock(&scope.link).reserve_request_ids(count);
         Self {
             scope,
-            encoding,
             request_id_first,
             frames: FrameBuffer::new(),
             ends: Vec::new(),
@@ -200,23 +199,20 @@ impl Pipeline {
     ///
     /// There was no connection to be had; nothing was sent. A connection lost on the way is an
     /// error of each request it left without an answer.
-    pub fn send(self) -> Result<Answers, ClientError> {
+    pub fn send(mut self) -> Result<Answers, ClientError> {
         let mut answers = Collected::new(self.ends.len());
-        let outgoing = Outgoing {
-            frames: &self.frames,
-            ends: &self.ends,
-            request_id_first: self.request_id_first,
-        };
         let mut link = lock(&self.scope.link);
-        let binding = self.scope.binding;
-        let mut collect = |position, body: &[u8]| answers.collect(position, body);
-        let (mut progress, mut fault) = link.exchange(outgoing, binding, &mut collect)?;
-        let may_resend = binding == Binding::Free && link.resends();
-        if may_resend && matches!(fault, Some(Fault::NotSent(_))) {
-            (progress, fault) = link.exchange(outgoing, binding, &mut collect)?;
-        }
-        drop(link);
-        Ok(self.settle(answers, &progress, fault))
+        let queued = Queued {
+            frames: &mut self.frames,
+            ends: &self.ends,
+            kinds: &self.kinds,
+            request_id_first: self.request_id_first,
+            header: self.scope.header,
+            binding: self.scope.binding,
+        };
+        let sent = resend::send(&mut link, queued, &mut answers)?;
+        let is_bound = self.scope.binding != Binding::Free;
+        Ok(settle(&mut link, self.kinds, is_bound, answers, sent))
     }
 
     fn queue<T>(
@@ -235,8 +231,7 @@ impl Pipeline {
             operation,
         };
         let request_id = self.request_id_first + position as u64;
-        self.encoding
-            .encode_request(&request, request_id, &mut self.frames)
+        encode_request(&request, request_id, &mut self.frames)
             .map_err(|too_large| error::too_large(kind, too_large))?;
         if PIPELINE_LEN_BYTES_MAX < self.frames.len() {
             self.frames.resize(start, 0);
@@ -250,26 +245,59 @@ impl Pipeline {
             answer: PhantomData,
         })
     }
+}
 
-    /// Gives every request without an answer the error it met.
-    fn settle(self, collected: Collected, progress: &Progress, fault: Option<Fault>) -> Answers {
-        let is_bound = self.scope.binding != Binding::Free;
-        let mut fault = fault;
-        let mut answers = Vec::with_capacity(collected.ranges.len());
-        let requests = self.kinds.iter().copied().zip(self.ends);
-        for (range, (kind, end)) in collected.ranges.into_iter().zip(requests) {
-            answers.push(range.ok_or_else(|| {
-                let was_sent = end <= progress.sent_len_bytes;
-                let cause = fault.take().unwrap_or(Fault::Ended);
-                error::lost(cause, kind, was_sent, is_bound)
-            }));
-        }
-        Answers {
-            bodies: collected.bodies,
-            answers,
-            kinds: self.kinds,
-        }
+/// Gives every request without an answer, or with one that does not settle it, its error.
+fn settle(
+    link: &mut Link,
+    kinds: Vec<OperationKind>,
+    is_bound: bool,
+    collected: Collected,
+    sent: Sent,
+) -> Answers {
+    let Collected { bodies, ranges } = collected;
+    let mut fault = sent.fault;
+    let mut is_expired = false;
+    let mut answers = Vec::with_capacity(ranges.len());
+    for ((range, kind), in_doubt) in ranges.into_iter().zip(&kinds).zip(sent.in_doubt) {
+        let mut lose = || {
+            error::lost(
+                fault.take().unwrap_or(Fault::Ended),
+                *kind,
+                in_doubt,
+                is_bound,
+            )
+        };
+        let Some(range) = range else {
+            answers.push(Err(lose()));
+            continue;
+        };
+        let refusal = bodies.get(range.clone()).and_then(refusal);
+        is_expired |= refusal
+            .as_ref()
+            .is_some_and(|error| error.sub() == Some(SubCode::SessionExpired));
+        answers.push(match refusal {
+            Some(error) if in_doubt && !error.is_decisive() => Err(lose()),
+            Some(error) if !in_doubt && error.sub() == Some(SubCode::SessionExpired) => {
+                Err(error::never_executed(*kind, &error))
+            }
+            _ => Ok(range),
+        });
     }
+    if is_expired {
+        link.renew_identity();
+    }
+    Answers {
+        bodies,
+        answers,
+        kinds,
+    }
+}
+
+/// The error an answer is, if it is one.
+fn refusal(body: &[u8]) -> Option<ClientError> {
+    let answer = access_response(body).ok()?;
+    matches!(answer, ArchivedResponse::Error(_)).then(|| error::from_server(answer))
 }
 
 impl Answers {
@@ -327,6 +355,12 @@ impl Collected {
             bodies: FrameBuffer::new(),
             ranges: vec![None; count],
         }
+    }
+}
+
+impl Answered for Collected {
+    fn is_answered(&self, position: usize) -> bool {
+        self.ranges.get(position).is_some_and(Option::is_some)
     }
 
     fn collect(&mut self, position: usize, body: &[u8]) -> Result<(), ProtocolError> {

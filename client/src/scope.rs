@@ -54,6 +54,18 @@ impl Scope {
         }
     }
 
+    /// The same for the write that had this sequence.
+    pub(crate) fn with_sequence(&self, client_sequence: u64) -> Self {
+        let header = RequestHeader {
+            client_sequence,
+            ..self.header
+        };
+        Self {
+            header,
+            ..self.clone()
+        }
+    }
+
     /// Asks, and reads the answer in place.
     pub(crate) fn call<T>(
         &self,

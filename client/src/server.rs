@@ -56,7 +56,7 @@ pub struct ServerInfo {
     pub durability: String,
     /// Whether it takes writes.
     pub health: ServerHealth,
-    /// Why not, if it does not.
+    /// Why not, if it does not; if it does, what it does without and what to change, or nothing.
     pub health_reason: String,
     /// Counters and gauges.
     pub measures: Vec<Measure>,

@@ -1,5 +1,6 @@
 //! The client against a server played in the same process.
 
+mod cancel;
 mod fake;
 mod greeting;
 mod loss;

@@ -2,8 +2,9 @@
 //!
 //! Connections are taken by one accept that goes on until it is cancelled, as long as there is
 //! room for a whole burst of them; near the limit one at a time, so that the descriptors reserved
-//! for the log are never given to clients. At the limit, or when the kernel has no descriptor
-//! left, accepting pauses without spinning and clients wait in the backlog.
+//! for the log are never given to clients. At the configured limit a few more are taken, only to
+//! be told so and closed. Where descriptors are what is short, or when the kernel has none left,
+//! accepting pauses without spinning and clients wait in the backlog.
 
 /// Descriptors kept for the log, snapshots, the socket, the ring and what libraries open.
 const RESERVED_DESCRIPTOR_COUNT: u64 = 32;
@@ -11,6 +12,9 @@ const RESERVED_DESCRIPTOR_COUNT: u64 = 32;
 /// Connections one multishot accept may take before its cancellation reaches the kernel: what can
 /// wait in the backlog.
 const BURST_COUNT: u64 = 1024;
+
+/// Connections beyond the configured limit that may be open while they are turned away.
+const TURNED_AWAY_COUNT: u64 = 16;
 
 /// How long a lack of descriptors pauses accepting when no connection of ours closes first,
 /// microseconds. Others on the machine may give some back.
@@ -43,6 +47,8 @@ pub(crate) struct Acceptor {
     count_max: u64,
     /// What the descriptors allow, whatever is configured.
     descriptor_room_count: u64,
+    /// Open ones that have been turned away and not closed yet.
+    turned_away_count: u64,
     open_count: u64,
     armed: Armed,
     resume_at_us: Option<u64>,
@@ -59,6 +65,7 @@ impl Acceptor {
         Self {
             count_max: count_max.min(descriptor_room_count).max(1),
             descriptor_room_count,
+            turned_away_count: 0,
             open_count: 0,
             armed: Armed::Nothing,
             resume_at_us: None,
@@ -66,7 +73,7 @@ impl Acceptor {
         }
     }
 
-    /// Another number of connections from now on. Those above it stay; none is taken until enough
+    /// Another number of connections from now on. Those above it stay; none is served until enough
     /// have closed.
     pub(crate) fn set_count_max(&mut self, count_max: u64) {
         self.count_max = count_max.min(self.descriptor_room_count).max(1);
@@ -87,15 +94,39 @@ impl Acceptor {
         self.resume_at_us
     }
 
-    /// A connection was accepted.
-    pub(crate) fn accepted(&mut self) {
+    /// A connection was accepted; whether it is one too many, to be told so and closed.
+    pub(crate) fn accepted(&mut self) -> bool {
+        let is_over = self.count_max <= self.served_count();
         self.open_count += 1;
+        self.turned_away_count += u64::from(is_over);
+        is_over
+    }
+
+    fn served_count(&self) -> u64 {
+        self.open_count - self.turned_away_count
+    }
+
+    /// How many more may be taken now.
+    fn room_count(&self) -> u64 {
+        let served_max = self.count_max.saturating_sub(self.served_count());
+        let wanted = if served_max > 0 {
+            served_max
+        } else {
+            TURNED_AWAY_COUNT.saturating_sub(self.turned_away_count)
+        };
+        wanted.min(
+            self.descriptor_room_count
+                .max(1)
+                .saturating_sub(self.open_count),
+        )
     }
 
     /// A connection was closed.
     pub(crate) fn closed(&mut self) {
         assert!(self.open_count > 0);
         self.open_count -= 1;
+        // Those that were turned away close first.
+        self.turned_away_count = self.turned_away_count.saturating_sub(1);
         self.resume_at_us = None;
     }
 
@@ -117,7 +148,7 @@ impl Acceptor {
         if self.resume_at_us.is_some_and(|at_us| at_us <= now_us) {
             self.resume_at_us = None;
         }
-        let room = self.count_max.saturating_sub(self.open_count);
+        let room = self.room_count();
         let may_accept = !self.is_stopped && self.resume_at_us.is_none() && room > 0;
         match self.armed {
             Armed::Nothing if may_accept && room > BURST_COUNT => {
@@ -157,7 +188,8 @@ mod tests {
 
     #[test]
     fn near_the_limit_connections_are_taken_one_at_a_time_and_never_beyond_it() {
-        let mut acceptor = Acceptor::new(BURST_COUNT + 2, 1 << 20);
+        // Descriptors are what is short: nobody is turned away.
+        let mut acceptor = Acceptor::new(1 << 20, BURST_COUNT + 2 + RESERVED_DESCRIPTOR_COUNT);
         assert_eq!(acceptor.next_action(0), Action::ArmMany);
         acceptor.accepted();
         acceptor.accepted();
@@ -171,6 +203,28 @@ mod tests {
         assert_eq!(acceptor.next_action(0), Action::None);
         acceptor.closed();
         assert_eq!(acceptor.next_action(0), Action::ArmOne);
+    }
+
+    #[test]
+    fn at_the_configured_limit_a_few_more_are_taken_to_be_turned_away() {
+        let mut acceptor = Acceptor::new(2, 1 << 20);
+        for index in 0..2 + TURNED_AWAY_COUNT {
+            assert_eq!(acceptor.next_action(0), Action::ArmOne);
+            assert_eq!(acceptor.accepted(), 2 <= index);
+            acceptor.ended(false, 0);
+        }
+        assert_eq!(acceptor.next_action(0), Action::None);
+        for _ in 0..TURNED_AWAY_COUNT {
+            acceptor.closed();
+        }
+        acceptor.closed();
+        assert_eq!(acceptor.next_action(0), Action::ArmOne);
+        assert!(!acceptor.accepted());
+        // A lower limit turns away as well, however many are served still.
+        acceptor.set_count_max(1);
+        acceptor.ended(false, 0);
+        assert_eq!(acceptor.next_action(0), Action::ArmOne);
+        assert!(acceptor.accepted());
     }
 
     #[test]
@@ -199,11 +253,13 @@ mod tests {
     #[test]
     fn a_changed_limit_holds_at_once_and_never_above_what_descriptors_allow() {
         let mut acceptor = Acceptor::new(2, 64);
-        acceptor.accepted();
-        acceptor.accepted();
-        assert_eq!(acceptor.next_action(0), Action::None);
+        assert!(!acceptor.accepted());
+        assert!(!acceptor.accepted());
+        assert!(acceptor.accepted(), "one too many");
+        acceptor.closed();
         acceptor.set_count_max(3);
         assert_eq!(acceptor.next_action(0), Action::ArmOne);
+        assert!(!acceptor.accepted());
         acceptor.set_count_max(10_000);
         assert_eq!(acceptor.count_max(), 32);
     }

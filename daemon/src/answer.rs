@@ -1,6 +1,6 @@
 //! From what the engine did to what the client is told.
 
-use in_mem_engine::{CommitError, Outcome, StepOutcome};
+use in_mem_engine::{CommitError, Outcome, StepOutcome, StepOutcomes};
 use in_mem_ipc::Bytes;
 use in_mem_ipc::request::version::TaggedVersion;
 use in_mem_ipc::response::kv::{
@@ -53,7 +53,10 @@ pub(crate) fn of_commit(
     result: Result<Outcome, CommitError>,
 ) -> Result<Response<'static>, Error> {
     match (shape, result) {
-        (Shape::RunBegun { run, .. }, Ok(outcome)) => begun(store, *run, receipt_of(&outcome)),
+        (Shape::RunBegun { run, .. }, Ok(outcome)) => {
+            let info = store.database.runs().get_at(*run, outcome.version);
+            run_begun(*run, info, receipt_of(&outcome))
+        }
         (
             Shape::RunBegun {
                 if_missing: true, ..
@@ -67,6 +70,16 @@ pub(crate) fn of_commit(
 
 fn of_outcome(shape: &Shape, outcome: Outcome) -> Result<Response<'static>, Error> {
     let receipt = receipt_of(&outcome);
+    if let StepOutcomes::Counted { deleted_count } = outcome.steps {
+        return Ok(match shape {
+            Shape::Deleted => Response::Deleted(Deleted {
+                count: deleted_count,
+                receipt,
+            }),
+            // Of an answer that was too long to be kept the receipt is left.
+            _ => Response::Written(receipt),
+        });
+    }
     let steps = outcome.steps.as_slice();
     if let Shape::Batch(shapes) = shape {
         return batch(shapes, steps, receipt);
@@ -103,7 +116,15 @@ pub(crate) fn begun(
     run: RunId,
     receipt: Receipt,
 ) -> Result<Response<'static>, Error> {
-    let info = store.database.runs().get(run).ok_or_else(|| {
+    run_begun(run, store.database.runs().get(run), receipt)
+}
+
+fn run_begun(
+    run: RunId,
+    info: Option<RunInfo>,
+    receipt: Receipt,
+) -> Result<Response<'static>, Error> {
+    let info = info.ok_or_else(|| {
         Error::new(SubCode::RunNotFound, format!("run {run} does not exist"))
             .with_detail("run", run.to_string())
     })?;

@@ -33,6 +33,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MODE")]
     pub(crate) durability: Option<String>,
 
+    /// How sockets and the log are driven: auto, io_uring or readiness
+    #[arg(long, value_name = "KIND")]
+    pub(crate) io: Option<String>,
+
     /// Print every setting with its value and origin, and exit
     #[arg(long)]
     pub(crate) print_config: bool,
@@ -82,6 +86,8 @@ impl Args {
         add("socket", path(&self.socket), Origin::Flag("--socket"));
         let durability = self.durability.clone().map(Into::into);
         add("durability", durability, Origin::Flag("--durability"));
+        let io = self.io.clone().map(Into::into);
+        add("io", io, Origin::Flag("--io"));
         given
     }
 }

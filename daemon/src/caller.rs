@@ -6,10 +6,21 @@ use crate::session::Credentials;
 use crate::store::{SessionRun, Store};
 use crate::transactions::Transactions;
 
+/// Who repeats requests, over whatever connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientIdentity {
+    /// Its client id.
+    pub(crate) id: [u8; 16],
+    /// The version counter when it was first greeted.
+    pub(crate) registered_at: u64,
+}
+
 /// The defaults and the open transactions of one session.
 pub(crate) struct Caller {
     /// Who it is.
     pub(crate) credentials: Credentials,
+    /// The client its exactly-once requests belong to, if it named one.
+    pub(crate) client: Option<ClientIdentity>,
     /// The default run.
     pub(crate) run: SessionRun,
     /// The durability of a write that asks for none.
@@ -25,6 +36,7 @@ impl Caller {
     pub(crate) fn new(credentials: Credentials, store: &Store) -> Self {
         Self {
             credentials,
+            client: None,
             run: store.default_run(),
             durability: store.settings.durability,
             transactions: Transactions::default(),
@@ -50,6 +62,7 @@ impl Caller {
     pub(crate) fn lend(&mut self, txn_id: u64) -> Self {
         Self {
             credentials: self.credentials,
+            client: self.client,
             run: self.run.clone(),
             durability: self.durability,
             transactions: self.transactions.lend(txn_id),

@@ -62,6 +62,9 @@ fn body_of_commit(error: &CommitError) -> Error {
             new(SubCode::AlreadyExists).with_detail("run", run.to_string())
         }
         CommitError::InvalidArgument { .. } => new(SubCode::InvalidArgument),
+        CommitError::OtherRequest { .. }
+        | CommitError::SequenceTooOld { .. }
+        | CommitError::SessionExpired { .. } => not_repeated(error),
         CommitError::VolatileDependency { .. } => new(SubCode::VolatileDependency),
         CommitError::TransactionTooLarge { .. } => new(SubCode::TransactionTooLarge),
         CommitError::CrossRunWrite { .. } => new(SubCode::CrossRunWrite),
@@ -69,6 +72,14 @@ fn body_of_commit(error: &CommitError) -> Error {
         CommitError::ReadOnly | CommitError::OpenedReadOnly => new(SubCode::ReadOnly),
         CommitError::Timeout => new(SubCode::Timeout),
         CommitError::Busy => new(SubCode::ResourceExhausted),
+        CommitError::MemoryFull {
+            used_len_bytes,
+            len_bytes_max,
+        } => new(SubCode::ResourceExhausted)
+            .with_detail("resource", "memory")
+            .with_detail("limit", "memory_max")
+            .with_detail("used_len_bytes", *used_len_bytes)
+            .with_detail("limit_bytes", *len_bytes_max),
         CommitError::NoSpace => new(SubCode::ResourceExhausted).with_detail("resource", "disk"),
         CommitError::Closed(_) => new(SubCode::DatabaseClosed),
         CommitError::Poisoned {
@@ -79,6 +90,26 @@ fn body_of_commit(error: &CommitError) -> Error {
             new(SubCode::Unavailable).with_detail("cause", source.to_string())
         }
         CommitError::Internal => Error::of_class(ErrorClass::InternalError, error.to_string()),
+    }
+}
+
+/// An exactly-once request that was neither executed nor answered again.
+fn not_repeated(error: &CommitError) -> Error {
+    let new = |sub: SubCode| Error::new(sub, error.to_string());
+    match error {
+        CommitError::SequenceTooOld {
+            sequence,
+            dropped_to,
+        } => new(SubCode::InvalidArgument)
+            .with_detail("client_sequence", *sequence)
+            .with_detail("forgotten_to", *dropped_to),
+        CommitError::SessionExpired {
+            registered_at,
+            evicted_below,
+        } => new(SubCode::SessionExpired)
+            .with_detail("registered_at", *registered_at)
+            .with_detail("evicted_below", *evicted_below),
+        _ => new(SubCode::InvalidArgument),
     }
 }
 

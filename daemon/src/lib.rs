@@ -1,6 +1,7 @@
 //! The in-mem daemon: one process that owns a data directory and serves it over a Unix socket.
 //!
-//! [`main_with_args`] is the whole program; everything below it is private. Data flows one way:
+//! [`main_with_args`] is the whole program, [`grammar`] its command line; everything below them is
+//! private. Data flows one way:
 //! `reactor` moves bytes, `server` turns completions into events, `core` cuts frames and keeps
 //! sessions, `dispatch` asks the engine, and the answers go back through the sessions' buffers.
 //! Knows no format on disk: the engine does.
@@ -27,6 +28,7 @@ mod session;
 mod signals;
 mod socket;
 mod start;
+mod status;
 mod store;
 mod supervisor;
 mod transactions;
@@ -36,7 +38,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::Args;
 use exit::Exit;
@@ -100,6 +102,12 @@ pub fn main_with_args(arguments: impl IntoIterator<Item = OsString>) -> ExitCode
             error.exit().into()
         }
     }
+}
+
+/// The grammar of the daemon's command line, for those who explain or complete it.
+#[must_use]
+pub fn grammar() -> clap::Command {
+    Args::command()
 }
 
 /// Says on standard error why there is no daemon: the log is not set up yet.

@@ -49,4 +49,7 @@ live_limits!(
     frame_timeout_ms,
     shutdown_timeout_ms,
     durable_wait_count_max,
+    connection_count_per_user_max,
+    idle_timeout_ms,
+    memory_max,
 );

@@ -93,6 +93,8 @@ pub(crate) struct Session {
     pub(crate) farewell: Option<Close>,
     /// When the hello, the frame being received or the closing must be done.
     pub(crate) deadline_us: Option<u64>,
+    /// When the last bytes came or the last replies left, microseconds of the monotonic clock.
+    pub(crate) used_us: u64,
     /// Already in the list of touched sessions of this turn.
     pub(crate) is_touched: bool,
 }
@@ -123,6 +125,7 @@ impl Session {
             durable_subscription: None,
             farewell: None,
             deadline_us: Some(deadline_us),
+            used_us: 0,
             is_touched: false,
         }
     }
@@ -135,6 +138,19 @@ impl Session {
             && self.in_flight_count < limits.in_flight_count_max
             && self.in_flight_len_bytes < limits.in_flight_len_bytes_max
             && (self.outbound.queued_len_bytes() as u64) < limits.reply_len_bytes_max
+    }
+
+    /// When it has rested too long: nothing asked, nothing open, nothing waited for. None while it
+    /// does not rest, or may for ever.
+    pub(crate) fn idle_deadline_us(&self, limits: &Limits) -> Option<u64> {
+        let is_resting = self.phase == Phase::Open
+            && self.in_flight_count == 0
+            && self.durable_subscription.is_none()
+            && self.parked.is_none()
+            && !self.waits_to_gather
+            && self.caller.transactions.is_empty();
+        let idle_us = limits.idle_timeout_ms.saturating_mul(1_000);
+        (is_resting && idle_us != 0).then(|| self.used_us.saturating_add(idle_us))
     }
 
     /// Whether what it sent waits for us, and not for what its peer still has to send or to read.

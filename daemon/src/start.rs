@@ -1,11 +1,12 @@
 //! From settings to a serving daemon, step by step, and back.
 //!
-//! The order is a promise: the ring first (a kernel that refuses it changes nothing on disk), then
-//! the lock of the data directory, then the socket, which only the holder of the lock may take,
+//! The order is a promise: the reactor first (a kernel that refuses a ring that must be changes
+//! nothing on disk), then the lock of the data directory, then the socket, which only the holder of the lock may take,
 //! then recovery, and only then does anybody hear "ready". Clients that come earlier wait in the
 //! socket's backlog.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -16,16 +17,16 @@ use in_mem_engine::{
 use in_mem_model::Durability;
 use in_mem_wal::LogConfig;
 use in_mem_wal::disk::{
-    DirectoryLock, DiskPreference, LockError, OpenDisk, RealDisk, RealRoot, RootError,
+    DirectoryLock, DiskPreference, LockError, OpenDisk, RealDisk, RealRoot, RingRefusal, RootError,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::acceptor::Acceptor;
-use crate::config::{Configuration, Principals, Settings, group_id};
+use crate::config::{Configuration, IoChoice, Principals, Settings, group_id};
 use crate::core::Core;
 use crate::exit::{self, Exit};
 use crate::log::Log;
-use crate::reactor::{Ring, SetupError};
+use crate::reactor::{Reactor, Readiness, Ring, SetupError};
 use crate::reload::{Reload, Sources};
 use crate::server::{Server, Stopped};
 use crate::signals::Signals;
@@ -44,8 +45,21 @@ pub(crate) enum RunError {
     Config(#[from] crate::config::ConfigError),
     #[error(transparent)]
     Ring(#[from] SetupError),
+    #[error("io_uring is refused for the log: {0}; with `io = \"auto\"` it does without")]
+    LogRing(RingRefusal),
     #[error("{}", chain(.0))]
     Root(#[from] RootError),
+    #[error(
+        "{} lies on {file_system}, which does not survive a restart of the machine or container, \
+         and `refuse_volatile_storage` is set",
+        directory.display()
+    )]
+    VolatileStorage {
+        /// The data directory.
+        directory: PathBuf,
+        /// The name of what it lies on.
+        file_system: &'static str,
+    },
     #[error("{}", chain(.0))]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -69,8 +83,8 @@ impl RunError {
     /// The exit code it ends the process with.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Activation(_) => Exit::Usage,
-            Self::Ring(_) | Self::Shutdown(_) => Exit::Other,
+            Self::Config(_) | Self::Activation(_) | Self::VolatileStorage { .. } => Exit::Usage,
+            Self::Ring(_) | Self::LogRing(_) | Self::Shutdown(_) => Exit::Other,
             Self::Root(RootError::NotOurs { .. } | RootError::WritableByOthers { .. }) => {
                 Exit::Permission
             }
@@ -161,7 +175,14 @@ pub(crate) fn run(start: Start) -> Result<Exit, RunError> {
     // Before any thread exists: threads inherit the mask.
     let signals = Signals::block().map_err(failed("block signals"))?;
     let supervisor = Supervisor::start().map_err(failed("start a thread"))?;
-    let result = serve(start, passed, signals, &supervisor);
+    let daemon = Daemon {
+        start,
+        passed,
+        signals,
+        descriptor_count_max: raise_descriptor_limit(),
+        supervisor: supervisor.clone(),
+    };
+    let result = daemon.serve();
     if let Err(error) = &result {
         supervisor.status(format!("failed: {error}"));
     }
@@ -169,58 +190,109 @@ pub(crate) fn run(start: Start) -> Result<Exit, RunError> {
     result
 }
 
-fn serve(
+/// The reactor of completions.
+fn ring() -> Result<Ring, SetupError> {
+    let ring = Ring::new()?;
+    let flags = ring.step().name();
+    tracing::info!(target: "ipc", flags, restricted = ring.is_restricted(), "io_uring");
+    if !ring.is_restricted() {
+        tracing::debug!(
+            target: "ipc",
+            "the kernel cannot restrict the ring to the operations it is used for"
+        );
+    }
+    Ok(ring)
+}
+
+/// What a daemon starts with, whatever its reactor is.
+struct Daemon {
     start: Start,
     passed: Option<PassedSocket>,
     signals: Signals,
-    supervisor: &Supervisor,
-) -> Result<Exit, RunError> {
-    let failed = |step| move |source| RunError::Io { step, source };
-    let is_socket_default = start.configuration.is_socket_default();
-    let mut settings = start.configuration.settings;
-    let principals = Principals::resolve(&settings.access)?;
-    let group = settings.socket_group.as_deref();
-    let group = group
-        .map(|group| group_id("socket_group", group))
-        .transpose()?;
-    let descriptor_count_max = raise_descriptor_limit();
-    let ring = Ring::new()?;
-    let root = RealRoot::open_or_create(&settings.data_dir)?;
-    let lock = root.lock()?;
-    let listener = match passed {
-        Some(passed) => {
-            let expected = (!is_socket_default).then_some(settings.socket.as_path());
-            Listener::adopt(passed, expected)?
-        }
-        None => Listener::bind(&settings.socket, settings.socket_mode, group)?,
-    };
-    settings.socket = listener.path().to_owned();
-    let (database, place) = open(&settings, &root, supervisor)?;
-    warn_of_place(&settings, &place);
-    let acceptor = Acceptor::new(settings.limits.connection_count_max, descriptor_count_max);
-    let workers = Workers::start().map_err(failed("start the workers"))?;
-    let ready = ready_line(&settings, &database);
-    tracing::info!(
-        target: "ipc",
-        ring = ring.step().name(),
-        restricted = ring.is_restricted(),
-        connections = acceptor.count_max(),
-        "{ready}"
-    );
-    let reload = Reload::new(start.sources, start.log, settings.clone(), ring.waker());
-    let store = Arc::new(Store::new(database, settings, principals, place));
-    let core = Core::new(Arc::clone(&store), &ring.waker(), workers);
-    let supervisor = supervisor.clone();
-    let mut server = Server::new(ring, listener, signals, acceptor, core, supervisor, reload);
-    announce(&ready, start.ready_fd).map_err(failed("announce readiness"))?;
-    let stopped = server.run().map_err(failed("wait for the ring"))?;
-    finish(stopped, server, &store, lock)
+    descriptor_count_max: u64,
+    supervisor: Supervisor,
+}
+
+impl Daemon {
+    /// Chooses the reactor, and serves.
+    fn serve(self) -> Result<Exit, RunError> {
+        let refusal = match self.start.configuration.settings.io {
+            IoChoice::Readiness => None,
+            IoChoice::IoUring => return self.serve_with(ring()?, None),
+            IoChoice::Auto => match ring() {
+                Ok(ring) => return self.serve_with(ring, None),
+                Err(error) if error.is_of_ring() => Some(error.to_string()),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let made = Readiness::new();
+        let reactor = made.map_err(|source| RunError::Io {
+            step: "make the reactor",
+            source,
+        })?;
+        self.serve_with(reactor, refusal)
+    }
+
+    /// Takes the directory and the socket, recovers, and serves until told to stop.
+    fn serve_with<R: Reactor>(
+        self,
+        reactor: R,
+        ring_refusal: Option<String>,
+    ) -> Result<Exit, RunError> {
+        let failed = |step| move |source| RunError::Io { step, source };
+        let start = self.start;
+        let is_socket_default = start.configuration.is_socket_default();
+        let mut settings = start.configuration.settings;
+        let principals = Principals::resolve(&settings.access)?;
+        let group = settings.socket_group.as_deref();
+        let group = group
+            .map(|group| group_id("socket_group", group))
+            .transpose()?;
+        let root = RealRoot::open_or_create(&settings.data_dir)?;
+        check_storage(&settings, &root)?;
+        let lock = root.lock()?;
+        let listener = match self.passed {
+            Some(passed) => {
+                let expected = (!is_socket_default).then_some(settings.socket.as_path());
+                Listener::adopt(passed, expected)?
+            }
+            None => Listener::bind(&settings.socket, settings.socket_mode, group)?,
+        };
+        settings.socket = listener.path().to_owned();
+        let backend = Backend {
+            reactor: reactor.name(),
+            ring_refusal,
+        };
+        let (database, place) = open(&settings, &root, backend, &self.supervisor)?;
+        warn_of_place(&settings, &place);
+        let count_max = settings.limits.connection_count_max;
+        let acceptor = Acceptor::new(count_max, self.descriptor_count_max);
+        let workers = Workers::start().map_err(failed("start the workers"))?;
+        let ready = ready_line(&settings, &database);
+        tracing::info!(
+            target: "ipc",
+            reactor = reactor.name(),
+            connections = acceptor.count_max(),
+            "{ready}"
+        );
+        let waker = reactor.waker();
+        let reload = Reload::new(start.sources, start.log, settings.clone(), waker.clone());
+        let store = Arc::new(Store::new(database, settings, principals, place));
+        let core = Core::new(Arc::clone(&store), &waker, workers);
+        let (signals, supervisor) = (self.signals, self.supervisor);
+        let mut server = Server::new(
+            reactor, listener, signals, acceptor, core, supervisor, reload,
+        );
+        announce(&ready, start.ready_fd).map_err(failed("announce readiness"))?;
+        let stopped = server.run().map_err(failed("wait for events"))?;
+        finish(stopped, server, &store, lock)
+    }
 }
 
 /// Ends what runs, in the order that loses nothing.
-fn finish(
+fn finish<R: Reactor>(
     stopped: Stopped,
-    server: Server,
+    server: Server<R>,
     store: &Arc<Store>,
     lock: DirectoryLock,
 ) -> Result<Exit, RunError> {
@@ -257,16 +329,33 @@ fn cut_off(store: &Arc<Store>) -> ! {
     std::process::exit(i32::from(Exit::Other as u8));
 }
 
+/// What serves the sockets.
+struct Backend {
+    reactor: &'static str,
+    /// Why it is not a ring, where one was asked for.
+    ring_refusal: Option<String>,
+}
+
 fn open(
     settings: &Settings,
     root: &RealRoot,
+    backend: Backend,
     supervisor: &Supervisor,
 ) -> Result<(Database, Place), RunError> {
-    let disk = RealDisk::probe(root.clone(), DiskPreference::Auto);
+    let preference = match settings.io {
+        IoChoice::Auto | IoChoice::IoUring => DiskPreference::Auto,
+        IoChoice::Readiness => DiskPreference::Thread,
+    };
+    let disk = RealDisk::probe(root.clone(), preference);
+    if let (IoChoice::IoUring, Some(refusal)) = (settings.io, disk.refusal()) {
+        return Err(RunError::LogRing(*refusal));
+    }
     let place = Place {
         file_system: root.file_system(),
         disk: disk.kind(),
         refusal: disk.refusal().map(ToString::to_string),
+        reactor: backend.reactor,
+        ring_refusal: backend.ring_refusal,
     };
     let disk: Arc<dyn OpenDisk> = Arc::new(disk);
     let config = config_of(settings, disk.block_bytes());
@@ -307,12 +396,33 @@ fn config_of(settings: &Settings, block_len_bytes: u32) -> DatabaseConfig {
         orphan_on_recovery: settings.orphan_on_recovery,
         shutdown_deadline_ms: settings.limits.shutdown_timeout_ms,
         limits: settings.data_limits,
+        memory_len_bytes_max: settings.limits.memory_max,
         ..DatabaseConfig::default()
     }
 }
 
+/// Refuses a place that keeps no promise, if the configuration says so.
+fn check_storage(settings: &Settings, root: &RealRoot) -> Result<(), RunError> {
+    let file_system = root.file_system();
+    let is_promised = settings.durability != Durability::InMemory;
+    if settings.refuse_volatile_storage && is_promised && file_system.is_volatile() {
+        return Err(RunError::VolatileStorage {
+            directory: settings.data_dir.clone(),
+            file_system: file_system.name(),
+        });
+    }
+    Ok(())
+}
+
 /// Says aloud what weakens the promises made here.
 fn warn_of_place(settings: &Settings, place: &Place) {
+    if let Some(refusal) = &place.ring_refusal {
+        tracing::warn!(
+            target: "ipc",
+            reactor = place.reactor,
+            "{refusal}; sockets are served by readiness instead"
+        );
+    }
     if let Some(refusal) = &place.refusal {
         tracing::warn!(target: "wal", disk = %place.disk, "io_uring is refused for the log: {refusal}");
     } else {

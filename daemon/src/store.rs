@@ -42,6 +42,10 @@ pub(crate) struct Place {
     pub(crate) disk: DiskKind,
     /// Why io_uring is not used for the log, if it is refused.
     pub(crate) refusal: Option<String>,
+    /// The reactor's kind, in one word.
+    pub(crate) reactor: &'static str,
+    /// Why io_uring is not used for the sockets, if it is refused.
+    pub(crate) ring_refusal: Option<String>,
 }
 
 /// See the module.
@@ -185,14 +189,20 @@ impl Store {
         limits.extend([
             ("frame_len_bytes_max", u64::from(FRAME_LEN_BYTES_MAX)),
             ("connection_count_max", own.connection_count_max),
+            (
+                "connection_count_per_user_max",
+                own.connection_count_per_user_max,
+            ),
             ("in_flight_count_max", own.in_flight_count_max),
             ("in_flight_len_bytes_max", own.in_flight_len_bytes_max),
             ("reply_len_bytes_max", own.reply_len_bytes_max),
             ("gather_len_bytes_max", own.gather_len_bytes_max),
+            ("memory_max", self.settings.limits.memory_max),
             ("open_transaction_count_max", own.open_transaction_count_max),
             ("durable_wait_count_max", own.durable_wait_count_max),
             ("transaction_idle_ms", own.transaction_idle_ms),
             ("transaction_total_ms", own.transaction_total_ms),
+            ("idle_timeout_ms", own.idle_timeout_ms),
             ("frame_timeout_ms", own.frame_timeout_ms),
         ]);
         limits

@@ -92,6 +92,11 @@ impl Transactions {
         self.open.remove(&id)
     }
 
+    /// Whether none is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Rolls back everything.
     pub(crate) fn roll_back_all(&mut self) {
         self.open.clear();

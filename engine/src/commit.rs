@@ -3,7 +3,7 @@
 //! ```text
 //!  1  enter the run's critical section
 //!  2  refuse if closed, poisoned, or the run takes no writes
-//!  3  nothing yet: exactly-once requests are not part of this build
+//!  3  an exactly-once request that was committed before is answered, or refused, and ends here
 //!  4  validate against the newest versions, pending ones included
 //!  5  assign the commit version
 //!  6  fix the timestamp and everything that depends on the version
@@ -15,6 +15,7 @@
 //! 12  answer
 //! ```
 //!
+//! Step 3 comes before step 2: what was committed is told also when nothing more is admitted.
 //! Steps 5 to 8 allocate nothing, decode nothing and call no code of the caller. A panic before
 //! step 5 is an error of the request; from step 5 on it poisons the database. Locks, in order: the
 //! run's section, the run names, the log's hand-off, the publication queue. A reservation in the
@@ -22,6 +23,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,9 +31,12 @@ use std::sync::atomic::Ordering;
 use in_mem_model::{Level, version::timestamp_after};
 use in_mem_wal::{Append, AppendError, LogHandle, Need, Reservation, Stage};
 
+use crate::attributes::write_attributes;
 use crate::errors::CommitError;
 use crate::evaluate::{Evaluated, evaluate};
 use crate::faults::{self, Mutant, Point};
+use crate::once::{self, OnceEntry, OnceRequest};
+use crate::once_result::encode_result;
 use crate::perf::{perf_count, perf_time};
 use crate::prepare::{Prepared, StepSource, step_key};
 use crate::program::{Completion, Outcome, StepOutcome, StepOutcomes, Submitted};
@@ -39,7 +44,7 @@ use crate::publication::{Answer, Queued};
 use crate::sequencer::SequencerError;
 use crate::shard::{CommitState, RunShard};
 use crate::shared::{InFlight, Shared};
-use crate::version_node::Stamp;
+use crate::version_node::{Stamp, VersionNode};
 
 /// Where a commit goes besides memory.
 pub(crate) enum Destination<'a> {
@@ -86,6 +91,8 @@ pub(crate) struct Commit<'a, S> {
     pub(crate) source: &'a mut S,
     pub(crate) prepared: Prepared,
     pub(crate) completion: &'a Completion,
+    /// The exactly-once request this is, if it is one.
+    pub(crate) once: Option<&'a OnceRequest>,
     /// Volatile changes of a run itself are refused.
     pub(crate) is_persistent: bool,
 }
@@ -134,6 +141,9 @@ impl<'a, S: StepSource> Commit<'a, S> {
                 self.shared.poison_at(Stage::Commit, panicked);
                 let error = self.shared.poisoned_error(true);
                 self.shard.publication.fail(&error);
+                if let Some(once) = self.once {
+                    once::insert_in_doubt(self.shard, once);
+                }
                 Submitted::Done(Err(error))
             }
             Err(_) => {
@@ -158,6 +168,9 @@ impl<'a, S: StepSource> Commit<'a, S> {
     ) -> Result<Section, CommitError> {
         let shard = self.shard;
         let mut state = shard.commit.lock();
+        if let Some(repeated) = self.repeated(&state)? {
+            return Ok(repeated);
+        }
         let is_volatile = matches!(destination, Destination::Memory);
         let (evaluated, timestamp_us) = match self.validate(&state, is_volatile) {
             Ok(validated) => validated,
@@ -174,6 +187,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
         }
         let level = destination.level();
         let outcomes = self.take_outcomes();
+        self.keep(&mut state, level, &outcomes);
         faults::pass(Point::CommitValidated);
         let hand_off = HandOff {
             timestamp_us,
@@ -291,9 +305,11 @@ impl<'a, S: StepSource> Commit<'a, S> {
     fn insert_keys(&self) {
         for (index, state) in self.prepared.states.iter().enumerate() {
             if state.writes {
-                self.shard
-                    .index
-                    .insert_key(step_key(&self.source.step(index)));
+                let step = self.source.step(index);
+                let key = step_key(&step);
+                if self.shard.index.insert_key(key) {
+                    self.shared.store.memory.add_key(key.user_key.len());
+                }
             }
         }
     }
@@ -306,6 +322,35 @@ impl<'a, S: StepSource> Commit<'a, S> {
                 StepOutcomes::Many(states.iter_mut().map(|s| take(s.outcome.take())).collect())
             }
         }
+    }
+
+    /// Step 3.
+    fn repeated(&self, state: &CommitState) -> Result<Option<Section>, CommitError> {
+        let Some(once) = self.once else {
+            return Ok(None);
+        };
+        let Some(entry) = once::find(state, once)? else {
+            return Ok(None);
+        };
+        Ok(Some(
+            match repeat(self.shared, self.shard, self.completion, entry) {
+                Submitted::Done(answer) => Section::Done(answer),
+                Submitted::Pending | Submitted::Busy => Section::Waits,
+            },
+        ))
+    }
+
+    /// The last part of step 4, for an exactly-once request: encodes its answer, into the record
+    /// as well, and takes the memory that keeping it needs.
+    fn keep(&mut self, state: &mut CommitState, level: Level, outcomes: &StepOutcomes) {
+        let Some(once) = self.once else { return };
+        let result = encode_result(level, outcomes);
+        if let Some(writeset) = &mut self.prepared.writeset {
+            let write = |bytes: &mut Vec<u8>| write_attributes(once, &result, bytes);
+            self.prepared.attributes = writeset.push_attributes(write);
+        }
+        state.once.get_or_insert_default().reserve(once);
+        self.prepared.once_result = Some(result);
     }
 
     /// Steps 5 and 7 of a volatile commit: the checked increment alone.
@@ -352,7 +397,9 @@ impl<'a, S: StepSource> Commit<'a, S> {
         let writeset = writeset.expect("a logged commit has a writeset");
         self.shared.durable.logged(version);
         let states = &self.prepared.states;
-        let writeset = writeset.finish(version, states.iter().map(|s| (s.span, s.writes)));
+        let spans = states.iter().map(|s| (s.span, s.writes));
+        let attributes = iter::once((self.prepared.attributes, true));
+        let writeset = writeset.finish(version, spans.chain(attributes));
         appender.append(
             reservation,
             Append {
@@ -410,6 +457,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
             }
             perf_count!(keys_written, 1);
             let node = step.node.take().expect("a step that writes has a version");
+            self.shared.store.memory.add_version(node.value().len());
             self.shard
                 .index
                 .install(step_key(&self.source.step(index)), node, stamp);
@@ -422,7 +470,32 @@ impl<'a, S: StepSource> Commit<'a, S> {
             state.status = Some(status);
             self.shard.set_moved(stamp.commit_version);
         }
+        if let (Some(once), Some(result)) = (self.once, self.prepared.once_result.take()) {
+            once::insert(state, once, stamp, result);
+        }
         evaluated.keep_name();
+    }
+}
+
+/// Answers a repeat of a request whose commit left `entry`: at once when it is published, together
+/// with the commit while it is pending. The caller is in the run's critical section.
+pub(crate) fn repeat(
+    shared: &Shared,
+    shard: &RunShard,
+    completion: &Completion,
+    entry: &OnceEntry,
+) -> Submitted {
+    let answer = Ok(entry.outcome());
+    if entry.version <= shard.publication.visible() {
+        return Submitted::Done(answer);
+    }
+    if shared.is_poisoned() {
+        return Submitted::Done(Err(shared.poisoned_error(true)));
+    }
+    match shard.publication.share_fate(completion, answer) {
+        Queued::Ready(answer) => Submitted::Done(answer),
+        Queued::Waits => Submitted::Pending,
+        Queued::Dead => Submitted::Done(Err(shared.poisoned_error(true))),
     }
 }
 

@@ -69,6 +69,10 @@ pub struct DatabaseConfig {
     /// What a key, a value, a run name and a transaction may be; none above its default. They hold
     /// for what is written from now on: what is there stays readable.
     pub limits: Limits,
+    /// Memory the data may take, bytes; 0 for no limit. By its own account of keys and versions,
+    /// see [`crate::limits::KEY_COST_BYTES`]; beyond it writes that grow the data are refused. What
+    /// is recovered may exceed it.
+    pub memory_len_bytes_max: u64,
     /// A planted mistake, for tests of the tests; none in a product build.
     pub planted: Planted,
 }
@@ -86,6 +90,7 @@ impl Default for DatabaseConfig {
             shutdown_deadline_ms: SHUTDOWN_DEADLINE_MS,
             skips_unknown_entries: false,
             limits: Limits::DEFAULT,
+            memory_len_bytes_max: 0,
             planted: Planted::NONE,
         }
     }

@@ -13,12 +13,13 @@ use in_mem_wal::{LogMetrics, LogPulse, Need, PoisonCause, ReserveError};
 use parking_lot::Mutex;
 
 use crate::builder::DatabaseBuilder;
-use crate::commit::{Commit, Destination};
+use crate::commit::{Commit, Destination, repeat};
 use crate::config::{BufferedAck, DatabaseConfig};
 use crate::durability::DurabilityMode;
 use crate::errors::{CommitError, DatabaseClosed, FlushError, OpenError, RunError};
 use crate::limits_in_force::LimitsInForce;
 use crate::log_state::{Driver, Log};
+use crate::once::{self, OnceRequest};
 use crate::open::{Files, LogUse, open_log, path_of};
 use crate::perf::perf_time;
 use crate::prepare::{Prepared, StepSource};
@@ -90,12 +91,13 @@ impl DatabaseInner {
         shard: &Arc<RunShard>,
         source: &mut S,
         options: CommitOptions,
+        once: Option<&OnceRequest>,
     ) -> Result<Outcome, CommitError> {
         let waiter = ThreadWaiter::current();
         let completion = waiter.completion();
         perf_time!(
             commit_total_ns,
-            match self.submit(shard, source, options, &completion, true) {
+            match self.submit(shard, source, options, once, &completion, true) {
                 Submitted::Done(answer) => answer,
                 Submitted::Pending => perf_time!(fsync_ns, waiter.wait()),
                 Submitted::Busy => Err(CommitError::Busy),
@@ -109,6 +111,51 @@ impl DatabaseInner {
         shard: &Arc<RunShard>,
         source: &mut S,
         options: CommitOptions,
+        once: Option<&OnceRequest>,
+        completion: &Completion,
+        may_wait: bool,
+    ) -> Submitted {
+        let Some(once) = once else {
+            return self.submit_new(shard, source, options, None, completion, may_wait);
+        };
+        if let Some(submitted) = self.submit_repeat(shard, once, completion) {
+            return submitted;
+        }
+        let submitted = self.submit_new(shard, source, options, Some(once), completion, may_wait);
+        // The log may have failed between, with the first of two requests on its way.
+        if let Submitted::Done(Err(_)) = submitted
+            && let Some(submitted) = self.submit_repeat(shard, once, completion)
+        {
+            return submitted;
+        }
+        submitted
+    }
+
+    /// Answers an exactly-once request that was committed before, or is on its way; none when
+    /// it is to be executed. Looked up before anything that may refuse it.
+    pub(crate) fn submit_repeat(
+        &self,
+        shard: &RunShard,
+        once: &OnceRequest,
+        completion: &Completion,
+    ) -> Option<Submitted> {
+        if let Err(error) = once.validate() {
+            return Some(Submitted::Done(Err(error)));
+        }
+        let state = shard.commit.lock();
+        match once::find(&state, once) {
+            Ok(None) => None,
+            Ok(Some(entry)) => Some(repeat(&self.shared, shard, completion, entry)),
+            Err(error) => Some(Submitted::Done(Err(error))),
+        }
+    }
+
+    fn submit_new<S: StepSource>(
+        &self,
+        shard: &Arc<RunShard>,
+        source: &mut S,
+        options: CommitOptions,
+        once: Option<&OnceRequest>,
         completion: &Completion,
         may_wait: bool,
     ) -> Submitted {
@@ -123,7 +170,7 @@ impl DatabaseInner {
             {
                 log.handle.note_refusal();
             }
-            match self.submit_once(shard, source, options, completion, may_wait) {
+            match self.attempt(shard, source, options, once, completion, may_wait) {
                 Ok(Submitted::Done(Err(CommitError::Busy))) => {}
                 Ok(submitted) => return submitted,
                 Err(CommitError::Busy) if !may_wait => return Submitted::Busy,
@@ -133,24 +180,34 @@ impl DatabaseInner {
         Submitted::Busy
     }
 
-    fn submit_once<S: StepSource>(
+    fn attempt<S: StepSource>(
         &self,
         shard: &Arc<RunShard>,
         source: &mut S,
         options: CommitOptions,
+        once: Option<&OnceRequest>,
         completion: &Completion,
         may_wait: bool,
     ) -> Result<Submitted, CommitError> {
         let promise = self.promise(options);
+        let memory = &self.shared.store.memory;
         let Some((need, level)) = promise else {
-            let prepared = Prepared::new(shard, source, None, &self.limits)?;
-            let commit = self.commit_of(shard, source, prepared, completion);
+            let prepared =
+                Prepared::new(shard, source, None, &self.limits, memory, once.is_some())?;
+            let commit = self.commit_of(shard, source, prepared, once, completion);
             let submitted = commit.run(Destination::Memory);
             self.raise_version_floor();
             return Ok(submitted);
         };
         let log = self.log_for_commit()?;
-        let mut prepared = Prepared::new(shard, source, Some(&log.handle), &self.limits)?;
+        let mut prepared = Prepared::new(
+            shard,
+            source,
+            Some(&log.handle),
+            &self.limits,
+            memory,
+            once.is_some(),
+        )?;
         let reserved = if may_wait {
             log.handle.reserve_wait(prepared.len_bytes_max)
         } else {
@@ -173,7 +230,7 @@ impl DatabaseInner {
             level,
         };
         Ok(self
-            .commit_of(shard, source, prepared, completion)
+            .commit_of(shard, source, prepared, once, completion)
             .run(destination))
     }
 
@@ -193,6 +250,7 @@ impl DatabaseInner {
         shard: &'a Arc<RunShard>,
         source: &'a mut S,
         prepared: Prepared,
+        once: Option<&'a OnceRequest>,
         completion: &'a Completion,
     ) -> Commit<'a, S> {
         Commit {
@@ -201,6 +259,7 @@ impl DatabaseInner {
             source,
             prepared,
             completion,
+            once,
             is_persistent: self.config.durability.requires_wal(),
         }
     }
@@ -380,6 +439,12 @@ impl Database {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.inner.config.limits
+    }
+
+    /// Memory the data takes by the account of `memory_len_bytes_max`, bytes; 0 without that limit.
+    #[must_use]
+    pub fn memory_len_bytes(&self) -> u64 {
+        self.store().memory.used_len_bytes()
     }
 
     /// True when commits survive a restart by default.

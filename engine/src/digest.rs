@@ -30,7 +30,7 @@ impl Digest {
 
 impl Database {
     /// A hash of everything published: runs, keys, every version with its time, tombstones,
-    /// statuses. Meant for a database that nobody writes to; it looks at every version.
+    /// statuses, and what is kept of exactly-once requests. Meant for a database that nobody writes to; it looks at every version.
     #[must_use]
     pub fn state_digest(&self) -> u64 {
         let store = self.store();
@@ -50,6 +50,13 @@ impl Database {
                     digest.bytes(version.value);
                 }
             });
+            if let Some(once) = &shard.commit.lock().once {
+                once.for_each(|bytes, numbers, result| {
+                    digest.bytes(bytes);
+                    numbers.iter().for_each(|number| digest.number(*number));
+                    digest.bytes(result);
+                });
+            }
         }
         digest.0
     }

@@ -82,6 +82,33 @@ pub enum CommitError {
         /// Which one and why, in a few words.
         what: &'static str,
     },
+    /// The sequence named another request before, which was committed. This one was not executed.
+    #[error("request sequence {sequence} was used for another request")]
+    OtherRequest {
+        /// The sequence.
+        sequence: u64,
+    },
+    /// The answer to the request, if it was committed, is no longer kept. It was not executed now;
+    /// whether it was before is not known.
+    #[error("request sequence {sequence} is too old: answers up to {dropped_to} are forgotten")]
+    SequenceTooOld {
+        /// The sequence.
+        sequence: u64,
+        /// The highest sequence whose answer is forgotten.
+        dropped_to: u64,
+    },
+    /// The run has forgotten clients, this one perhaps among them. The request was not executed
+    /// now; whether it was before is not known.
+    #[error(
+        "client session expired: registered at version {registered_at}, clients that committed up \
+         to {evicted_below} are forgotten"
+    )]
+    SessionExpired {
+        /// The version counter when the client was registered.
+        registered_at: u64,
+        /// The highest commit version of a forgotten client.
+        evicted_below: u64,
+    },
     /// A logged change would depend on a volatile one, or a lifecycle change would be volatile.
     #[error("run {run}: the change would depend on data that is not logged")]
     VolatileDependency {
@@ -125,6 +152,18 @@ pub enum CommitError {
     /// The disk has no room for the log; nothing was done, and it works again once there is room.
     #[error("no space for the log")]
     NoSpace,
+    /// The data would take more memory than it may; nothing was done. Reads, deletions and the end
+    /// of runs go on.
+    #[error(
+        "the data takes {used_len_bytes} of {len_bytes_max} bytes of memory: writes that grow it are \
+         refused; open the database with a higher limit"
+    )]
+    MemoryFull {
+        /// What it takes now by its own account, bytes.
+        used_len_bytes: u64,
+        /// The limit, bytes.
+        len_bytes_max: u64,
+    },
     /// The database is shutting down or closed; nothing was done.
     #[error(transparent)]
     Closed(#[from] DatabaseClosed),
@@ -171,7 +210,8 @@ impl CommitError {
             Self::Poisoned {
                 is_outcome_unknown: true,
                 ..
-            }
+            } | Self::SequenceTooOld { .. }
+                | Self::SessionExpired { .. }
         )
     }
 
@@ -200,6 +240,9 @@ impl CommitError {
             | Self::InvalidArgument { .. }
             | Self::InvalidValue(_) => true,
             Self::Conflict { .. }
+            | Self::OtherRequest { .. }
+            | Self::SequenceTooOld { .. }
+            | Self::SessionExpired { .. }
             | Self::InvalidKey(_)
             | Self::TransactionTooLarge { .. }
             | Self::CrossRunWrite { .. }
@@ -209,6 +252,7 @@ impl CommitError {
             | Self::Timeout
             | Self::Busy
             | Self::NoSpace
+            | Self::MemoryFull { .. }
             | Self::Closed(_)
             | Self::Poisoned { .. }
             | Self::Files(_)

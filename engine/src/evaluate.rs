@@ -327,7 +327,7 @@ fn change_run<'a>(
             EntityRef::Run,
             encoded.as_bytes(),
         );
-        if prepared.len_bytes_max < writeset.len_bytes() {
+        if prepared.len_bytes_max < writeset.len_bytes() + prepared.attributes_len_max {
             // The metadata grew between the reservation and now: the caller begins again.
             return Err(CommitError::Busy);
         }

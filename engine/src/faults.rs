@@ -53,6 +53,38 @@ impl Mutant {
     ];
 }
 
+/// Reads the writeset of a record of this run and commit version, as recovery does; for tests
+/// that bring bytes of their own.
+///
+/// # Errors
+/// See [`crate::WritesetError`].
+#[cfg(any(test, feature = "faults"))]
+pub fn read_writeset(
+    bytes: &[u8],
+    run_id: in_mem_model::RunId,
+    commit_version: u64,
+) -> Result<Vec<crate::WalEntry<'_>>, crate::WritesetError> {
+    use std::sync::Arc;
+
+    let mut registry = crate::PrimitiveRegistry::new();
+    let primitives: [Arc<dyn crate::PrimitiveStorageExt>; 2] = [
+        Arc::new(crate::kv_storage::KvStorage),
+        Arc::new(crate::run_storage::RunStorage::new(false)),
+    ];
+    for primitive in primitives {
+        let registered = registry.register(primitive);
+        assert!(registered.is_ok(), "the primitives of this build agree");
+    }
+    let head = crate::writeset_reader::RecordHead {
+        run_id,
+        commit_version,
+        timestamp_us: 0,
+    };
+    let unknown = crate::writeset_reader::Unknown::Refused;
+    crate::writeset_reader::read_writeset(bytes, head, &registry, unknown)
+        .map(|mutations| mutations.entries)
+}
+
 /// At most one planted [`Mutant`] of one database.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Planted {

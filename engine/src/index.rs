@@ -91,18 +91,21 @@ impl Index {
         })
     }
 
-    /// Makes sure that `key` has an entry. Allocates; belongs before a version is assigned.
-    pub(crate) fn insert_key(&self, key: KeyRef<'_>) {
+    /// Makes sure that `key` has an entry; true when it had none. Allocates; belongs before a
+    /// version is assigned.
+    pub(crate) fn insert_key(&self, key: KeyRef<'_>) -> bool {
         let partition = self.partition(key).get_or_init(new_partition);
         let pin = partition.pin();
-        if pin.get(&key).is_none() {
-            pin.insert(
-                self.ordered.new_key(key),
-                Entry {
-                    head: ArcSwapAny::new(None),
-                },
-            );
+        if pin.get(&key).is_some() {
+            return false;
         }
+        pin.insert(
+            self.ordered.new_key(key),
+            Entry {
+                head: ArcSwapAny::new(None),
+            },
+        );
+        true
     }
 
     /// Seals `node` and makes it the newest version of `key`. Allocates nothing.

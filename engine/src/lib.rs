@@ -19,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attributes;
 mod background;
 mod builder;
 mod commit;
@@ -39,7 +40,10 @@ mod kv_storage;
 pub mod limits;
 mod limits_in_force;
 mod log_state;
+mod memory;
 mod names;
+mod once;
+mod once_result;
 mod open;
 mod ordered;
 mod padded;
@@ -89,6 +93,7 @@ pub use errors::{
 pub use index::KeyRef;
 pub use kv::{CasOutcome, KeyValue, Kv, Page};
 pub use log_state::Driver;
+pub use once::OnceRequest;
 #[cfg(feature = "perf-trace")]
 pub use perf::PerfTrace;
 pub use pool::{RetryPolicy, clear_pool, pool_size};

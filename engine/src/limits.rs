@@ -35,6 +35,13 @@ pub const RUN_PAGE_LEN_BYTES_MAX: usize = 1 << 20;
 /// Places the publication queue of a run keeps when nothing waits, count: a batch of the log.
 pub(crate) const KEPT_QUEUE_COUNT_MAX: usize = 4_096;
 
+/// What a key costs in memory beside its bytes, bytes: its slots in the index, its link, and the
+/// allocation of its bytes. Used for the account of [`crate::DatabaseConfig::memory_len_bytes_max`].
+pub const KEY_COST_BYTES: u64 = 96;
+
+/// What a version costs in memory beside its value, bytes: its header and its allocation.
+pub const VERSION_COST_BYTES: u64 = 64;
+
 /// Gaps between logged commit versions that are kept, count: the newest. At 16 bytes each, 64 KiB.
 pub const VERSION_GAP_COUNT_MAX: usize = 4_096;
 
@@ -76,6 +83,25 @@ pub const RUN_METADATA_LEN_BYTES_MAX: usize = 1 << 20;
 /// brings along, bytes.
 pub(crate) const RUN_CHANGE_LEN_BYTES_MAX: usize = 512;
 
+/// Results kept per client of a run for repeats of its requests, count: as many as a client may
+/// have unanswered.
+pub const ONCE_RESULT_COUNT_MAX: usize = 64;
+
+/// Longest result kept whole, bytes; of a longer one its versions and counts are kept.
+pub const ONCE_RESULT_LEN_BYTES_MAX: usize = 4 << 10;
+
+/// Clients of a run whose results are kept, count.
+pub const ONCE_CLIENT_COUNT_MAX: usize = 1_024;
+
+/// Results of all clients of a run, with what keeping them costs, bytes.
+pub const ONCE_LEN_BYTES_MAX: usize = 16 << 20;
+
+/// What one kept result counts for beside its bytes, bytes.
+pub(crate) const ONCE_RESULT_OVERHEAD_BYTES: usize = 64;
+
+/// What one client counts for beside its results, bytes.
+pub(crate) const ONCE_CLIENT_OVERHEAD_BYTES: usize = 128;
+
 /// How often the embedded clock is read while commits arrive, milliseconds.
 pub(crate) const TICK_MS: u64 = 1;
 
@@ -85,5 +111,11 @@ pub(crate) const TICK_IDLE_COUNT_MAX: u32 = 100;
 /// How long a shutdown waits for commits in flight, milliseconds.
 pub const SHUTDOWN_DEADLINE_MS: u64 = 10_000;
 
+// One client alone never takes the place of its own results.
+const _: () = assert!(
+    ONCE_CLIENT_OVERHEAD_BYTES
+        + ONCE_RESULT_COUNT_MAX * (ONCE_RESULT_OVERHEAD_BYTES + ONCE_RESULT_LEN_BYTES_MAX)
+        <= ONCE_LEN_BYTES_MAX
+);
 const _: () = assert!(VERSION_FLOOR_RESERVE < VERSION_FLOOR_STEP);
 const _: () = assert!(INDEX_PARTITION_COUNT.is_power_of_two());

@@ -11,18 +11,21 @@ use in_mem_model::keys::validate_user_key;
 use in_mem_wal::LogHandle;
 use rustc_hash::FxBuildHasher;
 
+use crate::attributes::ONCE_ATTRIBUTES_LEN_BYTES;
 use crate::errors::CommitError;
 use crate::index::KeyRef;
 use crate::limits::{KEPT_ENTRY_COUNT_MAX, RUN_CHANGE_LEN_BYTES_MAX};
 use crate::limits_in_force::LimitsInForce;
+use crate::memory::MemoryUse;
+use crate::once_result::result_len_max;
 use crate::program::{Expected, Program, ReadCheck, Step, StepOutcome};
 use crate::run_change::RunChange;
 use crate::shard::{RUN_ENTITY, RunShard};
 use crate::shared::InFlight;
 use crate::version_node::{Node, VersionNode};
 use crate::writeset::{
-    EMPTY_LEN_BYTES, ENTRY_OVERHEAD_BYTES, EntityRef, MutationKind, Span, WritesetWriter,
-    entry_type,
+    CONTROL_OVERHEAD_BYTES, EMPTY_LEN_BYTES, ENTRY_OVERHEAD_BYTES, EntityRef, MutationKind, Span,
+    WritesetWriter, entry_type,
 };
 
 /// Steps and checks, wherever they are kept.
@@ -64,6 +67,12 @@ pub(crate) struct Prepared {
     pub(crate) writeset: Option<WritesetWriter>,
     /// Upper bound of the encoded writeset, bytes.
     pub(crate) len_bytes_max: usize,
+    /// What of it is for the attributes of an exactly-once request, bytes; 0 for any other.
+    pub(crate) attributes_len_max: usize,
+    /// Those attributes, once they are encoded.
+    pub(crate) attributes: Span,
+    /// The encoded answer of that request, for its repeats.
+    pub(crate) once_result: Option<Box<[u8]>>,
     /// The step that changes the run.
     pub(crate) run_step: Option<usize>,
     /// Some step writes data, not only the run itself.
@@ -106,13 +115,25 @@ pub(crate) fn given_value<'a>(step: &Step<'a>) -> Option<&'a [u8]> {
     }
 }
 
+/// Whether a step is refused where memory is at its limit. Deletions and the end of runs go on.
+fn grows_data(step: &Step<'_>) -> bool {
+    match step {
+        Step::Delete { .. } | Step::GetAndDelete { .. } => false,
+        Step::Run(change) => matches!(change, RunChange::Begin(_)),
+        _ => true,
+    }
+}
+
 impl Prepared {
-    /// Prepares a commit; `log` is where its writeset goes, none for a volatile commit.
+    /// Prepares a commit; `log` is where its writeset goes, none for a volatile commit. `once`:
+    /// its record is to carry an exactly-once request.
     pub(crate) fn new<S: StepSource>(
         shard: &RunShard,
         source: &mut S,
         log: Option<&LogHandle<InFlight>>,
         limits: &LimitsInForce,
+        memory: &MemoryUse,
+        once: bool,
     ) -> Result<Self, CommitError> {
         let count = source.step_count();
         if limits.values.transaction_mutation_count_max < count {
@@ -125,14 +146,22 @@ impl Prepared {
             states: STATES.take(),
             writeset: None,
             len_bytes_max: EMPTY_LEN_BYTES,
+            attributes_len_max: 0,
+            attributes: Span::default(),
+            once_result: None,
             run_step: None,
             has_data_step: false,
         };
         prepared.states.resize_with(count, StepState::default);
+        let mut grows = false;
         for index in 0..count {
             let step = source.step(index);
             limits.check(&step)?;
             prepared.measure(shard, index, &step)?;
+            grows |= grows_data(&step);
+        }
+        if grows {
+            memory.check(count, prepared.len_bytes_max)?;
         }
         if limits.values.transaction_len_bytes_max < prepared.len_bytes_max {
             let len_bytes = prepared.len_bytes_max;
@@ -140,6 +169,12 @@ impl Prepared {
                 mutation_count: count,
                 len_bytes,
             });
+        }
+        if once {
+            let steps = (0..count).map(|index| source.step(index));
+            prepared.attributes_len_max =
+                CONTROL_OVERHEAD_BYTES + ONCE_ATTRIBUTES_LEN_BYTES + result_len_max(steps);
+            prepared.len_bytes_max += prepared.attributes_len_max;
         }
         if let Some(log) = log {
             let mut writeset = WritesetWriter::begin(log.take_buffer(), shard.run_id);

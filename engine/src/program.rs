@@ -181,15 +181,22 @@ pub enum StepOutcomes {
     One(StepOutcome),
     /// Of any other, in order.
     Many(Vec<StepOutcome>),
+    /// Of a repeated request whose answers were too long to be kept one by one; see
+    /// [`ONCE_RESULT_LEN_BYTES_MAX`](crate::limits::ONCE_RESULT_LEN_BYTES_MAX).
+    Counted {
+        /// Keys that existed and were deleted.
+        deleted_count: u32,
+    },
 }
 
 impl StepOutcomes {
-    /// The answers in order.
+    /// The answers in order; none where only their counts were kept.
     #[must_use]
     pub fn as_slice(&self) -> &[StepOutcome] {
         match self {
             Self::One(outcome) => std::slice::from_ref(outcome),
             Self::Many(outcomes) => outcomes,
+            Self::Counted { .. } => &[],
         }
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Publication {
 struct Waiting {
     /// Its commit version; 0 for a follower, which has met both conditions.
     version: u64,
+    /// Something was committed, now or by the pending request that this one repeats.
+    is_effect: bool,
     is_promise_met: bool,
     is_installed: bool,
     /// Given with the install.
@@ -150,6 +152,7 @@ impl Publication {
         }
         queue.push_back(Waiting {
             version,
+            is_effect: true,
             is_promise_met,
             is_installed: false,
             answer: None,
@@ -190,6 +193,16 @@ impl Publication {
     /// An answer that depends on what is pending now: given at once when nothing is. In the
     /// critical section.
     pub(crate) fn follow(&self, completion: &Completion, answer: Answer) -> Queued {
+        self.wait_behind(completion, answer, false)
+    }
+
+    /// The answer of a pending commit, for a repeat of its request: given once it is published,
+    /// and its failure if it fails. In the critical section.
+    pub(crate) fn share_fate(&self, completion: &Completion, answer: Answer) -> Queued {
+        self.wait_behind(completion, answer, true)
+    }
+
+    fn wait_behind(&self, completion: &Completion, answer: Answer, is_effect: bool) -> Queued {
         let mut queue = self.queue.lock();
         if self.is_dead() {
             return Queued::Dead;
@@ -199,6 +212,7 @@ impl Publication {
         }
         queue.push_back(Waiting {
             version: 0,
+            is_effect,
             is_promise_met: true,
             is_installed: true,
             answer: Some((completion.clone(), answer)),
@@ -225,7 +239,7 @@ impl Publication {
     }
 
     /// The log failed: drops everything that waits and fails it with `error`; followers wrote
-    /// nothing, and are told so.
+    /// nothing, and are told so, unless they repeat a request that did.
     pub(crate) fn fail(&self, error: &CommitError) {
         let dropped = {
             let mut queue = self.queue.lock();
@@ -239,9 +253,9 @@ impl Publication {
             std::mem::take(&mut *queue)
         };
         for waiting in dropped {
-            let error = match waiting.version {
-                0 => error.without_effect(),
-                _ => error.clone(),
+            let error = match waiting.is_effect {
+                false => error.without_effect(),
+                true => error.clone(),
             };
             if let Some((completion, _)) = waiting.answer {
                 give(&completion, Err(error));

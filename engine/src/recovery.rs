@@ -388,5 +388,11 @@ fn apply_record(
         })?;
         owner.apply_versioned(&context.shared.store, &entry)?;
     }
+    if let Some((once, result)) = mutations.once {
+        context
+            .shared
+            .store
+            .apply_once_versioned(&head, &once, result);
+    }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::database::DatabaseInner;
 use crate::errors::CommitError;
 use crate::index::KeyRef;
 use crate::kv::Kv;
+use crate::once::OnceRequest;
 use crate::perf::{perf_count, perf_time};
 use crate::program::{CommitOptions, Completion, Outcome, Program, Submitted};
 use crate::shard::RunShard;
@@ -80,7 +81,8 @@ impl Run {
         program: &Program<'_>,
         options: CommitOptions,
     ) -> Result<Outcome, CommitError> {
-        self.inner.commit(&self.shard, &mut { *program }, options)
+        self.inner
+            .commit(&self.shard, &mut { *program }, options, None)
     }
 
     /// Commits a program without waiting: for a reactor. The completion is called exactly once
@@ -91,8 +93,44 @@ impl Run {
         options: CommitOptions,
         completion: &Completion,
     ) -> Submitted {
+        self.submit_as(program, options, None, completion)
+    }
+
+    /// The same for an exactly-once request, if it is one: what it committed before is answered
+    /// again and nothing is done; while that is still on its way, its answer is waited for.
+    pub fn submit_as(
+        &self,
+        program: &Program<'_>,
+        options: CommitOptions,
+        once: Option<&OnceRequest>,
+        completion: &Completion,
+    ) -> Submitted {
+        let source = &mut { *program };
         self.inner
-            .submit(&self.shard, &mut { *program }, options, completion, false)
+            .submit(&self.shard, source, options, once, completion, false)
+    }
+
+    /// Answers an exactly-once request whose program is not at hand any more, if it was committed
+    /// before or is on its way. None when it was not: nothing was done, and nothing is.
+    #[must_use]
+    pub fn submit_repeat(&self, once: &OnceRequest, completion: &Completion) -> Option<Submitted> {
+        self.inner.submit_repeat(&self.shard, once, completion)
+    }
+
+    /// Commits a program as an exactly-once request, and waits on the calling thread; what it
+    /// committed before is answered again and nothing is done.
+    ///
+    /// # Errors
+    /// As [`Self::commit`], and [`CommitError::OtherRequest`], [`CommitError::SequenceTooOld`],
+    /// [`CommitError::SessionExpired`].
+    pub fn commit_once(
+        &self,
+        program: &Program<'_>,
+        options: CommitOptions,
+        once: &OnceRequest,
+    ) -> Result<Outcome, CommitError> {
+        let source = &mut { *program };
+        self.inner.commit(&self.shard, source, options, Some(once))
     }
 
     /// Allocates versions ahead of `count` commits with values of up to `value_len_bytes`, so that

@@ -11,6 +11,7 @@ use crate::database::Database;
 use crate::errors::CommitError;
 use crate::follow::follow;
 use crate::limits::RUN_PAGE_LEN_BYTES_MAX;
+use crate::once::OnceRequest;
 use crate::program::{CommitOptions, Completion, Program, Step, Submitted};
 use crate::run::Run;
 use crate::run_change::{BeginRun, RunChange, default_run_info};
@@ -85,9 +86,21 @@ impl<'a> Runs<'a> {
 
     /// Begins a run with a given id without waiting: for a reactor.
     pub fn submit_begin(&self, run: RunId, begin: BeginRun, completion: &Completion) -> Submitted {
+        self.submit_begin_as(run, begin, None, completion)
+    }
+
+    /// The same for an exactly-once request, if it is one; see [`Run::submit_as`]. A repeat must
+    /// name the same run: what the request committed is kept with it.
+    pub fn submit_begin_as(
+        &self,
+        run: RunId,
+        begin: BeginRun,
+        once: Option<&OnceRequest>,
+        completion: &Completion,
+    ) -> Submitted {
         let change = RunChange::Begin(begin);
         for _ in 0..BEGIN_ATTEMPT_COUNT_MAX {
-            let holder = match self.submit_begin_once(run, &change, completion) {
+            let holder = match self.begin_attempt(run, &change, once, completion) {
                 None => continue,
                 Some(Submitted::Done(Err(CommitError::AlreadyExists { run }))) => run,
                 Some(submitted) => return submitted,
@@ -100,10 +113,11 @@ impl<'a> Runs<'a> {
     }
 
     /// None when the run was dropped meanwhile, by another beginning of the same id that failed.
-    fn submit_begin_once(
+    fn begin_attempt(
         &self,
         run: RunId,
         change: &RunChange,
+        once: Option<&OnceRequest>,
         completion: &Completion,
     ) -> Option<Submitted> {
         let steps = [Step::Run(change)];
@@ -112,7 +126,7 @@ impl<'a> Runs<'a> {
             steps: &steps,
         };
         let handle = self.handle_for_begin(run);
-        let submitted = handle.submit(&program, self.options, completion);
+        let submitted = handle.submit_as(&program, self.options, once, completion);
         let has_failed = !matches!(submitted, Submitted::Pending | Submitted::Done(Ok(_)));
         if has_failed && !self.forget_unbegun(&handle) {
             return None;
@@ -224,6 +238,13 @@ impl<'a> Runs<'a> {
             .store()
             .shard(run)
             .and_then(|shard| published_info(&shard))
+    }
+
+    /// The metadata as it was at a commit version; none when there was no such run yet.
+    #[must_use]
+    pub fn get_at(&self, run: RunId, version: u64) -> Option<RunInfo> {
+        let shard = self.database.store().shard(run)?;
+        info_at(&shard, version.min(shard.visible()))
     }
 
     /// Length of the newest metadata as it is kept, bytes: what decoding it costs. 0 without any.
@@ -371,7 +392,7 @@ impl<'a> Runs<'a> {
         Err(CommitError::Busy)
     }
 
-    /// None as in [`Self::submit_begin_once`].
+    /// None as in [`Self::begin_attempt`].
     fn change_once(&self, run: RunId, change: &RunChange) -> Option<Result<u64, CommitError>> {
         let steps = [Step::Run(change)];
         let program = Program {

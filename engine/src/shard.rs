@@ -11,6 +11,7 @@ use in_mem_model::{RunId, RunStatus, TypeTag};
 use parking_lot::Mutex;
 
 use crate::index::{Index, KeyRef};
+use crate::once::OnceTable;
 use crate::publication::Publication;
 use crate::version_node::{Node, VersionNode};
 
@@ -43,6 +44,8 @@ pub(crate) struct CommitState {
     pub(crate) status: Option<RunStatus>,
     /// Timestamps of a run never decrease, microseconds since the epoch.
     pub(crate) last_timestamp_us: u64,
+    /// Its exactly-once requests; none as long as there was no such request.
+    pub(crate) once: Option<Box<OnceTable>>,
 }
 
 /// The entity that holds a run's metadata: in its own run, under the empty user key.
@@ -62,6 +65,7 @@ impl RunShard {
             commit: Mutex::new(CommitState {
                 status,
                 last_timestamp_us: 0,
+                once: None,
             }),
             recovered_unowned: AtomicBool::new(false),
             orphaned: AtomicBool::new(false),

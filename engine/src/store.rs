@@ -13,10 +13,13 @@ use rustc_hash::FxBuildHasher;
 
 use crate::index::{IndexKey, KeyRef};
 use crate::limits::{INDEX_PARTITION_COUNT, REGISTRY_SHARD_COUNT};
+use crate::memory::MemoryUse;
 use crate::names::RunNames;
+use crate::once::{OnceEntry, OnceRequest};
 use crate::sequencer::Sequencer;
 use crate::shard::{RUN_ENTITY, RunShard};
 use crate::version_node::{Node, Stamp, VersionNode, VersionedRef};
+use crate::writeset_reader::RecordHead;
 
 /// Every run of one database.
 pub struct ShardedStore {
@@ -24,6 +27,8 @@ pub struct ShardedStore {
     pub(crate) sequencer: Sequencer,
     /// Which run has a name, pending ones included. Taken inside a critical section.
     pub(crate) names: RunNames,
+    /// What the data takes.
+    pub(crate) memory: MemoryUse,
 }
 
 impl ShardedStore {
@@ -35,6 +40,7 @@ impl ShardedStore {
             runs,
             sequencer: Sequencer::new(0),
             names: RunNames::default(),
+            memory: MemoryUse::default(),
         }
     }
 
@@ -165,14 +171,41 @@ impl ShardedStore {
             .index
             .with_newest(key, |node| node.map(VersionNode::commit_version));
         if newest.is_none_or(|newest| newest < stamp.commit_version) {
-            shard.index.insert_key(key);
+            if shard.index.insert_key(key) {
+                self.memory.add_key(key.user_key.len());
+            }
             let node = value.map_or_else(Node::tombstone, Node::with_value);
+            self.memory.add_version(node.value().len());
             shard.index.install(key, node, stamp);
         }
         state.last_timestamp_us = state.last_timestamp_us.max(stamp.timestamp_us);
         shard
             .publication
             .publish_now(stamp.commit_version.max(shard.visible()));
+    }
+
+    /// Takes in the exactly-once request that made a committed record. Applying it again changes
+    /// nothing. Recovery alone calls this, in log order.
+    pub(crate) fn apply_once_versioned(
+        &self,
+        head: &RecordHead,
+        once: &OnceRequest,
+        result: &[u8],
+    ) {
+        let shard = self.shard_or_new(head.run_id);
+        let entry = OnceEntry {
+            sequence: once.sequence,
+            fingerprint: once.fingerprint,
+            version: head.commit_version,
+            timestamp_us: head.timestamp_us,
+            result: result.into(),
+        };
+        shard
+            .commit
+            .lock()
+            .once
+            .get_or_insert_default()
+            .insert(once, entry);
     }
 
     /// Calls `visit` with each key of a run and its published versions, newest first, in order.

@@ -14,6 +14,7 @@ use in_mem_model::{
 use crate::errors::{CommitError, ReadError};
 use crate::index::KeyRef;
 use crate::keyed_set::KeyedSet;
+use crate::once::OnceRequest;
 use crate::program::{Actual, CommitOptions, Completion, Expected, Outcome, Submitted};
 use crate::run::Run;
 use crate::run_change::RunChange;
@@ -508,7 +509,7 @@ impl TransactionContext {
         let (run, options) = self.begin_commit()?;
         let outcome = match self.read_only_outcome() {
             Some(outcome) => Ok(outcome),
-            None => run.inner.commit(&run.shard, self, options),
+            None => run.inner.commit(&run.shard, self, options, None),
         };
         self.finish_commit(outcome.is_ok());
         outcome
@@ -517,6 +518,11 @@ impl TransactionContext {
     /// Commits without waiting: for a reactor. After [`Submitted::Busy`] the transaction is as it
     /// was and can be submitted again; in any other case it is over.
     pub fn submit(&mut self, completion: &Completion) -> Submitted {
+        self.submit_as(None, completion)
+    }
+
+    /// The same for an exactly-once request, if it is one; see [`Run::submit_as`].
+    pub fn submit_as(&mut self, once: Option<&OnceRequest>, completion: &Completion) -> Submitted {
         let (run, options) = match self.begin_commit() {
             Ok(begun) => begun,
             Err(error) => return Submitted::Done(Err(error)),
@@ -525,7 +531,7 @@ impl TransactionContext {
             Some(outcome) => Submitted::Done(Ok(outcome)),
             None => run
                 .inner
-                .submit(&run.shard, self, options, completion, false),
+                .submit(&run.shard, self, options, once, completion, false),
         };
         match &submitted {
             Submitted::Busy => {}

@@ -105,6 +105,9 @@ pub(crate) const ENTRY_OVERHEAD_BYTES: usize = KIND_LEN_BYTES
     + VERSION_LEN_BYTES
     + VALUE_LEN_LEN_BYTES;
 
+/// What the commit-attributes entry costs beside its value, bytes.
+pub(crate) const CONTROL_OVERHEAD_BYTES: usize = MARKER_LEN_BYTES;
+
 /// The entity an entry is about, in the parts this build writes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum EntityRef<'a> {
@@ -191,6 +194,32 @@ impl WritesetWriter {
         self.bytes
             .extend_from_slice(&len_u32(value.len()).to_le_bytes());
         self.bytes.extend_from_slice(value);
+        Span {
+            start,
+            version_at,
+            end: self.bytes.len(),
+        }
+    }
+
+    /// Appends the commit-attributes entry, without its version: the last one, inside the critical
+    /// section. `write` appends its value.
+    pub(crate) fn push_attributes(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[
+            MutationKind::Control.as_u8(),
+            entry_type::COMMIT_ATTRIBUTES,
+            PAYLOAD_VERSION,
+        ]);
+        let version_at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; VERSION_LEN_BYTES]);
+        let value_len_at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; VALUE_LEN_LEN_BYTES]);
+        let value_at = self.bytes.len();
+        write(&mut self.bytes);
+        let value_len = len_u32(self.bytes.len() - value_at).to_le_bytes();
+        if let Some(target) = self.bytes.get_mut(value_len_at..value_at) {
+            target.copy_from_slice(&value_len);
+        }
         Span {
             start,
             version_at,

@@ -3,6 +3,8 @@
 
 use in_mem_model::RunId;
 
+use crate::attributes::{Attributes, read_attributes};
+use crate::once::OnceRequest;
 use crate::registry::PrimitiveRegistry;
 use crate::writeset::{MutationKind, PAYLOAD_VERSION, entry_type};
 
@@ -90,6 +92,8 @@ pub(crate) struct Mutations<'a> {
     pub(crate) entries: Vec<WalEntry<'a>>,
     /// Mutations of unknown types that were passed over.
     pub(crate) skipped_count: u64,
+    /// The exactly-once request that made the commit, and its encoded result.
+    pub(crate) once: Option<(OnceRequest, &'a [u8])>,
 }
 
 /// Reads the mutations of one record, all or nothing.
@@ -122,7 +126,10 @@ pub(crate) fn read_writeset<'a>(
                 let tag = entry_type::COMMIT_ATTRIBUTES;
                 return Err(WritesetError::InvalidTag { tag, offset });
             }
-            ReadEntry::Attributes => has_attributes = true,
+            ReadEntry::Attributes(attributes) => {
+                has_attributes = true;
+                mutations.once = attributes.once();
+            }
             ReadEntry::Mutation(entry) => mutations.entries.push(entry),
             ReadEntry::Unknown => mutations.skipped_count += 1,
             ReadEntry::Ignored => {}
@@ -140,7 +147,7 @@ pub(crate) fn read_writeset<'a>(
 enum ReadEntry<'a> {
     Mutation(WalEntry<'a>),
     Marker,
-    Attributes,
+    Attributes(Attributes<'a>),
     Unknown,
     Ignored,
 }
@@ -224,8 +231,8 @@ impl<'a> Reader<'a> {
             }
             entry_type::TRANSACTION_ABORT | entry_type::SNAPSHOT_MARKER => Ok(ReadEntry::Ignored),
             entry_type::COMMIT_ATTRIBUTES => {
-                check_attributes(value, value_offset)?;
-                Ok(ReadEntry::Attributes)
+                let attributes = read_attributes(value, value_offset)?;
+                Ok(ReadEntry::Attributes(attributes))
             }
             _ if self.unknown == Unknown::Skipped => Ok(ReadEntry::Unknown),
             entry_type => Err(WritesetError::UnknownEntryType { entry_type }),
@@ -287,68 +294,5 @@ impl<'a> Reader<'a> {
 
     fn remaining(&self) -> usize {
         self.bytes.len().saturating_sub(self.at)
-    }
-}
-
-/// Versions of the commit attributes.
-const ATTRIBUTES_VERSION: u8 = 1;
-
-/// The longest result kept with a commit, bytes.
-const RESULT_LEN_BYTES_MAX: usize = 4 << 10;
-
-/// Checks the attributes of a commit, which are at `offset` in the writeset:
-///
-/// ```text
-/// attributes := version u8 (= 1), then fields
-/// field      := id u8 | len u16 | bytes, ids ascending
-/// ```
-///
-/// Fields of unknown ids are passed over: they have no effect on what is stored.
-fn check_attributes(value: &[u8], offset: usize) -> Result<(), WritesetError> {
-    let mut reader = Reader {
-        bytes: value,
-        at: 0,
-        unknown: Unknown::Refused,
-    };
-    let version = reader.u8().map_err(|error| error.behind(offset))?;
-    if version != ATTRIBUTES_VERSION {
-        let tag = version;
-        return Err(WritesetError::InvalidTag { tag, offset });
-    }
-    let mut last_id = 0;
-    while reader.remaining() != 0 {
-        let offset = offset + reader.at;
-        let (id, field) = reader.field().map_err(|error| error.behind(offset))?;
-        let fits = match id {
-            0 => false,
-            1 | 18 => field.len() == 16,
-            2 | 4 | 17 | 19 => field.len() == size_of::<u64>(),
-            3 => field.len() <= RESULT_LEN_BYTES_MAX,
-            16 => std::str::from_utf8(field).is_ok(),
-            _ => true,
-        };
-        if id <= last_id || !fits {
-            return Err(WritesetError::InvalidTag { tag: id, offset });
-        }
-        last_id = id;
-    }
-    Ok(())
-}
-
-impl<'a> Reader<'a> {
-    fn field(&mut self) -> Result<(u8, &'a [u8]), WritesetError> {
-        let id = self.u8()?;
-        let len = self.array().map(u16::from_le_bytes)?;
-        Ok((id, self.take(usize::from(len))?))
-    }
-}
-
-impl WritesetError {
-    /// The same of bytes that begin at `offset` of the writeset.
-    fn behind(self, offset: usize) -> Self {
-        match self {
-            Self::InsufficientData { .. } => Self::InsufficientData { offset },
-            other => other,
-        }
     }
 }

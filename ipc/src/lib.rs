@@ -20,6 +20,7 @@ pub mod fields;
 pub mod frame;
 pub mod hello;
 pub mod message_pack;
+pub mod once;
 pub mod operation;
 pub mod request;
 pub mod response;

@@ -171,7 +171,7 @@ impl Answer {
 
 /// A pipe that stays open.
 pub(crate) struct Pipe {
-    child: Child,
+    pub(crate) child: Child,
     stdin: Option<ChildStdin>,
     answers: mpsc::Receiver<String>,
 }

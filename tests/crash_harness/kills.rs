@@ -160,7 +160,7 @@ pub fn kills_lose_nothing() {
 }
 
 /// The same where io_uring is refused to the log.
-pub fn kills_on_the_thread_disk() {
+pub fn kills_without_io_uring() {
     let counted = AtomicU64::new(0);
     let figures = Mutex::new(Figures::default());
     for (seed, kind) in [
@@ -192,11 +192,9 @@ fn lead(
     place.is_ringless = is_ringless;
     let (mut life, mut daemon) = Life::begin_at(place, Some(dir), kind.manner(), seed);
     if is_ringless {
-        assert!(
-            life.place.log_tail().contains("io_uring is refused"),
-            "{}",
-            life.place.log_tail()
-        );
+        let log = life.place.log_tail();
+        assert!(log.contains("io_uring is refused for the log"), "{log}");
+        assert!(log.contains("served by readiness"), "{log}");
     }
     let mut times = Times {
         recovery_us: 20_000,

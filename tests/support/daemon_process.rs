@@ -8,6 +8,7 @@
     reason = "each test that includes this file uses a part of it"
 )]
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -20,6 +21,42 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest a start, a stop or one answer may take.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+thread_local! {
+    /// How the daemons this thread starts drive their sockets and log; as they choose if unset.
+    static IO: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Runs a test whose daemons are started with `--io`.
+pub fn with_io(io: &'static str, test: fn()) {
+    IO.set(Some(io));
+    test();
+    IO.set(None);
+}
+
+/// Makes each claim a test over the reactor of completions and one over that of readiness.
+#[allow(unused_macros, reason = "not every target runs over both")]
+macro_rules! over_both_reactors {
+    ($($claim:ident),* $(,)?) => {
+        mod over_io_uring {
+            $(
+                #[test]
+                fn $claim() {
+                    crate::daemon_process::with_io("io_uring", super::$claim);
+                }
+            )*
+        }
+
+        mod over_readiness {
+            $(
+                #[test]
+                fn $claim() {
+                    crate::daemon_process::with_io("readiness", super::$claim);
+                }
+            )*
+        }
+    };
+}
 
 /// A running daemon. Killed when dropped.
 pub struct Daemon {
@@ -65,6 +102,9 @@ impl Daemon {
 
     /// Starts any command that becomes a daemon listening at `socket`.
     pub fn spawn(mut command: Command, socket: PathBuf) -> Result<Self, NotReady> {
+        if let Some(io) = IO.get() {
+            command.args(["--io", io]);
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -13,7 +13,7 @@ use crate::error::ClientError;
 use crate::retry::RetryPolicy;
 use crate::transaction::TransactionOptions;
 
-fn begun(txn_id: u64) -> Response<'static> {
+pub(super) fn begun(txn_id: u64) -> Response<'static> {
     Response::TxnBegun(TxnBegun {
         txn_id,
         start_version: 3,

@@ -4,7 +4,7 @@ use super::Settings;
 use super::keys::KEYS;
 
 /// Settings that take effect while requests are served.
-const LIVE: [&str; 12] = [
+const LIVE: [&str; 15] = [
     "log",
     "limits.connection_count_max",
     "limits.in_flight_count_max",
@@ -12,6 +12,9 @@ const LIVE: [&str; 12] = [
     "limits.reply_len_bytes_max",
     "limits.gather_len_bytes_max",
     "limits.open_transaction_count_max",
+    "limits.connection_count_per_user_max",
+    "limits.durable_wait_count_max",
+    "limits.idle_timeout_ms",
     "limits.transaction_idle_ms",
     "limits.transaction_total_ms",
     "limits.frame_timeout_ms",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use in_mem_model::Durability;
 use toml::Value;
 
-use super::{LogTo, OnPoison, Settings};
+use super::{IoChoice, LogTo, OnPoison, Settings};
 
 /// Smallest reply queue, bytes: the largest frame cannot be required to fit, but a page must.
 const REPLY_LEN_BYTES_MIN: u64 = 64 << 10;
@@ -151,6 +151,23 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "io",
+        set: |settings, value| io_choice(value).map(|choice| settings.io = choice),
+        show: |settings| {
+            let word = match settings.io {
+                IoChoice::Auto => "auto",
+                IoChoice::IoUring => "io_uring",
+                IoChoice::Readiness => "readiness",
+            };
+            Some(Value::String(word.to_owned()))
+        },
+    },
+    Key {
+        name: "refuse_volatile_storage",
+        set: |settings, value| flag(value).map(|flag| settings.refuse_volatile_storage = flag),
+        show: |settings| Some(Value::Boolean(settings.refuse_volatile_storage)),
+    },
+    Key {
         name: "orphan_on_recovery",
         set: |settings, value| flag(value).map(|flag| settings.orphan_on_recovery = flag),
         show: |settings| Some(Value::Boolean(settings.orphan_on_recovery)),
@@ -203,6 +220,12 @@ pub(super) const KEYS: &[Key] = &[
         1 << 20
     ),
     number!(
+        "limits.connection_count_per_user_max",
+        limits.connection_count_per_user_max,
+        1,
+        1 << 20
+    ),
+    number!(
         "limits.in_flight_count_max",
         limits.in_flight_count_max,
         1,
@@ -226,6 +249,7 @@ pub(super) const KEYS: &[Key] = &[
         1 << 20,
         NUMBER_MAX
     ),
+    number!("limits.memory_max", limits.memory_max, 0, NUMBER_MAX),
     number!(
         "limits.open_transaction_count_max",
         limits.open_transaction_count_max,
@@ -248,6 +272,12 @@ pub(super) const KEYS: &[Key] = &[
         "limits.transaction_total_ms",
         limits.transaction_total_ms,
         1,
+        NUMBER_MAX
+    ),
+    number!(
+        "limits.idle_timeout_ms",
+        limits.idle_timeout_ms,
+        0,
         NUMBER_MAX
     ),
     number!(
@@ -354,6 +384,18 @@ fn log_to(value: &Value) -> Result<LogTo, ValueError> {
         "journal" => Ok(LogTo::Journal),
         other => Err(ValueError::Word {
             allowed: "\"auto\", \"stderr\", \"journal\"",
+            value: other.to_owned(),
+        }),
+    }
+}
+
+fn io_choice(value: &Value) -> Result<IoChoice, ValueError> {
+    match text(value)?.as_str() {
+        "auto" => Ok(IoChoice::Auto),
+        "io_uring" => Ok(IoChoice::IoUring),
+        "readiness" => Ok(IoChoice::Readiness),
+        other => Err(ValueError::Word {
+            allowed: "\"auto\", \"io_uring\", \"readiness\"",
             value: other.to_owned(),
         }),
     }

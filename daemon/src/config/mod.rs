@@ -48,6 +48,17 @@ pub(crate) enum LogTo {
     Journal,
 }
 
+/// How sockets and the log are driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IoChoice {
+    /// io_uring, and what does without it where the kernel refuses.
+    Auto,
+    /// io_uring; the daemon does not start without it.
+    IoUring,
+    /// Readiness for the sockets and plain calls for the log, also where io_uring would do.
+    Readiness,
+}
+
 /// Every setting, typed and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
@@ -63,6 +74,11 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     /// What a poisoned log does to the process.
     pub(crate) on_poison: OnPoison,
+    /// How sockets and the log are driven.
+    pub(crate) io: IoChoice,
+    /// A data directory that does not survive a restart of the machine or container (tmpfs,
+    /// overlayfs) is refused instead of named, unless nothing is to be durable.
+    pub(crate) refuse_volatile_storage: bool,
     /// Every run recovered as Active reports Orphaned, also without a recorded owner.
     pub(crate) orphan_on_recovery: bool,
     /// Filter of the log.
@@ -102,8 +118,11 @@ pub(crate) struct Wal {
 /// `[limits]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Connections at once; fewer where descriptors are short.
+    /// Connections at once; beyond, they are closed with the reason. Where descriptors are short,
+    /// fewer; then clients wait in the backlog.
     pub(crate) connection_count_max: u64,
+    /// Connections of one user at once; beyond, they are closed with the reason.
+    pub(crate) connection_count_per_user_max: u64,
     /// Requests of one connection that are not answered yet; beyond, its socket is not read.
     pub(crate) in_flight_count_max: u64,
     /// Bytes of requests of one connection that are not answered yet; beyond, its socket is not
@@ -114,6 +133,9 @@ pub(crate) struct Limits {
     /// Frames above 256 KiB on their way in, of all connections together; beyond, their sockets
     /// are not read. One frame of any size always fits.
     pub(crate) gather_len_bytes_max: u64,
+    /// Memory the data may take, bytes, by its own account of keys and versions; 0 for no limit.
+    /// Beyond, writes that grow it are refused.
+    pub(crate) memory_max: u64,
     /// Open transactions of one connection.
     pub(crate) open_transaction_count_max: u64,
     /// Requests that wait for commits to be durable, of all connections together; beyond, they are
@@ -123,6 +145,9 @@ pub(crate) struct Limits {
     pub(crate) transaction_idle_ms: u64,
     /// How long a transaction may be open, milliseconds.
     pub(crate) transaction_total_ms: u64,
+    /// How long a connection may rest on which nothing is in flight, no transaction is open and
+    /// nothing is subscribed, milliseconds; 0 for ever.
+    pub(crate) idle_timeout_ms: u64,
     /// How long a frame or the hello may take to arrive, milliseconds.
     pub(crate) frame_timeout_ms: u64,
     /// How long a stop waits for what is in flight, milliseconds.
@@ -147,6 +172,8 @@ impl Default for Settings {
             socket_group: None,
             durability: Durability::Strict,
             on_poison: OnPoison::Serve,
+            io: IoChoice::Auto,
+            refuse_volatile_storage: false,
             orphan_on_recovery: false,
             log: "info".to_owned(),
             log_to: LogTo::Auto,
@@ -172,15 +199,18 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connection_count_max: 10_000,
+            connection_count_per_user_max: 10_000,
             in_flight_count_max: 1_024,
             // One largest batch and as much again behind it.
             in_flight_len_bytes_max: 2 * u64::from(in_mem_ipc::frame::FRAME_LEN_BYTES_MAX),
             reply_len_bytes_max: 1 << 20,
             gather_len_bytes_max: 512 << 20,
+            memory_max: 0,
             open_transaction_count_max: 64,
             durable_wait_count_max: 16_384,
             transaction_idle_ms: 30_000,
             transaction_total_ms: 300_000,
+            idle_timeout_ms: 0,
             frame_timeout_ms: 30_000,
             shutdown_timeout_ms: 10_000,
         }

@@ -82,6 +82,8 @@ fn a_value_a_setting_cannot_have_is_refused_by_name() {
         "socket_mode = \"0400\"",
         "durability = \"paranoid\"",
         "on_poison = \"panic\"",
+        "io = \"epoll\"",
+        "io = true",
         "orphan_on_recovery = \"yes\"",
         "[limits]\nconnection_count_max = 0",
         "[limits]\nconnection_count_max = -1",
@@ -96,7 +98,7 @@ fn a_value_a_setting_cannot_have_is_refused_by_name() {
 
 #[test]
 fn what_is_printed_reads_back_as_the_same_settings() {
-    let text = "durability = \"buffered\"\norphan_on_recovery = true\nsocket_mode = \"0660\"\nsocket_group = \"7\"\n\
+    let text = "durability = \"buffered\"\nio = \"readiness\"\norphan_on_recovery = true\nsocket_mode = \"0660\"\nsocket_group = \"7\"\n\
                 [buffered]\nflush_interval_ms = 50\n[access]\nusers = [\"root\", 12]\n[wal]\n";
     let configuration = load(text, &[]).unwrap();
     let printed = configuration.to_text();

@@ -72,6 +72,13 @@ impl Core {
                     self.close_with(slot, CloseReason::LimitExceeded, message);
                 }
             }
+            if self.session_mut(slot).is_some_and(|session| {
+                let idle = session.idle_deadline_us(&limits);
+                idle.is_some_and(|deadline_us| deadline_us <= now_us)
+            }) {
+                let message = "nothing was asked for as long as idle_timeout_ms allows".to_owned();
+                self.close_with(slot, CloseReason::LimitExceeded, message);
+            }
             let is_late = |session: &mut Session| {
                 let parked = session.parked.as_ref();
                 parked.is_some_and(|frame| frame.is_late(now_us))
@@ -87,6 +94,7 @@ impl Core {
             let earliest = own
                 .chain(parked.and_then(|frame| frame.deadline_us))
                 .chain(session.caller.transactions.next_deadline_us(&limits))
+                .chain(session.idle_deadline_us(&limits))
                 .min();
             next_us = next_us.into_iter().chain(earliest).min();
         }

@@ -27,12 +27,14 @@ impl Core {
     /// Bytes of a connection. What cannot be looked at now is held.
     pub(crate) fn receive(&mut self, slot: u32, bytes: &[u8]) {
         self.touch(slot);
+        let now_us = self.monotonic_us();
         let Some(session) = self.session_mut(slot) else {
             return;
         };
         if session.phase == Phase::Closing {
             return;
         }
+        session.used_us = now_us;
         let mut inbound = std::mem::take(&mut session.inbound);
         let mut fresh = bytes;
         let frame_count = self.turn_request_count;

@@ -7,7 +7,8 @@ use in_mem_ipc::request::DurabilityChoice;
 use in_mem_model::RunId;
 
 use super::Core;
-use crate::session::Phase;
+use crate::caller::ClientIdentity;
+use crate::session::{Phase, Session};
 use crate::store::{SERVER_VERSION, SessionRun};
 
 /// Why a hello is refused.
@@ -56,6 +57,10 @@ impl Core {
             choose_version(hello).ok_or_else(|| mismatch("no protocol version in common"))?;
         let encoding = choose_encoding(hello).ok_or_else(|| mismatch("no encoding in common"))?;
         let run = self.run_of(&hello.run)?;
+        let client = self.identity_of(hello);
+        if let Some(client) = client {
+            self.displace(slot, client)?;
+        }
         let store = &self.store;
         let mode = hello
             .durability
@@ -82,14 +87,62 @@ impl Core {
                     value,
                 })
                 .collect(),
-            registered_at: None,
+            registered_at: client.map(|client| client.registered_at),
         };
         if let Some(session) = self.session_mut(slot) {
             session.encoding = encoding;
+            session.caller.client = client;
             session.caller.run = run;
             session.caller.durability = mode;
         }
         Ok(reply)
+    }
+
+    /// Whose requests are to be remembered. A version counter from the future was another
+    /// database's, or one that is lost: what was remembered then is gone as well.
+    fn identity_of(&self, hello: &Hello) -> Option<ClientIdentity> {
+        let version = self.store.database.version();
+        hello.client_id.map(|id| ClientIdentity {
+            id,
+            registered_at: hello.registered_at.unwrap_or(version).min(version),
+        })
+    }
+
+    /// Ends the earlier sessions of a client: what they had not started is never executed, so that
+    /// the answer to a repeat stays true.
+    fn displace(&mut self, slot: u32, client: ClientIdentity) -> Result<(), Refusal> {
+        let Some(user) = self
+            .session_mut(slot)
+            .map(|session| session.credentials.user)
+        else {
+            return Ok(());
+        };
+        let is_earlier = |session: &Session| {
+            let is_same = session.caller.client.is_some_and(|its| its.id == client.id);
+            is_same && session.credentials.user == user
+        };
+        let earlier: Vec<(u32, u32)> = self
+            .sessions
+            .iter()
+            .flatten()
+            .filter(|session| is_earlier(session))
+            .map(|session| (session.id.slot, session.job_count))
+            .collect();
+        for (earlier_slot, _) in &earlier {
+            let message = "another connection of this client id took its place".to_owned();
+            self.close_with(*earlier_slot, CloseReason::Refused, message);
+        }
+        let is_busy = earlier.iter().any(|(_, job_count)| *job_count != 0)
+            || self
+                .departed
+                .iter()
+                .any(|job| job.client_id == client.id && job.user == user);
+        if is_busy {
+            let message = "a request of an earlier connection of this client id is on its way; \
+                           try again";
+            return Err((CloseReason::Goodbye, message.to_owned()));
+        }
+        Ok(())
     }
 
     fn run_of(&self, run: &HelloRun) -> Result<SessionRun, Refusal> {

@@ -19,7 +19,7 @@ use crate::answer::Shape;
 use crate::caller::Caller;
 use crate::dispatch::{self, Call, Out, Verdict};
 use crate::inbound::OwnedFrame;
-use crate::session::SessionId;
+use crate::session::{Session, SessionId};
 use crate::store::Store;
 
 /// A request a worker is done with.
@@ -38,6 +38,30 @@ pub(super) struct JobDone {
     room_count: u64,
 }
 
+/// A job of a client whose session is gone: as long as it is there, what it will commit is not
+/// known, and a repeat of its request cannot be told the truth.
+#[derive(Clone)]
+pub(super) struct Departed {
+    session: SessionId,
+    pub(super) user: u32,
+    pub(super) client_id: [u8; 16],
+}
+
+impl Departed {
+    /// Those of a session that is going, one for each of its jobs.
+    pub(super) fn of(session: &Session) -> impl Iterator<Item = Self> {
+        let departed = session.caller.client.map(|client| Self {
+            session: session.id,
+            user: session.credentials.user,
+            client_id: client.id,
+        });
+        let count = session.job_count as usize;
+        departed
+            .into_iter()
+            .flat_map(move |departed| std::iter::repeat_n(departed, count))
+    }
+}
+
 /// A request on its way to a worker.
 struct Job {
     store: Arc<Store>,
@@ -53,10 +77,12 @@ struct Job {
 impl Core {
     /// Gives a request to the workers.
     pub(super) fn offload(&mut self, slot: u32, frame: OwnedFrame) {
-        let Some(head) = Head::of(&frame) else { return };
         let store = Arc::clone(&self.store);
         let now_us = self.monotonic_us();
         let Some(session) = self.session_mut(slot) else {
+            return;
+        };
+        let Some(head) = Head::of(&frame, &session.caller) else {
             return;
         };
         let id = session.id;
@@ -145,6 +171,7 @@ impl Core {
         }
         // Of a session that is gone, the transaction that was taken along is rolled back here.
         let Some(session) = self.session_of(id) else {
+            self.forget_departed(id);
             return;
         };
         session.caller.take_back(job.caller);
@@ -165,6 +192,14 @@ impl Core {
         }
         self.watch_transactions(id.slot);
         self.touch(id.slot);
+    }
+
+    /// A job of a session that is gone is done.
+    fn forget_departed(&mut self, id: SessionId) {
+        let found = self.departed.iter().position(|job| job.session == id);
+        if let Some(index) = found {
+            self.departed.swap_remove(index);
+        }
     }
 
     /// The workers have too much to do: the request is refused, nothing was done.
@@ -196,7 +231,7 @@ struct Head {
 }
 
 impl Head {
-    fn of(frame: &OwnedFrame) -> Option<Self> {
+    fn of(frame: &OwnedFrame, caller: &Caller) -> Option<Self> {
         let frame = frame.frame()?;
         let request = access_request(frame.body).ok()?;
         Some(Self {
@@ -204,7 +239,9 @@ impl Head {
             request_id: frame.header.request_id,
             txn_id: request.header.txn_id.to_native(),
             frame_len_bytes: u64::from(frame.header.frame_len_bytes()),
-            shape: dispatch::shape_of(&request.operation),
+            shape: dispatch::shape_of(&request.operation, || {
+                dispatch::begun_run(caller, &request.header.to_native())
+            }),
         })
     }
 }
@@ -218,6 +255,7 @@ impl Job {
             store: &self.store,
             caller: &mut self.caller,
             header,
+            body: frame.body,
             completion: None,
             shape: Shape::Written,
             view: None,
@@ -250,6 +288,7 @@ impl Job {
                 store: &self.store,
                 caller: &mut self.caller,
                 header: request.header.to_native(),
+                body: frame.body,
                 completion: self.completion.take(),
                 shape: self.shape.clone(),
                 view: self.view.take(),

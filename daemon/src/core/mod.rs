@@ -16,11 +16,12 @@ mod requests;
 mod tests;
 mod translation;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use in_mem_engine::CompletionSink;
 use in_mem_ipc::FrameBuffer;
+use in_mem_ipc::close::CloseReason;
 use in_mem_wal::clock::{Clock, SystemClock};
 
 use crate::caller::Caller;
@@ -34,19 +35,23 @@ use crate::workers::Workers;
 use commits::{Finished, LogInbox, PendingCommits};
 use durable::DurableWaits;
 use gathering::Gathering;
-use jobs::JobDone;
+use jobs::{Departed, JobDone};
 use translation::Translation;
 
 /// The sessions of one reactor and what they wait for.
 pub(crate) struct Core {
     pub(crate) store: Arc<Store>,
     sessions: Vec<Option<Box<Session>>>,
+    /// Connections of each user.
+    users: HashMap<u32, u64>,
     next_session_number: u64,
     pending: PendingCommits,
     log_inbox: Arc<LogInbox>,
     finished: Vec<Finished>,
     job_inbox: Arc<Inbox<JobDone>>,
     jobs_done: Vec<JobDone>,
+    /// Jobs on the workers of clients whose session is gone.
+    departed: Vec<Departed>,
     workers: Workers,
     translation: Translation,
     /// Sessions whose next write waits for room in the log, first come first.
@@ -79,12 +84,14 @@ impl Core {
         Self {
             store,
             sessions: Vec::new(),
+            users: HashMap::new(),
             next_session_number: 1,
             pending: PendingCommits::default(),
             log_inbox,
             finished: Vec::new(),
             job_inbox: Arc::new(Inbox::new(waker.clone())),
             jobs_done: Vec::new(),
+            departed: Vec::new(),
             workers,
             translation: Translation::new(waker),
             waiting_for_room: VecDeque::new(),
@@ -146,6 +153,17 @@ impl Core {
             *place = Some(Box::new(session));
         }
         self.lower_deadline(deadline_us);
+        let of_user = self.users.entry(credentials.user).or_default();
+        *of_user += 1;
+        let max = self.store.limits_in_force().connection_count_per_user_max;
+        if max < *of_user {
+            let user = credentials.user;
+            let limit = "connection_count_per_user_max";
+            self.turn_away(
+                slot,
+                format!("user {user} has its {max} connections ({limit})"),
+            );
+        }
         if self.is_draining() {
             // Accepted before the kernel heard that the stop has begun.
             self.close_draining(slot);
@@ -153,6 +171,11 @@ impl Core {
             self.admit(slot);
         }
         self.touch(slot);
+    }
+
+    /// Tells a peer that there is no place for it, and closes.
+    pub(crate) fn turn_away(&mut self, slot: u32, message: String) {
+        self.close_with(slot, CloseReason::LimitExceeded, message);
     }
 
     /// Limits or who may connect have changed: everybody is looked at again.
@@ -170,10 +193,15 @@ impl Core {
     pub(crate) fn disconnect(&mut self, slot: u32) {
         self.release_room_for_frame(slot);
         self.forget_waiting(slot);
-        if let Some(id) = self.session_mut(slot).map(|session| session.id) {
+        let gone = self.session_mut(slot).map(|s| (s.id, s.credentials.user));
+        if let Some((id, user)) = gone {
             self.forget_durable(id);
+            self.forget_user(user);
         }
         if let Some(place) = self.sessions.get_mut(slot as usize) {
+            if let Some(session) = place {
+                self.departed.extend(Departed::of(session));
+            }
             // Commits and jobs in flight finish by themselves; their answers find nobody.
             *place = None;
         }
@@ -184,7 +212,24 @@ impl Core {
         if let Some(session) = self.session_mut(slot) {
             session.outbound.sent(buffer);
         }
+        self.rest(slot);
         self.touch(slot);
+    }
+
+    /// The peer has what it asked for: from here on the session may rest for so long.
+    fn rest(&mut self, slot: u32) {
+        let limits = self.store.limits_in_force();
+        if limits.idle_timeout_ms == 0 {
+            return;
+        }
+        let now_us = self.monotonic_us();
+        let Some(session) = self.session_mut(slot) else {
+            return;
+        };
+        session.used_us = now_us;
+        if let Some(deadline_us) = session.idle_deadline_us(&limits) {
+            self.lower_deadline(deadline_us);
+        }
     }
 
     /// Has the session looked at when the turn ends.
@@ -244,6 +289,15 @@ impl Core {
     /// The earliest time something may have to be ended.
     pub(crate) fn next_deadline_us(&self) -> Option<u64> {
         self.deadline_us
+    }
+
+    fn forget_user(&mut self, user: u32) {
+        if let Some(count) = self.users.get_mut(&user) {
+            *count -= 1;
+            if *count == 0 {
+                self.users.remove(&user);
+            }
+        }
     }
 
     fn session_of(&mut self, id: SessionId) -> Option<&mut Session> {

@@ -82,10 +82,13 @@ impl Core {
         let frame_len_bytes = u64::from(frame.header.frame_len_bytes());
         let store = Arc::clone(&self.store);
         let now_us = self.monotonic_us();
-        let Some(id) = self.session_mut(slot).map(|session| session.id) else {
+        let header = request.header.to_native();
+        let Some(session) = self.session_mut(slot) else {
             return Flow::Done;
         };
-        let shape = dispatch::shape_of(&request.operation);
+        let id = session.id;
+        let caller = &session.caller;
+        let shape = dispatch::shape_of(&request.operation, || dispatch::begun_run(caller, &header));
         let token = kind.is_write().then(|| {
             let shape = shape.clone();
             self.pending.insert(PendingCommit {
@@ -104,7 +107,8 @@ impl Core {
         let mut call = Call {
             store: &store,
             caller: &mut session.caller,
-            header: request.header.to_native(),
+            header,
+            body: frame.body,
             completion,
             shape,
             view: None,

@@ -1,5 +1,7 @@
 //! Requests that wait for the log, on a log that is driven by hand.
 
+mod durable;
+
 use in_mem_engine::{Database, Driver, DurabilityMode};
 use in_mem_ipc::codec::{access_response, encode_request};
 use in_mem_ipc::frame::{FrameKind, parse_frame};
@@ -13,9 +15,11 @@ use in_mem_model::SubCode;
 use in_mem_wal::disk::{DiskKind, Fault, FaultRule, FileSystem, OpKind, SimOptions, SimWorld};
 use in_mem_wal::{LogConfig, Turn};
 
+mod once;
+
 use super::*;
 use crate::config::{Principals, Settings};
-use crate::reactor::Ring;
+use crate::reactor::{Reactor, Readiness};
 use crate::session::Phase;
 use crate::store::Place;
 
@@ -30,7 +34,7 @@ struct Fixture {
     world: SimWorld,
     driver: Driver,
     /// The wake-ups of the core end here.
-    _ring: Ring,
+    _reactor: Readiness,
 }
 
 impl Fixture {
@@ -56,16 +60,18 @@ impl Fixture {
             file_system: FileSystem::Ext,
             disk: DiskKind::Simulated,
             refusal: None,
+            reactor: "readiness",
+            ring_refusal: None,
         };
         let store = Arc::new(Store::new(database, settings, principals, place));
-        let ring = Ring::new().expect("a ring");
+        let reactor = Readiness::new().expect("a reactor");
         let workers = Workers::start().expect("starts");
-        let core = Core::new(store, &ring.waker(), workers);
+        let core = Core::new(store, &reactor.waker(), workers);
         let mut this = Self {
             core,
             world,
             driver,
-            _ring: ring,
+            _reactor: reactor,
         };
         this.drive();
         for slot in 0..count {

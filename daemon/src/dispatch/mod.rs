@@ -8,6 +8,7 @@
 mod batch;
 mod kv_read;
 mod kv_write;
+mod once;
 mod out;
 mod run;
 mod system;
@@ -27,8 +28,8 @@ use crate::answer::{self, Shape};
 use crate::caller::Caller;
 use crate::store::{SessionRun, Store};
 
+pub(crate) use once::begun_run;
 pub(crate) use out::Out;
-pub(crate) use system::health;
 
 /// Requests and values above this many bytes are handled on a worker: copying and checking more
 /// takes a good part of the millisecond a reactor may be held.
@@ -61,8 +62,10 @@ pub(crate) struct Call<'a> {
     pub(crate) store: &'a Store,
     /// Who asks.
     pub(crate) caller: &'a mut Caller,
-    /// Run, durability, transaction.
+    /// Run, durability, transaction, sequence.
     pub(crate) header: RequestHeader,
+    /// The whole request, checked: what tells a repeat of it from another.
+    pub(crate) body: &'a [u8],
     /// For a write: where the answer of a commit goes that is not decided at once.
     pub(crate) completion: Option<Completion>,
     /// For a write: what that answer looks like.
@@ -114,15 +117,19 @@ pub(crate) fn is_long_frame(frame: &Frame<'_>) -> bool {
     })
 }
 
-/// What the answer to a request looks like if it commits.
-pub(crate) fn shape_of(operation: &ArchivedOperation<'_>) -> Shape {
+/// What the answer to a request looks like if it commits. `begun_run` makes the id of a run that
+/// is to be begun.
+pub(crate) fn shape_of(
+    operation: &ArchivedOperation<'_>,
+    begun_run: impl FnOnce() -> RunId,
+) -> Shape {
     match operation {
         ArchivedOperation::KvDelete(_) | ArchivedOperation::KvDeleteMany(_) => Shape::Deleted,
         ArchivedOperation::KvIncr(_) => Shape::Incremented,
         ArchivedOperation::KvGetAndSet(_) | ArchivedOperation::KvGetAndDelete(_) => Shape::Replaced,
         ArchivedOperation::Batch(batch) => Shape::Batch(batch::shapes(batch)),
         ArchivedOperation::RunBegin(begin) => Shape::RunBegun {
-            run: RunId::new_random(),
+            run: begun_run(),
             if_missing: begin.if_missing,
         },
         _ => Shape::Written,
@@ -238,8 +245,9 @@ impl Call<'_> {
         let options = CommitOptions {
             durability: Some(self.durability()),
         };
+        let once = self.once()?;
         let run = self.run()?.clone();
-        let submitted = run.submit(program, options, self.completion()?);
+        let submitted = run.submit_as(program, options, once.as_ref(), self.completion()?);
         self.settle(submitted, out)
     }
 

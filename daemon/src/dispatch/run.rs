@@ -123,6 +123,19 @@ pub(super) fn change_of(operation: &ArchivedOperation<'_>) -> Result<RunChange, 
 }
 
 fn begin(call: &mut Call<'_>, begin: &ArchivedRunBegin<'_>, out: &mut Out<'_>) -> Handled {
+    let Shape::RunBegun { run, .. } = call.shape else {
+        return Err(Error::of_class(
+            ErrorClass::InternalError,
+            "run.begin without its shape",
+        ));
+    };
+    let once = call.once()?;
+    if let Some(once) = &once
+        && let Some(begun) = call.store.open_run(run)
+        && let Some(submitted) = begun.submit_repeat(once, call.completion()?)
+    {
+        return call.settle(submitted, out);
+    }
     let name = begin.name.as_ref().map(|name| name.as_str().to_owned());
     if begin.if_missing
         && let Some(id) = name
@@ -154,18 +167,12 @@ fn begin(call: &mut Call<'_>, begin: &ArchivedRunBegin<'_>, out: &mut Out<'_>) -
             .map(|text| text.as_str().to_owned()),
         owner: None,
     };
-    let Shape::RunBegun { run, .. } = call.shape else {
-        return Err(Error::of_class(
-            ErrorClass::InternalError,
-            "run.begin without its shape",
-        ));
-    };
     let runs = call
         .store
         .database
         .runs()
         .with_durability(call.durability());
-    let submitted = runs.submit_begin(run, begin, call.completion()?);
+    let submitted = runs.submit_begin_as(run, begin, once.as_ref(), call.completion()?);
     call.settle(submitted, out)
 }
 

@@ -3,7 +3,7 @@
 use in_mem_ipc::frame::PROTOCOL_VERSION;
 use in_mem_ipc::operation::{OPERATIONS, OperationKind};
 use in_mem_ipc::response::Response;
-use in_mem_ipc::response::system::{Capabilities, Health, Info, Measure};
+use in_mem_ipc::response::system::{Capabilities, Info, Measure};
 use in_mem_ipc::{Encoding, Text};
 use in_mem_model::{Error, ErrorClass};
 
@@ -11,6 +11,7 @@ use super::{Call, Handled, Out, Verdict};
 use crate::config::durability_name;
 use crate::errors;
 use crate::quarantine;
+use crate::status;
 use crate::store::{SERVER_VERSION, Store};
 
 /// Handles an operation on the server itself.
@@ -38,7 +39,7 @@ pub(super) fn route(call: &mut Call<'_>, kind: OperationKind, out: &mut Out<'_>)
 
 fn info(store: &Store) -> Info<'static> {
     let database = &store.database;
-    let (health, health_reason) = health(store);
+    let (health, health_reason) = status::health(store);
     Info {
         server_version: SERVER_VERSION.into(),
         uptime_us: store.uptime_us(),
@@ -51,34 +52,17 @@ fn info(store: &Store) -> Info<'static> {
     }
 }
 
-/// How the server is, with the reason when it is not well.
-pub(crate) fn health(store: &Store) -> (Health, String) {
-    let database = &store.database;
-    if database.is_poisoned() {
-        let cause = database.poison_cause();
-        let cause = cause.map_or_else(|| "a defect".to_owned(), |cause| cause.to_string());
-        return (Health::Poisoned, cause);
-    }
-    if store.is_draining() {
-        return (Health::Draining, "the server is shutting down".to_owned());
-    }
-    if database
-        .last_recovery_result()
-        .is_some_and(|result| result.is_read_only)
-    {
-        let reason = "no room to make the recovered log writable: make room and restart".to_owned();
-        return (Health::ReadOnly, reason);
-    }
-    (Health::Ok, String::new())
-}
-
 /// Counters and facts. A fact that is a word stands in the name, with the value 1.
 fn measures(store: &Store) -> Vec<Measure<'static>> {
     let database = &store.database;
     let mut measures: Vec<(String, u64)> = vec![
         ("connection_count".to_owned(), store.connection_count()),
         ("commit_version".to_owned(), database.version()),
+        ("durable_version".to_owned(), database.durable_version()),
+        ("memory_len_bytes".to_owned(), database.memory_len_bytes()),
+        ("durable_wait_count".to_owned(), store.durable_wait_count()),
         (format!("disk_{}", store.place.disk.name()), 1),
+        (format!("reactor_{}", store.place.reactor), 1),
         (format!("filesystem_{}", store.place.file_system.name()), 1),
         (
             "filesystem_is_volatile".to_owned(),

@@ -27,6 +27,15 @@ pub(super) fn route(
     if let Op::TxnBegin(begin) = operation {
         return self::begin(call, begin, out);
     }
+    if let Op::TxnCommit = operation
+        && let Some(once) = call.once()?
+    {
+        // Over a lost connection it is repeated where the transaction is not known any more.
+        let run = call.run()?.clone();
+        if let Some(submitted) = run.submit_repeat(&once, call.completion()?) {
+            return call.settle(submitted, out);
+        }
+    }
     let limits = call.store.limits_in_force();
     let frame_len_bytes = call.frame_len_bytes;
     let is_worker = call.is_worker;
@@ -108,12 +117,13 @@ fn begin(call: &mut Call<'_>, begin: &ArchivedTxnBegin, out: &mut Out<'_>) -> Ha
 /// Commits. Unless the log has no room, the transaction is over whatever comes of it.
 fn commit(call: &mut Call<'_>, out: &mut Out<'_>) -> Handled {
     let id = call.header.txn_id;
+    let once = call.once()?;
     let mut open = call
         .caller
         .transactions
         .remove(id)
         .ok_or_else(|| not_active(id))?;
-    let submitted = open.context.submit(call.completion()?);
+    let submitted = open.context.submit_as(once.as_ref(), call.completion()?);
     if matches!(submitted, Submitted::Busy) {
         call.caller
             .transactions

@@ -1,14 +1,15 @@
-//! What a turn of the ring reports: completions in the terms of connections.
+//! What a turn of a reactor reports, in the terms of connections.
 
 use std::io;
 
 use in_mem_ipc::FrameBuffer;
 
-use super::receive_buffers::Received;
+#[cfg(doc)]
+use super::{Reactor, Waker};
 
 /// Something that happened since the last turn.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum Event<Received> {
     /// A connection was accepted and got this slot.
     Accepted {
         /// Names the connection until [`Event::Closed`].
@@ -19,11 +20,11 @@ pub(crate) enum Event {
         /// For example `EMFILE`.
         error: Option<io::Error>,
     },
-    /// Bytes arrived. Must be given back with [`Ring::recycle`].
+    /// Bytes arrived. Must be given back with [`Reactor::recycle`].
     Received {
         /// The connection.
         slot: u32,
-        /// The bytes, read through [`Ring::bytes`].
+        /// The bytes, read through [`Reactor::bytes`].
         received: Received,
     },
     /// No receive is armed any longer.

@@ -4,10 +4,11 @@
 //! So the reactor may wake once for nothing, but an idle daemon has no bound and never wakes.
 
 use super::Server;
+use crate::reactor::Reactor;
 use crate::supervisor::Watchdog;
 
-impl Server {
-    /// How long the ring may wait; none for as long as nothing happens.
+impl<R: Reactor> Server<R> {
+    /// How long the reactor may wait; none for as long as nothing happens.
     pub(super) fn timeout_us(&self) -> Option<u64> {
         let deadlines = [
             self.core.next_deadline_us(),
@@ -35,7 +36,7 @@ impl Server {
         }
         for slot in self.core.expire() {
             self.core.disconnect(slot);
-            self.ring.close(slot);
+            self.reactor.close(slot);
         }
         // A request that was given up let the ones behind it go on.
         self.core.resume_touched();

@@ -1,8 +1,9 @@
 //! The end of a turn: what each touched connection sends, and whether it may go on receiving.
 
 use super::Server;
+use crate::reactor::Reactor;
 
-impl Server {
+impl<R: Reactor> Server<R> {
     /// Gives every touched connection its one send, and starts or pauses its receive.
     pub(super) fn flush(&mut self) {
         let touched = self.core.take_touched();
@@ -12,18 +13,18 @@ impl Server {
                 continue;
             };
             session.say_farewell();
-            if !self.ring.is_sending(slot)
+            if !self.reactor.is_sending(slot)
                 && let Some(bytes) = session.outbound.take_ready()
             {
-                self.ring.send(slot, bytes);
+                self.reactor.send(slot, bytes);
             }
             if session.is_finished() {
                 self.core.disconnect(slot);
-                self.ring.close(slot);
+                self.reactor.close(slot);
             } else if self.core.wants_bytes(slot) {
-                self.ring.receive(slot);
+                self.reactor.receive(slot);
             } else {
-                self.ring.pause(slot);
+                self.reactor.pause(slot);
             }
         }
         self.core.recycle_touched(touched);

@@ -1,6 +1,6 @@
-//! The reactor's loop: completions in, requests dispatched, replies out, once per turn.
+//! The reactor's loop: events in, requests dispatched, replies out, once per turn.
 //!
-//! One thread owns everything here: the ring, the sessions and the core that serves them. Each
+//! One thread owns everything here: the reactor, the sessions and the core that serves them. Each
 //! turn reads the clock once, handles at most a bounded number of requests, takes what the log
 //! and the workers finished, and gives every touched connection one send with all its replies.
 //! Without anything to do and without a deadline the thread sleeps in the kernel.
@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use crate::acceptor::{Acceptor, Action};
 use crate::core::Core;
-use crate::reactor::{Event, ReceiveEnd, Ring};
+use crate::reactor::{Event, Reactor, ReceiveEnd};
 use crate::reload::Reload;
 use crate::session::Credentials;
 use crate::signals::Signals;
@@ -40,8 +40,8 @@ pub(crate) enum Stopped {
 }
 
 /// One reactor and what it serves.
-pub(crate) struct Server {
-    ring: Ring,
+pub(crate) struct Server<R> {
+    reactor: R,
     listener: Listener,
     signals: Signals,
     acceptor: Acceptor,
@@ -55,10 +55,10 @@ pub(crate) struct Server {
     is_forced: bool,
 }
 
-impl Server {
+impl<R: Reactor> Server<R> {
     /// A server that accepts from its first turn on.
     pub(crate) fn new(
-        ring: Ring,
+        reactor: R,
         listener: Listener,
         signals: Signals,
         acceptor: Acceptor,
@@ -67,7 +67,7 @@ impl Server {
         reload: Reload,
     ) -> Self {
         Self {
-            ring,
+            reactor,
             listener,
             signals,
             acceptor,
@@ -84,19 +84,19 @@ impl Server {
     /// Serves until a signal, or a poisoned log if so configured, ends it.
     ///
     /// # Errors
-    /// Only those that make the ring useless.
+    /// Only those that make the reactor useless.
     pub(crate) fn run(&mut self) -> io::Result<Stopped> {
-        self.ring.watch(self.signals.descriptor());
+        self.reactor.watch(self.signals.descriptor())?;
         self.say_ready();
         loop {
             self.steer_accepting();
-            self.ring.turn(self.timeout_us())?;
+            self.reactor.turn(self.timeout_us())?;
             self.core.begin_turn(self.acceptor.open_count());
             while self.core.turn_request_count() < TURN_REQUEST_COUNT_MAX {
-                let Some(event) = self.ring.next_event() else {
+                let Some(event) = self.reactor.next_event() else {
                     break;
                 };
-                self.on_event(event);
+                self.on_event(event)?;
             }
             self.core.finish_turn();
             self.take_reload();
@@ -123,13 +123,13 @@ impl Server {
     fn steer_accepting(&mut self) {
         match self.acceptor.next_action(self.core.monotonic_us()) {
             Action::None => {}
-            Action::ArmMany => self.ring.accept(self.listener.descriptor(), true),
-            Action::ArmOne => self.ring.accept(self.listener.descriptor(), false),
-            Action::Cancel => self.ring.cancel_accept(),
+            Action::ArmMany => self.reactor.accept(self.listener.descriptor(), true),
+            Action::ArmOne => self.reactor.accept(self.listener.descriptor(), false),
+            Action::Cancel => self.reactor.cancel_accept(),
         }
     }
 
-    fn on_event(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event<R::Received>) -> io::Result<()> {
         match event {
             Event::Accepted { slot } => self.on_accepted(slot),
             Event::AcceptEnded { error } => {
@@ -140,15 +140,15 @@ impl Server {
                     .ended(error.is_some(), self.core.monotonic_us());
             }
             Event::Received { slot, received } => {
-                self.core.receive(slot, self.ring.bytes(&received));
-                self.ring.recycle(received);
+                self.core.receive(slot, self.reactor.bytes(&received));
+                self.reactor.recycle(received);
             }
             Event::ReceiveEnded {
                 slot,
                 reason: ReceiveEnd::Disconnected,
             } => {
                 self.core.disconnect(slot);
-                self.ring.close(slot);
+                self.reactor.close(slot);
             }
             Event::ReceiveEnded {
                 slot,
@@ -165,27 +165,24 @@ impl Server {
                     self.core.sent(slot, bytes);
                 } else {
                     self.core.disconnect(slot);
-                    self.ring.close(slot);
+                    self.reactor.close(slot);
                 }
             }
             Event::Closed => self.acceptor.closed(),
             Event::Woken => {}
-            Event::Readable => self.on_signal(),
+            Event::Readable => self.on_signal()?,
         }
+        Ok(())
     }
 
     fn on_accepted(&mut self, slot: u32) {
-        self.acceptor.accepted();
-        if self.acceptor.open_count() > self.acceptor.count_max() {
-            self.ring.close(slot);
-            return;
-        }
+        let is_over = self.acceptor.accepted();
         let peer = self
-            .ring
+            .reactor
             .descriptor(slot)
             .map(rustix::net::sockopt::socket_peercred);
         let Some(Ok(peer)) = peer else {
-            self.ring.close(slot);
+            self.reactor.close(slot);
             return;
         };
         let credentials = Credentials {
@@ -194,9 +191,16 @@ impl Server {
             group: peer.gid.as_raw(),
         };
         self.core.connect(slot, credentials);
+        if is_over {
+            let count_max = self.acceptor.count_max();
+            self.core.turn_away(
+                slot,
+                format!("the server has its {count_max} connections (connection_count_max)"),
+            );
+        }
     }
 
-    fn on_signal(&mut self) {
+    fn on_signal(&mut self) -> io::Result<()> {
         while let Some(signal) = self.signals.next() {
             if signal == Signal::SIGHUP {
                 self.begin_reload();
@@ -210,6 +214,6 @@ impl Server {
                 self.say_stopping();
             }
         }
-        self.ring.watch(self.signals.descriptor());
+        self.reactor.watch(self.signals.descriptor())
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use in_mem_ipc::response::system::Health;
 
 use super::Server;
-use crate::dispatch::health;
+use crate::reactor::Reactor;
 use crate::reload::{Fresh, ReloadError};
+use crate::status::health;
 use crate::supervisor::Look;
 
 /// What a stop may take beside the two waits for what is in flight and for the log.
@@ -21,7 +22,7 @@ pub(super) struct Standing {
     is_reload_refused: bool,
 }
 
-impl Server {
+impl<R: Reactor> Server<R> {
     /// Tells the manager that requests are served.
     pub(super) fn say_ready(&self) {
         self.supervisor.ready(self.status());

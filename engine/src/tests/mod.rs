@@ -2,10 +2,13 @@
 
 mod busy;
 mod concurrency;
+mod durable;
 mod kv;
 mod lifecycle;
 mod limits;
 mod modes;
+mod once;
+mod once_limits;
 mod poison;
 mod recovery;
 mod refusals;
@@ -74,6 +77,8 @@ pub(crate) struct Collector {
     told: Mutex<Vec<Told>>,
     /// Announcements of room, count.
     pub(crate) room_count: AtomicUsize,
+    /// Durable versions told, in order.
+    pub(crate) durable: Mutex<Vec<u64>>,
 }
 
 impl Collector {
@@ -90,6 +95,10 @@ impl Collector {
 impl CompletionSink for Collector {
     fn complete(&self, token: u64, result: Result<Outcome, CommitError>) {
         self.told.lock().push((token, result));
+    }
+
+    fn durable(&self, version: u64) {
+        self.durable.lock().push(version);
     }
 
     fn space_available(&self) {

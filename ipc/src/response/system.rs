@@ -123,7 +123,7 @@ pub struct Info<'a> {
     pub durability: Text<'a>,
     /// Whether it takes writes.
     pub health: Health,
-    /// Why not, if it does not; empty otherwise.
+    /// Why not, if it does not; if it does, what it does without and what to change, or nothing.
     pub health_reason: Text<'a>,
     /// Counters and gauges.
     pub measures: Vec<Measure<'a>>,

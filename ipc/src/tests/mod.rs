@@ -6,5 +6,6 @@ mod frames;
 mod golden;
 mod greetings;
 mod message_pack;
+mod once;
 mod roundtrip;
 mod samples;

@@ -31,7 +31,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Place {
     /// Holds the data directory, the socket, the configuration and the daemon's log.
     pub dir: PathBuf,
-    /// Refuses the rings of the log, so that it takes the thread disk.
+    /// Refuses io_uring, so that the log takes the thread disk and the sockets readiness.
     pub is_ringless: bool,
 }
 
@@ -115,7 +115,7 @@ impl Daemon {
             .stdout(Stdio::piped())
             .stderr(file);
         if place.is_ringless {
-            super::ringless::refuse_rings_of_the_log(&mut command);
+            super::ringless::refuse_rings(&mut command);
         }
         let child = spawn_bound(&mut command).expect("the daemon can be started");
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();

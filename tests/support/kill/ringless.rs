@@ -1,7 +1,5 @@
-//! A kernel that refuses rings to the log and grants them to the reactor.
-//!
-//! The daemon has no switch for its disk: it takes plain calls where io_uring is refused. The
-//! reactor cannot do without a ring, so the filter looks at the size asked for.
+//! A kernel that refuses io_uring: the daemon then serves sockets by readiness and writes its log
+//! by plain calls.
 #![expect(
     unsafe_code,
     reason = "what a child does between fork and exec has no safe form"
@@ -12,26 +10,12 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter,
-};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
-/// The rings of the log and of the background have fewer submission entries than this, that of the
-/// reactor has more.
-const ENTRY_COUNT_MIN: u64 = 256;
-
-/// Makes the process see EPERM when it asks for a smaller ring than that of the reactor.
-pub fn refuse_rings_of_the_log(command: &mut Command) {
-    let is_smaller = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Lt,
-        ENTRY_COUNT_MIN,
-    );
-    let rule = SeccompRule::new(vec![is_smaller.expect("a condition")]).expect("a rule");
+/// Makes the process see EPERM when it asks for a ring.
+pub fn refuse_rings(command: &mut Command) {
     let filter = SeccompFilter::new(
-        BTreeMap::from([(libc::SYS_io_uring_setup, vec![rule])]),
+        BTreeMap::from([(libc::SYS_io_uring_setup, Vec::new())]),
         SeccompAction::Allow,
         SeccompAction::Errno(libc::EPERM as u32),
         std::env::consts::ARCH

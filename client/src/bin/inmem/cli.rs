@@ -8,17 +8,21 @@ mod bench;
 mod commands;
 mod demo;
 mod failure;
+mod generate;
 mod import;
+mod interrupt;
 mod json;
+mod line;
 mod literal;
 mod outcome;
 mod parent;
 mod pipe;
 mod session;
+mod shell;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,7 +31,8 @@ use in_mem_client::{Client, ClientBuilder, ReconnectPolicy};
 
 use arguments::{Cli, Command, Options};
 use commands::Source;
-use failure::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
+use failure::{EXIT_INTERRUPTED, EXIT_NEGATIVE, EXIT_USAGE, Failure};
+use interrupt::{AtRest, Interrupts};
 use session::Session;
 
 /// How long the pipe waits for a lost server to come back, before it says that there is none.
@@ -63,19 +68,20 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
-    let Cli { options, command } = cli;
+    let Cli {
+        options,
+        no_history,
+        command,
+    } = cli;
     match command {
-        None if options.json => {
-            let mut session =
-                Session::new(client_builder(&options).reconnect(PIPE_RECONNECT).wait());
-            let (input, output) = (io::stdin().lock(), io::stdout().lock());
-            pipe::run(
-                &mut session,
-                &options,
-                &mut io::BufReader::new(input),
-                &mut { output },
-            )?;
-            Ok(ExitCode::SUCCESS)
+        Some(_) if no_history => Err(Failure::usage(
+            "--no-history is for the interactive shell: inmem, without a command",
+        )),
+        None if options.json => pipe(&options),
+        None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
+            let interrupts = Interrupts::watch(AtRest::Stay)?;
+            let builder = client_builder(&options);
+            shell::run(&builder, &options, &interrupts, !no_history).map(|()| ExitCode::SUCCESS)
         }
         None => {
             let help = Cli::command().render_help();
@@ -86,6 +92,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
             "the options of the daemon stand behind its name: inmem daemon --socket PATH",
         )),
         Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Generate(command)) => generate::run(&command).map(|()| ExitCode::SUCCESS),
         Some(Command::DemoWorker(args)) => {
             demo::worker::run(&client_builder(&options), &args).map(|()| ExitCode::SUCCESS)
         }
@@ -95,6 +102,25 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Some(command) => once(&options, command),
     }
+}
+
+/// Answers lines of standard input.
+fn pipe(options: &Options) -> Result<ExitCode, Failure> {
+    let interrupts = Interrupts::watch(AtRest::Leave)?;
+    let builder = client_builder(options).reconnect(PIPE_RECONNECT);
+    let mut session = Session::new(builder.canceller(interrupts.canceller()).wait());
+    let (input, output) = (io::stdin().lock(), io::stdout().lock());
+    let ending = pipe::run(
+        &mut session,
+        options,
+        &interrupts,
+        &mut io::BufReader::new(input),
+        &mut { output },
+    )?;
+    Ok(match ending {
+        pipe::Ending::EndOfInput => ExitCode::SUCCESS,
+        pipe::Ending::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
+    })
 }
 
 /// Carries out one command.

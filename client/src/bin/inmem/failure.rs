@@ -14,7 +14,7 @@ pub(crate) const EXIT_NEGATIVE: u8 = 1;
 /// Exit code of a command that cannot be understood.
 pub(crate) const EXIT_USAGE: u8 = 2;
 /// Exit code of an error is this and the number of its class.
-const EXIT_CLASS_BASE: u8 = 10;
+pub(crate) const EXIT_CLASS_BASE: u8 = 10;
 /// Exit code when there is no daemon.
 const EXIT_NO_DAEMON: u8 = 30;
 /// Exit code when nobody knows whether a write happened.
@@ -171,6 +171,23 @@ impl Failure {
             ("details", json::object(details)),
         ]);
         json::object([("ok", "false".to_owned()), ("error", error)])
+    }
+
+    /// The line of the interactive shell that says it.
+    pub(crate) fn to_text(&self) -> String {
+        if let Self::Usage(message) = self {
+            return format!("(error) {message}");
+        }
+        let body = self.body();
+        let sub = body.sub.map(|sub| format!(", {}", sub.name()));
+        let outcome = body.outcome.map(|it| format!(" (outcome: {})", it.name()));
+        format!(
+            "(error) {}{}: {}{}",
+            body.class.name(),
+            sub.unwrap_or_default(),
+            self.message(),
+            outcome.unwrap_or_default()
+        )
     }
 
     /// What went wrong, in one line.

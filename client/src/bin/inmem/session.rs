@@ -88,15 +88,11 @@ impl Session {
         Ok(start_version)
     }
 
-    /// Forgets a transaction whose connection was lost; nothing of it happened.
-    pub(crate) fn drop_lost_transaction(&mut self) {
-        if self
-            .transaction
-            .as_ref()
-            .is_some_and(|transaction| !transaction.is_bound())
-        {
-            self.transaction = None;
-        }
+    /// Forgets a transaction whose connection was lost, and says whether there was one; nothing
+    /// of it happened.
+    pub(crate) fn drop_lost_transaction(&mut self) -> bool {
+        let is_lost = |transaction: &mut Transaction| !transaction.is_bound();
+        self.transaction.take_if(is_lost).is_some()
     }
 
     /// Fails if a transaction is open: for what cannot be part of one.

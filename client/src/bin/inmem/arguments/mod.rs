@@ -24,6 +24,11 @@ use run::{RunCommand, RunListArgs};
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) options: Options,
+
+    /// Of the interactive shell: keep no history of its lines.
+    #[arg(long)]
+    pub(crate) no_history: bool,
+
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -107,7 +112,7 @@ pub(crate) enum Command {
     /// Runs: begin, end, list, look at.
     #[command(subcommand)]
     Run(RunCommand),
-    /// Transactions held open between commands; in the pipe only.
+    /// Transactions held open between commands; in the interactive shell and the pipe.
     #[command(subcommand)]
     Txn(TxnCommand),
     /// Several changes in one commit: all of them, or none.
@@ -116,6 +121,9 @@ pub(crate) enum Command {
     /// Load a file of `{"key": ..., "value": ...}` lines.
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArgs),
+    /// Make completions for a shell, or the manual pages.
+    #[command(subcommand)]
+    Generate(GenerateCommand),
     /// Run a daemon; exactly `inmemd`.
     #[command(disable_help_flag = true)]
     Daemon(DaemonArgs),
@@ -235,6 +243,44 @@ pub(crate) struct ImportArgs {
     pub(crate) batch: u32,
 }
 
+/// What to generate.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum GenerateCommand {
+    /// Completions for a shell, on standard output.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(GenerateCompletionsArgs),
+    /// Manual pages, one for each command.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(GenerateManArgs),
+}
+
+/// For which shell.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GenerateCompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: ShellArgument,
+}
+
+/// A shell of the operating system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShellArgument {
+    /// GNU Bash.
+    Bash,
+    /// The Z shell.
+    Zsh,
+    /// The friendly interactive shell.
+    Fish,
+}
+
+/// Where the pages go.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GenerateManArgs {
+    /// The directory; made if there is none. Pages of the same name in it are replaced.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
 /// Everything for the daemon.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DaemonArgs {
@@ -302,8 +348,20 @@ Examples:
   inmem --run agent-7 set step 1
   printf 'kv put a 1\\nkv get a\\n' | inmem --json
 
+Without a command: on a terminal an interactive shell, with --json the pipe.
+
 Exit codes: 0 done; 1 negative answer (a condition that did not hold); 2 usage; 10 + number of
 the error class; 30 no daemon; 31 outcome unknown; 32 other protocol; 130 interrupted.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  inmem generate completions bash > inmem.bash
+  inmem generate completions zsh > _inmem
+  inmem generate completions fish > inmem.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  inmem generate man man1";
 
 const TXN_EXAMPLES: &str = "\
 Examples:

@@ -111,9 +111,9 @@ pub(super) fn read_file(path: &Path, source: Source) -> Result<Vec<u8>, Failure>
     if path != Path::new("-") {
         return fs::read(path).map_err(|error| Failure::file(path, error));
     }
-    if source == Source::Pipe {
+    if source != Source::Shell {
         return Err(Failure::usage(
-            "in the pipe, standard input carries the commands",
+            "in the pipe and the shell, standard input carries the commands",
         ));
     }
     let mut bytes = Vec::new();

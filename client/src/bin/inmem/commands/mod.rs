@@ -18,6 +18,8 @@ pub(crate) enum Source {
     Shell,
     /// A line of the pipe.
     Pipe,
+    /// A line of the interactive shell.
+    Prompt,
 }
 
 /// Carries out one command that asks the daemon.
@@ -41,8 +43,9 @@ pub(crate) fn execute(
         | Command::Demo(_)
         | Command::DemoWorker(_)
         | Command::Bench(_)
-        | Command::BenchWorker(_) => Err(Failure::usage(
-            "this command is for the shell, not for the pipe",
+        | Command::BenchWorker(_)
+        | Command::Generate(_) => Err(Failure::usage(
+            "this command is for the command line, not for lines of the pipe or the shell",
         )),
         Command::Set(_)
         | Command::Get(_)

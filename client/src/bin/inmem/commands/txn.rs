@@ -1,4 +1,4 @@
-//! Commands of the transaction that stays open between lines of the pipe.
+//! Commands of the transaction that stays open between lines of the pipe or the shell.
 
 use crate::cli::arguments::{Options, TxnCommand};
 use crate::cli::commands::Source;
@@ -15,8 +15,8 @@ pub(super) fn execute(
 ) -> Result<Outcome, Failure> {
     if source == Source::Shell {
         return Err(Failure::usage(
-            "a transaction lasts as long as its session: open it in the pipe (`inmem --json` \
-             without a command), or send its changes at once with `inmem batch`",
+            "a transaction lasts as long as its session: open it in the shell (`inmem` on a \
+             terminal) or the pipe (`inmem --json`), or send its changes at once with `inmem batch`",
         ));
     }
     match command {

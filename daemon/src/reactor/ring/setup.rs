@@ -1,13 +1,14 @@
 //! Building the reactor's ring: the best set of flags the kernel takes, and the restriction of
 //! the ring to the operations the reactor uses.
 //!
-//! A refusal that lies with the machine is reported with what to change; a flag that is merely
-//! too new is dropped and the next step is tried.
+//! A refusal that lies with the machine is reported; a flag that is merely too new is dropped and
+//! the next step is tried.
 
-use std::fmt;
 use std::io;
 
 use io_uring::{IoUring, opcode, register::Restriction, squeue};
+
+use super::refusal::SetupError;
 
 /// Entries of the submission queue. One turn submits at most one receive and one send per ready
 /// connection; when the queue is full it is handed to the kernel early.
@@ -48,67 +49,29 @@ impl RingStep {
     }
 }
 
-/// Why there is no ring. Its text says what to change.
-#[derive(Debug)]
-pub(crate) struct SetupError {
-    /// The call that failed.
-    pub(crate) call: &'static str,
-    /// What the kernel answered.
-    pub(crate) source: io::Error,
+/// Entries of the two queues.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct QueueSizes {
+    pub(super) submission_count: u32,
+    pub(super) completion_count: u32,
 }
 
-impl fmt::Display for SetupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "io_uring is refused ({}: {}): {}",
-            self.call,
-            self.source,
-            self.remedy()
-        )
-    }
-}
-
-impl std::error::Error for SetupError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-impl SetupError {
-    fn remedy(&self) -> &'static str {
-        match self.source.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => {
-                "set `sysctl kernel.io_uring_disabled=0` (or add this user to the group named by \
-                 kernel.io_uring_group); in a container, allow io_uring_setup, io_uring_enter and \
-                 io_uring_register in its seccomp profile"
-            }
-            Some(libc::ENOSYS) => {
-                "run Linux 6.1 or newer with CONFIG_IO_URING; in a container, allow \
-                 io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile"
-            }
-            Some(libc::ENOMEM) => {
-                "raise the limit of locked memory (LimitMEMLOCK=, ulimit -l) or the memory limit \
-                 of the control group"
-            }
-            Some(libc::EMFILE | libc::ENFILE) => {
-                "raise the limit of open descriptors (LimitNOFILE=, ulimit -n)"
-            }
-            Some(libc::EINVAL) => "run Linux 6.1 or newer",
-            _ => "see the error above",
-        }
-    }
+impl QueueSizes {
+    pub(super) const DEFAULT: Self = Self {
+        submission_count: SUBMISSION_COUNT,
+        completion_count: COMPLETION_COUNT,
+    };
 }
 
 /// Builds a disabled ring with the best flags. `enable` must follow, on the same thread.
-pub(super) fn build() -> Result<(IoUring, RingStep), SetupError> {
+pub(super) fn build(sizes: QueueSizes) -> Result<(IoUring, RingStep), SetupError> {
     let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
     for step in RingStep::ALL {
         let mut builder = IoUring::builder();
         builder
             .setup_r_disabled()
             .setup_submit_all()
-            .setup_cqsize(COMPLETION_COUNT);
+            .setup_cqsize(sizes.completion_count);
         match step {
             RingStep::DeferTaskrun => {
                 builder.setup_single_issuer().setup_defer_taskrun();
@@ -118,7 +81,7 @@ pub(super) fn build() -> Result<(IoUring, RingStep), SetupError> {
             }
             RingStep::Plain => {}
         }
-        match builder.build(SUBMISSION_COUNT) {
+        match builder.build(sizes.submission_count) {
             Ok(ring) => return Ok((ring, step)),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
             Err(source) => {
@@ -159,27 +122,3 @@ pub(super) fn enable(ring: &IoUring) -> Result<bool, SetupError> {
 }
 
 const _: () = assert!(squeue::Flags::BUFFER_SELECT.bits() == BUFFER_SELECT_FLAG);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_refusal_says_what_to_change() {
-        for (errno, word) in [
-            (libc::EPERM, "kernel.io_uring_disabled=0"),
-            (libc::ENOSYS, "seccomp"),
-            (libc::ENOMEM, "LimitMEMLOCK"),
-            (libc::EMFILE, "LimitNOFILE"),
-            (libc::EINVAL, "Linux 6.1"),
-        ] {
-            let source = io::Error::from_raw_os_error(errno);
-            let text = SetupError {
-                call: "io_uring_setup",
-                source,
-            }
-            .to_string();
-            assert!(text.contains(word), "{text}");
-        }
-    }
-}

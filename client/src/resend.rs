@@ -1,0 +1,180 @@
+//! Sending many requests until each is answered or given up.
+//!
+//! What a lost connection left unanswered is sent again over the next one, in the order it was
+//! queued: a write under the sequence it had, so that it has one effect. Without a server that
+//! remembers writes, nothing is sent again unless nothing at all was sent.
+
+use in_mem_ipc::FrameBuffer;
+use in_mem_ipc::frame::{HEADER_LEN_BYTES, Header, parse_header};
+use in_mem_ipc::once::{UNANSWERED_COUNT_MAX, stamp_sequence};
+use in_mem_ipc::operation::OperationKind;
+use in_mem_ipc::request::RequestHeader;
+
+use crate::connection::{Fault, Outgoing, Progress, ProtocolError};
+use crate::error::ClientError;
+use crate::identity::is_remembered;
+use crate::link::{Binding, Link, RESEND_COUNT_MAX};
+
+/// Requests as they are queued: encoded, with consecutive ids.
+pub(crate) struct Queued<'a> {
+    pub(crate) frames: &'a mut FrameBuffer,
+    pub(crate) ends: &'a [usize],
+    pub(crate) kinds: &'a [OperationKind],
+    pub(crate) request_id_first: u64,
+    pub(crate) header: RequestHeader,
+    pub(crate) binding: Binding,
+}
+
+/// How sending ended.
+pub(crate) struct Sent {
+    /// Of each request: whether an attempt was lost that may have committed it.
+    pub(crate) in_doubt: Vec<bool>,
+    /// What ended the first connection that was lost.
+    pub(crate) fault: Option<Fault>,
+}
+
+/// Requests on their way over one connection.
+struct Round {
+    /// Where each stands in the queue.
+    positions: Vec<usize>,
+    frames: FrameBuffer,
+    ends: Vec<usize>,
+    request_id_first: u64,
+}
+
+/// Sends what is queued; hands the position of each request and the body of its answer to
+/// `collect`, which tells whether a position is answered.
+///
+/// # Errors
+/// There was no connection to be had; nothing was sent.
+pub(crate) fn send(
+    link: &mut Link,
+    mut queued: Queued<'_>,
+    answers: &mut impl Answered,
+) -> Result<Sent, ClientError> {
+    let is_remembered = number(link, &mut queued);
+    let binding = queued.binding;
+    let spread_max = is_remembered.then_some(UNANSWERED_COUNT_MAX);
+    let mut sent = Sent {
+        in_doubt: vec![false; queued.ends.len()],
+        fault: None,
+    };
+    let mut round = Round {
+        positions: (0..queued.ends.len()).collect(),
+        frames: std::mem::take(queued.frames),
+        ends: queued.ends.to_vec(),
+        request_id_first: queued.request_id_first,
+    };
+    let mut resend_count = 0;
+    loop {
+        let outgoing = Outgoing {
+            frames: &round.frames,
+            ends: &round.ends,
+            request_id_first: round.request_id_first,
+            spread_max,
+        };
+        let positions = &round.positions;
+        let mut collect = |at: usize, body: &[u8]| {
+            let position = positions.get(at).copied();
+            answers.collect(
+                position.ok_or(ProtocolError::UnknownRequest(at as u64))?,
+                body,
+            )
+        };
+        let (progress, fault) = match link.exchange(outgoing, binding, &mut collect) {
+            Ok(exchanged) => exchanged,
+            Err(error) if resend_count == 0 => return Err(error),
+            Err(_) => return Ok(sent),
+        };
+        let Some(fault) = fault else { return Ok(sent) };
+        round.doubt(&progress, answers, &mut sent.in_doubt);
+        let may_resend = match &fault {
+            Fault::NotSent(_) => true,
+            Fault::Silence(_) | Fault::Protocol(_) => false,
+            fault => is_remembered && fault.is_transient(),
+        };
+        sent.fault.get_or_insert(fault);
+        let is_free = binding == Binding::Free && link.resends();
+        if !is_free || !may_resend || RESEND_COUNT_MAX <= resend_count {
+            return Ok(sent);
+        }
+        resend_count += 1;
+        round = round.rest(link, answers);
+    }
+}
+
+/// Takes answers by position.
+pub(crate) trait Answered {
+    fn collect(&mut self, position: usize, body: &[u8]) -> Result<(), ProtocolError>;
+    fn is_answered(&self, position: usize) -> bool;
+}
+
+/// Gives each write its sequence, as the last thing before all are sent; false when the server
+/// would not remember them.
+fn number(link: &mut Link, queued: &mut Queued<'_>) -> bool {
+    let mut first = None;
+    let mut start = 0;
+    for (end, kind) in queued.ends.iter().zip(queued.kinds) {
+        let frame_at = start..*end;
+        start = *end;
+        if !is_remembered(*kind, &queued.header) {
+            continue;
+        }
+        let Some(sequence) = link.sequence_of(&queued.header) else {
+            return false;
+        };
+        // Those before it in the queue may be unanswered, as far as they may be at once.
+        let lag = sequence - *first.get_or_insert(sequence);
+        let lag = lag.min(UNANSWERED_COUNT_MAX as u64 - 1);
+        if let Some(frame) = queued.frames.get_mut(frame_at) {
+            stamp_sequence(frame, sequence, u16::try_from(lag).unwrap_or(u16::MAX));
+        }
+    }
+    first.is_some()
+}
+
+impl Round {
+    /// Notes which requests may have been committed by the connection that was lost.
+    fn doubt(&self, progress: &Progress, answers: &impl Answered, in_doubt: &mut [bool]) {
+        for (position, end) in self.positions.iter().zip(&self.ends) {
+            let was_sent = *end <= progress.sent_len_bytes;
+            if was_sent
+                && !answers.is_answered(*position)
+                && let Some(in_doubt) = in_doubt.get_mut(*position)
+            {
+                *in_doubt = true;
+            }
+        }
+    }
+
+    /// The requests that have no answer, with new ids.
+    fn rest(self, link: &mut Link, answers: &impl Answered) -> Self {
+        let mut rest = Self {
+            positions: Vec::new(),
+            frames: FrameBuffer::new(),
+            ends: Vec::new(),
+            request_id_first: link.reserve_request_ids(self.positions.len() as u64),
+        };
+        let mut start = 0;
+        for (position, end) in self.positions.iter().zip(&self.ends) {
+            let frame = self.frames.get(start..*end).unwrap_or_default();
+            start = *end;
+            let Ok(Some(header)) = parse_header(frame) else {
+                continue;
+            };
+            if answers.is_answered(*position) {
+                continue;
+            }
+            let header = Header {
+                request_id: rest.request_id_first + rest.positions.len() as u64,
+                ..header
+            };
+            rest.frames.extend_from_slice(&header.encode());
+            rest.frames
+                .extend_from_slice(frame.get(HEADER_LEN_BYTES..).unwrap_or_default());
+            rest.positions.push(*position);
+            rest.ends.push(rest.frames.len());
+        }
+        rest
+    }
+}

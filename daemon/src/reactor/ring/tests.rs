@@ -1,0 +1,88 @@
+//! What only a ring can meet: its buffers and its queues run out.
+
+use std::io::{Read, Write};
+
+use super::super::tests::{adopted, frame, wait_for};
+use super::*;
+
+#[test]
+fn running_out_of_buffers_is_reported_and_loses_nothing() {
+    let mut ring = Ring::new().unwrap();
+    let (slot, mut peer) = adopted(&mut ring);
+    ring.receive(slot);
+    let sent = vec![3u8; 6 << 20];
+    let writer = std::thread::spawn(move || peer.write_all(&sent).map(|()| peer).unwrap());
+    let mut kept = Vec::new();
+    wait_for(&mut ring, |_, event| match event {
+        Event::Received { received, .. } => {
+            kept.push(received);
+            None
+        }
+        Event::ReceiveEnded { reason, .. } => {
+            assert!(matches!(reason, ReceiveEnd::Again));
+            Some(())
+        }
+        _ => None,
+    });
+    let mut total: usize = kept.iter().map(|received| ring.bytes(received).len()).sum();
+    kept.drain(..).for_each(|received| ring.recycle(received));
+    ring.receive(slot);
+    wait_for(&mut ring, |ring, event| {
+        match event {
+            Event::Received { received, .. } => {
+                total += ring.bytes(&received).len();
+                ring.recycle(received);
+            }
+            Event::ReceiveEnded { slot, .. } => ring.receive(slot),
+            _ => {}
+        }
+        (total == 6 << 20).then_some(())
+    });
+    drop(writer.join().unwrap());
+}
+
+/// Two queues so short that one turn fills both many times over.
+#[test]
+fn full_queues_lose_no_submission_and_no_completion() {
+    let sizes = QueueSizes {
+        submission_count: 2,
+        completion_count: 2,
+    };
+    let mut ring = Ring::with_queues(sizes).unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..100 {
+        let (slot, mut peer) = adopted(&mut ring);
+        peer.write_all(b"request").unwrap();
+        ring.receive(slot);
+        ring.send(slot, frame(b"reply"));
+        peers.push(peer);
+    }
+    let mut received_count = 0;
+    let mut sent_count = 0;
+    wait_for(&mut ring, |ring, event| {
+        match event {
+            Event::Received { received, .. } => {
+                assert_eq!(ring.bytes(&received), b"request");
+                ring.recycle(received);
+                received_count += 1;
+            }
+            // A receive whose next completion had no place ends and is armed anew.
+            Event::ReceiveEnded { slot, reason } => {
+                assert!(matches!(reason, ReceiveEnd::Again), "{reason:?}");
+                ring.receive(slot);
+            }
+            Event::Sent { slot, result, .. } => {
+                result.unwrap();
+                assert!(!ring.is_sending(slot));
+                sent_count += 1;
+            }
+            _ => {}
+        }
+        ((received_count, sent_count) == (100, 100)).then_some(())
+    });
+    for peer in &mut peers {
+        let mut reply = [0; 5];
+        peer.read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, b"reply");
+    }
+}

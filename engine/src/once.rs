@@ -1,0 +1,315 @@
+//! Exactly-once requests of one run: which request of which client made which commit, and what it
+//! was told.
+//!
+//! A client names each of its writes by a sequence that grows. The commit of such a write leaves
+//! one entry here, in the same critical section, and the same facts in its record
+//! (`attributes.rs`), so that recovery rebuilds the table by applying the log. A request is
+//! looked up before anything else is done with it:
+//!
+//! ```text
+//! entry with its sequence, same fingerprint        answered again, once it is published
+//! entry with its sequence, another fingerprint     refused: invalid argument
+//! no entry, sequence <= the client's dropped_to    refused: may have been committed
+//! no client, registered_at <= evicted_below != 0   refused: session expired
+//! otherwise                                        executed
+//! ```
+//!
+//! Entries go, lowest sequence first, when the client no longer waits for them or holds more than
+//! [`ONCE_RESULT_COUNT_MAX`]; whole clients go, the one that committed longest ago first, when
+//! the run has too many or their results take too much memory. What went is never executed
+//! again, so both leave a mark: `dropped_to` and `evicted_below`. A volatile commit leaves its
+//! entry in memory alone: the guarantee lasts as long as its effect.
+//!
+//! Owned by the run's critical section. Every change is a function of the commits in their order,
+//! so a table that only saw logged commits is the same again after recovery.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::errors::CommitError;
+use crate::limits::{
+    ONCE_CLIENT_COUNT_MAX, ONCE_CLIENT_OVERHEAD_BYTES, ONCE_LEN_BYTES_MAX, ONCE_RESULT_COUNT_MAX,
+    ONCE_RESULT_OVERHEAD_BYTES,
+};
+use crate::once_result::decode_result;
+use crate::program::Outcome;
+use crate::shard::{CommitState, RunShard};
+use crate::version_node::Stamp;
+
+/// What makes a write an exactly-once request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnceRequest {
+    /// User id of the client's process: client ids of different users are different clients.
+    pub user: u32,
+    /// Its process id, for whoever reads the log.
+    pub process: u32,
+    /// Chosen by the client, once.
+    pub client_id: [u8; 16],
+    /// The version counter at the first greeting of the client id.
+    pub registered_at: u64,
+    /// Grows with each request of the client; at least 1.
+    pub sequence: u64,
+    /// The lowest sequence whose answer the client still waits for, at most `sequence`: what lies
+    /// below is forgotten by the commit of this request.
+    pub lowest_awaited: u64,
+    /// Of the operation and its parameters: the same for each repeat.
+    pub fingerprint: u64,
+}
+
+impl OnceRequest {
+    fn client(&self) -> ClientKey {
+        ClientKey {
+            user: self.user,
+            client_id: self.client_id,
+        }
+    }
+
+    /// Refuses numbers that make no sense.
+    pub(crate) fn validate(&self) -> Result<(), CommitError> {
+        if self.sequence == 0 || self.sequence < self.lowest_awaited {
+            return Err(CommitError::InvalidArgument {
+                what: "request sequence",
+            });
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct ClientKey {
+    user: u32,
+    client_id: [u8; 16],
+}
+
+/// What one commit leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OnceEntry {
+    pub(crate) sequence: u64,
+    pub(crate) fingerprint: u64,
+    /// The commit version; [`u64::MAX`] for a commit that was given up half-way.
+    pub(crate) version: u64,
+    pub(crate) timestamp_us: u64,
+    /// As `once_result.rs` encodes it.
+    pub(crate) result: Box<[u8]>,
+}
+
+impl OnceEntry {
+    /// What the request was told.
+    pub(crate) fn outcome(&self) -> Outcome {
+        decode_result(&self.result, self.version, self.timestamp_us)
+    }
+
+    fn len_bytes(&self) -> usize {
+        ONCE_RESULT_OVERHEAD_BYTES + self.result.len()
+    }
+}
+
+/// The entry of a request in a run, whose critical section the caller is in.
+///
+/// # Errors
+/// As [`OnceTable::find`].
+pub(crate) fn find<'a>(
+    state: &'a CommitState,
+    once: &OnceRequest,
+) -> Result<Option<&'a OnceEntry>, CommitError> {
+    match &state.once {
+        Some(table) => table.find(once),
+        None => Ok(None),
+    }
+}
+
+/// Takes in what a commit leaves, whose memory was reserved.
+pub(crate) fn insert(state: &mut CommitState, once: &OnceRequest, stamp: Stamp, result: Box<[u8]>) {
+    let entry = OnceEntry {
+        sequence: once.sequence,
+        fingerprint: once.fingerprint,
+        version: stamp.commit_version,
+        timestamp_us: stamp.timestamp_us,
+        result,
+    };
+    state.once.get_or_insert_default().insert(once, entry);
+}
+
+/// Notes a commit that was given up half-way, so that no repeat is told that it did not happen.
+/// The database takes no more commits.
+pub(crate) fn insert_in_doubt(shard: &RunShard, once: &OnceRequest) {
+    let mut state = shard.commit.lock();
+    let entry = OnceEntry {
+        sequence: once.sequence,
+        fingerprint: once.fingerprint,
+        version: u64::MAX,
+        timestamp_us: 0,
+        result: Box::default(),
+    };
+    state.once.get_or_insert_default().insert(once, entry);
+}
+
+/// The results kept for one client, by ascending sequence.
+#[derive(Debug, Default)]
+struct Client {
+    entries: VecDeque<OnceEntry>,
+    /// Sequences up to this one may have been committed and forgotten.
+    dropped_to: u64,
+    /// Its highest commit version.
+    last_version: u64,
+}
+
+/// The table of one run.
+#[derive(Debug, Default)]
+pub(crate) struct OnceTable {
+    /// Client ids are chosen by clients: hashed with a key.
+    clients: HashMap<ClientKey, Client, ahash::RandomState>,
+    /// Of all entries and clients, bytes.
+    len_bytes: usize,
+    /// The highest commit version among evicted clients; 0 as long as there is none.
+    evicted_below: u64,
+    /// The highest commit version taken in: what is applied again changes nothing.
+    last_version: u64,
+    /// Memory for the entries of a client that is about to be new.
+    spare: VecDeque<OnceEntry>,
+}
+
+impl OnceTable {
+    /// The entry of a request; none when it is to be executed.
+    ///
+    /// # Errors
+    /// It is neither: nothing may be executed and nothing is known.
+    pub(crate) fn find(&self, once: &OnceRequest) -> Result<Option<&OnceEntry>, CommitError> {
+        let Some(client) = self.clients.get(&once.client()) else {
+            if self.evicted_below != 0 && once.registered_at <= self.evicted_below {
+                return Err(CommitError::SessionExpired {
+                    registered_at: once.registered_at,
+                    evicted_below: self.evicted_below,
+                });
+            }
+            return Ok(None);
+        };
+        if let Ok(at) = client.position(once.sequence)
+            && let Some(entry) = client.entries.get(at)
+        {
+            if entry.fingerprint != once.fingerprint {
+                return Err(CommitError::OtherRequest {
+                    sequence: once.sequence,
+                });
+            }
+            return Ok(Some(entry));
+        }
+        if once.sequence <= client.dropped_to {
+            return Err(CommitError::SequenceTooOld {
+                sequence: once.sequence,
+                dropped_to: client.dropped_to,
+            });
+        }
+        Ok(None)
+    }
+
+    /// Takes the memory that [`Self::insert`] of this request will need.
+    pub(crate) fn reserve(&mut self, once: &OnceRequest) {
+        match self.clients.get_mut(&once.client()) {
+            Some(client) => client.entries.reserve(1),
+            None => {
+                self.clients.reserve(1);
+                self.spare.reserve(1);
+            }
+        }
+    }
+
+    /// Takes in what a commit leaves, and lets go of what is no longer to be kept. Allocates
+    /// nothing after [`Self::reserve`]. Commits come in version order; one that was taken in
+    /// already changes nothing.
+    pub(crate) fn insert(&mut self, once: &OnceRequest, entry: OnceEntry) {
+        if entry.version <= self.last_version {
+            return;
+        }
+        self.last_version = entry.version;
+        let key = once.client();
+        if !self.clients.contains_key(&key) {
+            let entries = std::mem::take(&mut self.spare);
+            let client = Client {
+                entries,
+                ..Client::default()
+            };
+            self.len_bytes += ONCE_CLIENT_OVERHEAD_BYTES;
+            self.clients.insert(key, client);
+        }
+        let client = self.clients.get_mut(&key);
+        let client = client.expect("a client was inserted if it was missing");
+        client.last_version = entry.version;
+        // Otherwise the request would have been found instead of executed.
+        if let Err(at) = client.position(entry.sequence) {
+            self.len_bytes += entry.len_bytes();
+            client.entries.insert(at, entry);
+        }
+        self.len_bytes -= client.forget(once.lowest_awaited);
+        self.evict(key);
+    }
+
+    /// Lets clients go until the rest fits: never the one that has just committed.
+    fn evict(&mut self, kept: ClientKey) {
+        while ONCE_CLIENT_COUNT_MAX < self.clients.len() || ONCE_LEN_BYTES_MAX < self.len_bytes {
+            let others = self.clients.iter().filter(|(key, _)| **key != kept);
+            let Some(oldest) = others.min_by_key(|(_, client)| client.last_version) else {
+                return;
+            };
+            let key = *oldest.0;
+            if let Some(client) = self.clients.remove(&key) {
+                let entries_len: usize = client.entries.iter().map(OnceEntry::len_bytes).sum();
+                self.len_bytes -= ONCE_CLIENT_OVERHEAD_BYTES + entries_len;
+                self.evicted_below = self.evicted_below.max(client.last_version);
+            }
+        }
+    }
+
+    /// Calls `visit` with everything logged that the table says, in a fixed order: for tests and
+    /// for checks after recovery.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&[u8], &[u64], &[u8])) {
+        if self.last_version == 0 {
+            return;
+        }
+        visit(&[], &[self.evicted_below], &[]);
+        let mut keys: Vec<&ClientKey> = self.clients.keys().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let Some(client) = self.clients.get(key) else {
+                continue;
+            };
+            visit(
+                &key.client_id,
+                &[u64::from(key.user), client.dropped_to, client.last_version],
+                &[],
+            );
+            for entry in &client.entries {
+                let numbers = [
+                    entry.sequence,
+                    entry.fingerprint,
+                    entry.version,
+                    entry.timestamp_us,
+                ];
+                visit(&key.client_id, &numbers, &entry.result);
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Where an entry is, or would be.
+    fn position(&self, sequence: u64) -> Result<usize, usize> {
+        self.entries
+            .binary_search_by_key(&sequence, |entry| entry.sequence)
+    }
+
+    /// Forgets what nobody waits for and what is too much; what that freed, bytes.
+    fn forget(&mut self, lowest_awaited: u64) -> usize {
+        let mut freed_len_bytes = 0;
+        self.dropped_to = self.dropped_to.max(lowest_awaited.saturating_sub(1));
+        while let Some(first) = self.entries.front() {
+            let is_awaited = lowest_awaited <= first.sequence;
+            if is_awaited && self.entries.len() <= ONCE_RESULT_COUNT_MAX {
+                break;
+            }
+            self.dropped_to = self.dropped_to.max(first.sequence);
+            freed_len_bytes += first.len_bytes();
+            self.entries.pop_front();
+        }
+        freed_len_bytes
+    }
+}

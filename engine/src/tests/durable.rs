@@ -1,0 +1,166 @@
+//! How far commits are durable, and waiting for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use in_mem_model::Durability;
+use in_mem_wal::disk::{CrashMode, Fault, FaultRule, OpKind};
+
+use super::{Collector, MODES, drive, driven, in_memory, int, over, world};
+use crate::{CompletionSink, WaitDurableError};
+
+/// Long enough that only a lost wake-up can use it up.
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_wait_makes_every_buffered_commit_below_durable_with_one_sync() {
+    let database = over(&world(), MODES[1]).open().unwrap();
+    let run = database.default_run();
+    let syncs = || database.log_metrics().unwrap().sync_count;
+    let before = syncs();
+    let mut last = 0;
+    for value in 0..500 {
+        last = run.kv().put("k", &int(value)).unwrap();
+    }
+    assert!(!database.is_durable(last).unwrap());
+    assert_eq!(syncs(), before);
+    let reached = database.wait_durable(last, Some(LONG)).unwrap();
+    assert!(last <= reached);
+    assert!(database.is_durable(last).unwrap());
+    assert_eq!(database.durable_version(), reached);
+    assert_eq!(syncs(), before + 1);
+}
+
+#[test]
+fn a_version_that_is_in_no_log_is_refused_whatever_is_durable_around_it() {
+    let database = over(&world(), MODES[1]).open().unwrap();
+    let run = database.default_run();
+    let kv = run.kv();
+    let volatile = kv
+        .with_durability(Durability::InMemory)
+        .put("v", &int(1))
+        .unwrap();
+    let is_refused = |version: u64| {
+        matches!(
+            database.wait_durable(version, Some(LONG)),
+            Err(WaitDurableError::NotLogged { version: told }) if told == version
+        )
+    };
+    assert!(is_refused(volatile), "nothing is logged behind it");
+    let logged = kv.put("l", &int(1)).unwrap();
+    assert!(is_refused(volatile), "something is");
+    database.wait_durable(logged, Some(LONG)).unwrap();
+    assert!(is_refused(volatile), "and is durable");
+    let next = logged + 1;
+    assert!(matches!(
+        database.wait_durable(next, Some(LONG)),
+        Err(WaitDurableError::NeverIssued { version, last_issued })
+            if version == next && last_issued == logged
+    ));
+    assert!(database.is_durable(0).unwrap(), "nothing was committed");
+
+    let database = in_memory();
+    let version = database.default_run().kv().put("k", &int(1)).unwrap();
+    assert!(matches!(
+        database.wait_durable(version, None),
+        Err(WaitDurableError::NotLogged { .. })
+    ));
+}
+
+#[test]
+fn a_commit_that_a_power_loss_took_is_never_told_to_be_durable_afterwards() {
+    let world = world();
+    let (kept, lost) = {
+        let database = over(&world, MODES[1]).open().unwrap();
+        let run = database.default_run();
+        let kv = run.kv();
+        let kept = kv.put("k", &int(1)).unwrap();
+        database.wait_durable(kept, Some(LONG)).unwrap();
+        let lost = kv.put("k", &int(2)).unwrap();
+        // The machine stops here; closing the database touches another one.
+        let after = world.crash(1, CrashMode::Prefix);
+        drop(run);
+        drop(database);
+        let database = over(&after, MODES[1]).open().unwrap();
+        assert!(database.is_durable(kept).unwrap());
+        for _ in 0..2 {
+            assert!(matches!(
+                database.is_durable(lost),
+                Err(WaitDurableError::NotLogged { .. })
+            ));
+            let later = database.default_run().kv().put("k", &int(3)).unwrap();
+            assert!(lost < later);
+            database.wait_durable(later, Some(LONG)).unwrap();
+        }
+        database.shutdown().unwrap();
+        drop(database);
+        let database = over(&after, MODES[1]).open().unwrap();
+        assert!(database.is_durable(kept).unwrap());
+        assert!(matches!(
+            database.is_durable(lost),
+            Err(WaitDurableError::NotLogged { .. })
+        ));
+        (kept, lost)
+    };
+    assert!(kept < lost);
+}
+
+#[test]
+fn a_wait_ends_when_its_time_is_up_when_the_log_fails_and_when_the_database_closes() {
+    let world = world();
+    let (database, mut driver) = driven(&world);
+    let run = database.default_run();
+    let kv = run.kv().with_durability(Durability::Buffered);
+    let version = kv.put("k", &int(1)).unwrap();
+    assert!(matches!(
+        database.wait_durable(version, Some(Duration::ZERO)),
+        Err(WaitDurableError::TimedOut { durable_version, .. }) if durable_version < version
+    ));
+    for kind in [OpKind::Sync, OpKind::WriteSynced] {
+        world.add_rule(FaultRule::new(Fault::Io).on(kind));
+    }
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| database.wait_durable(version, Some(LONG)));
+        while !database.is_poisoned() {
+            drive(&mut driver);
+            std::thread::yield_now();
+        }
+        waiting.join().unwrap()
+    });
+    assert!(matches!(waiting, Err(WaitDurableError::Poisoned(Some(_)))));
+    let mut watch = database.watch_durable();
+    assert!(matches!(
+        watch.next(None),
+        Err(WaitDurableError::Poisoned(_))
+    ));
+
+    let database = over(&super::world(), MODES[1]).open().unwrap();
+    let mut watch = database.watch_durable();
+    let version = database.default_run().kv().put("k", &int(1)).unwrap();
+    database.shutdown().unwrap();
+    assert_eq!(watch.next(None).unwrap(), Some(version), "closing syncs");
+    assert!(matches!(watch.next(None), Err(WaitDurableError::Closed)));
+    assert!(database.wait_durable(version, None).is_ok());
+}
+
+#[test]
+fn a_watch_tells_the_newest_version_only_and_a_listener_hears_rising_ones() {
+    let database = over(&world(), MODES[2]).open().unwrap();
+    let collector = Arc::new(Collector::default());
+    let listener: Arc<dyn CompletionSink> = Arc::clone(&collector) as _;
+    database.add_listener(&listener);
+    let mut watch = database.watch_durable();
+    let run = database.default_run();
+    let kv = run.kv();
+    let mut last = 0;
+    for value in 0..20 {
+        last = kv.put("k", &int(value)).unwrap();
+    }
+    database.wait_durable(last, Some(LONG)).unwrap();
+    assert_eq!(watch.next(Some(LONG)).unwrap(), Some(last));
+    assert_eq!(watch.next(Some(Duration::ZERO)).unwrap(), None);
+    database.shutdown().unwrap();
+    let told = collector.durable.lock().clone();
+    assert_eq!(told.last(), Some(&last));
+    assert!(told.is_sorted(), "{told:?}");
+}
