@@ -181,20 +181,25 @@ def test_a_killed_daemon_that_comes_back_is_found_again() -> None:
 
 def test_exactly_once_holds_over_a_kill_of_the_daemon() -> None:
     with Daemon() as daemon:
-        ids = {"blocking": b"b" * 16, "asyncio": b"a" * 16}
+        ids = {kind: inmem.Identity(client_id=kind.encode() * 2) for kind in ["blocking", "asyncio_"]}
         first = {}
-        for kind, client_id in ids.items():
+        for kind, identity in ids.items():
             try:
-                (first[kind],) = ask(kind, daemon.socket, [calls.incr("n")], client_id=client_id)
+                (first[kind],) = ask(
+                    kind.strip("_"), daemon.socket, [calls.incr("n")], exactly_once=identity
+                )
             except inmem.ProtocolError as error:
                 pytest.skip(f"needs a server with exactly-once requests: {error.message}")
         daemon.kill()
         daemon.start()
         # Whoever has the same id and sequence is the same client asking again.
-        for kind, client_id in ids.items():
-            with Client(daemon.socket, client_id=client_id) as client:
-                client._link.identity.registered_at = 0
+        for kind, identity in ids.items():
+            with Client(daemon.socket, exactly_once=identity) as client:
                 assert client.kv.incr("n") == first[kind]
+                known = client.identity
+                assert known is not None and known.next_sequence == 2
+            with Client(daemon.socket, exactly_once=known) as client:
+                assert client.kv.put(kind, 1).is_committed
         with Client(daemon.socket) as client:
             assert client.kv.get("n") == 2
 

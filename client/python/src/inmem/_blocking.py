@@ -14,9 +14,9 @@ from ._session import (
     Attempt,
     Closed,
     Header,
-    Identity,
     Options,
     Reply,
+    Sequences,
     Session,
     is_worth_waiting,
     rejected,
@@ -43,11 +43,11 @@ class Link:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.identity = Identity(options.client_id)
+        self.sequences = Sequences(options.identity)
         self.connection_number = 0
         self._lock = threading.RLock()
         self._socket: socket.socket | None = None
-        self._session = Session(options, self.identity)
+        self._session = Session(options, self.sequences)
         self._is_closed = False
 
     def connect(self) -> Greeting:
@@ -78,17 +78,17 @@ class Link:
         with self._lock:
             outcomes: list[Outcome] = []
             # Of exactly-once writes only so many may be on their way.
-            step = UNANSWERED_COUNT_MAX if self.identity.client_id else max(1, len(calls))
+            step = UNANSWERED_COUNT_MAX if self.sequences.identity else max(1, len(calls))
             for at in range(0, len(calls), step):
                 attempts = [
-                    Attempt(call, header, self.identity.begin(call, header))
+                    Attempt(call, header, self.sequences.begin(call, header))
                     for call in calls[at : at + step]
                 ]
                 try:
                     outcomes += self._settle(attempts, bound_to)
                 finally:
                     for attempt in attempts:
-                        self.identity.end(attempt.sequence)
+                        self.sequences.end(attempt.sequence)
             return outcomes
 
     def _settle(self, attempts: list[Attempt[Any]], bound_to: int | None) -> list[Outcome]:
@@ -227,7 +227,7 @@ class Link:
                 time.sleep(delay)
 
     def _greet(self) -> socket.socket:
-        self._session = Session(self.options, self.identity)
+        self._session = Session(self.options, self.sequences)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(self.options.timeout_s)
