@@ -14,6 +14,8 @@
 mod daemon_process;
 #[path = "conformance/encodings.rs"]
 mod encodings;
+#[path = "conformance/python.rs"]
+mod python;
 #[path = "support/raw_client.rs"]
 mod raw_client;
 

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 
 use in_mem_engine::model::{RunInfo, Value, encode};
 use in_mem_ipc::operation::OPERATIONS;
+use in_mem_ipc::request::db::{Unsubscribe, WaitDurable};
 use in_mem_ipc::request::kv::{
     CasValue, CasVersion, ExpectedVersion, GetAt, History, Increment, Key, KeyValue, KeyValues,
     Keys, List, Prefix, Scan,
@@ -465,7 +466,18 @@ fn play(encoding: Encoding) -> (tempfile::TempDir, Daemon, Play) {
     play_batches(&mut play);
     play_transactions(&mut play);
     play_runs(&mut play);
+    // All is on disk then: nothing is pushed to the subscription.
     play.ask(Operation::DbFlush);
+    for version in [0, 3] {
+        play.ask(Operation::DbWaitDurable(WaitDurable { version }));
+    }
+    let Response::Subscribed(subscribed) = play.ask(Operation::DbSubscribeDurable) else {
+        panic!("not subscribed")
+    };
+    let subscription_id = subscribed.subscription_id;
+    for subscription_id in [subscription_id, subscription_id, 77] {
+        play.ask(Operation::DbUnsubscribe(Unsubscribe { subscription_id }));
+    }
     (directory, daemon, play)
 }
 

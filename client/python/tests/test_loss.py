@@ -165,34 +165,43 @@ def test_a_pipeline_repeats_what_may_be_repeated() -> None:
         assert all(request.get("client_sequence_lag", 0) < 64 for request in server.requests)
 
 
-@both
-def test_a_killed_daemon_that_comes_back_is_found_again(kind: str) -> None:
+def test_a_killed_daemon_that_comes_back_is_found_again() -> None:
+    async def main(daemon: Daemon) -> None:
+        async with AsyncClient(daemon.socket) as client:
+            with Client(daemon.socket) as other:
+                await client.kv.put("key", 1)
+                daemon.kill()
+                daemon.start()
+                assert await client.kv.get("key") == other.kv.get("key") == 1
+                assert client.connection_number == other.connection_number == 2
+
     with Daemon() as daemon:
-        with Client(daemon.socket) as client:
-            client.kv.put("key", 1)
-            daemon.kill()
-            daemon.start()
-            assert client.kv.get("key") == 1
-            assert client.connection_number == 2
-        assert ask(kind, daemon.socket, [calls.get("key")]) == [1]
+        asyncio.run(main(daemon))
 
 
-@both
-def test_exactly_once_holds_over_a_kill_of_the_daemon(kind: str) -> None:
+def test_exactly_once_holds_over_a_kill_of_the_daemon() -> None:
     with Daemon() as daemon:
-        with Client(daemon.socket) as client:
-            client.kv.put("n", 0)
-        try:
-            (first,) = ask(kind, daemon.socket, [calls.incr("n")], client_id=b"c" * 16)
-        except inmem.ProtocolError as error:
-            pytest.skip(f"needs a server with exactly-once requests: {error.message}")
+        ids = {kind: inmem.Identity(client_id=kind.encode() * 2) for kind in ["blocking", "asyncio_"]}
+        first = {}
+        for kind, identity in ids.items():
+            try:
+                (first[kind],) = ask(
+                    kind.strip("_"), daemon.socket, [calls.incr("n")], exactly_once=identity
+                )
+            except inmem.ProtocolError as error:
+                pytest.skip(f"needs a server with exactly-once requests: {error.message}")
         daemon.kill()
         daemon.start()
-        # A client that starts anew with the same id and sequence is the same client asking again.
-        with Client(daemon.socket, client_id=b"c" * 16) as client:
-            client._link.identity.registered_at = 0
-            assert client.kv.incr("n").receipt == first.receipt
-            assert client.kv.get("n") == 1
+        # Whoever has the same id and sequence is the same client asking again.
+        for kind, identity in ids.items():
+            with Client(daemon.socket, exactly_once=identity) as client:
+                assert client.kv.incr("n") == first[kind]
+                known = client.identity
+                assert known is not None and known.next_sequence == 2
+            with Client(daemon.socket, exactly_once=known) as client:
+                assert client.kv.put(kind, 1).is_committed
+        with Client(daemon.socket) as client:
+            assert client.kv.get("n") == 2
 
 
 def test_durability_can_be_waited_for() -> None:

@@ -212,7 +212,7 @@ impl Core {
     }
 
     /// A job of a session that is gone is done.
-    fn forget_departed(&mut self, id: SessionId) {
+    pub(super) fn forget_departed(&mut self, id: SessionId) {
         let found = self.departed.iter().position(|job| job.session == id);
         if let Some(index) = found {
             self.departed.swap_remove(index);

@@ -26,12 +26,12 @@ use crate::session::{Phase, SessionId};
 pub(super) struct Translation {
     /// Where small requests are translated.
     buffer: FrameBuffer,
-    inbox: Arc<Inbox<Translated>>,
+    pub(super) inbox: Arc<Inbox<Translated>>,
     done: Vec<Translated>,
 }
 
 /// A request a worker translated.
-struct Translated {
+pub(super) struct Translated {
     session: SessionId,
     request_id: u64,
     /// Size of the frame that came, bytes.
@@ -136,6 +136,8 @@ impl Core {
 
     fn finish_translation(&mut self, translated: Translated) {
         let Some(session) = self.session_of(translated.session) else {
+            // It was not started, and never will be.
+            self.forget_departed(translated.session);
             return;
         };
         session.finished(translated.frame_len_bytes);

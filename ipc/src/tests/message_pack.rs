@@ -9,10 +9,11 @@ use crate::codec::{self, FrameBuffer, access_request, access_response};
 use crate::encoding::Encoding;
 use crate::frame::{BODY_LEN_BYTES_MAX, FRAME_LEN_BYTES_MAX, FrameKind, parse_frame};
 use crate::message_pack::{
-    LIST_COUNT_MAX, MessageError, Refusal, decode_request, decode_response, encode_request,
-    encode_response,
+    LIST_COUNT_MAX, MessageError, Refusal, decode_request, decode_response, encode_push,
+    encode_request, encode_response,
 };
 use crate::request::kv::{KeyValue, Keys};
+use crate::request::version::TaggedVersion;
 use crate::request::{Operation, Request, RequestHeader};
 use crate::response::Response;
 
@@ -50,7 +51,11 @@ fn frames() -> Vec<(String, FrameBuffer)> {
         encode_response(&response, 0x1122_3344_5566_7788, &mut buffer).unwrap();
         (format!("response:{name}"), buffer)
     });
-    requests.chain(responses).collect()
+    let mut push = FrameBuffer::new();
+    let version = Response::Version(TaggedVersion::Txn(0x0102_0304_0506_0708));
+    encode_push(&version, 0x1122_3344_5566_7788, &mut push).unwrap();
+    let push = [("push".to_owned(), push)];
+    requests.chain(responses).chain(push).collect()
 }
 
 /// Reads a body to the end, as a peer would.

@@ -10,7 +10,7 @@
 """
 
 from . import calls, errors
-from ._session import Reconnect, default_socket
+from ._session import Identity, Reconnect, default_socket
 from .aio import AsyncClient
 from .client import Client, Pipeline, Run, Ticket, Transaction
 from .errors import (
@@ -82,6 +82,7 @@ __all__ = [
     "Entry",
     "History",
     "HistoryTrimmed",
+    "Identity",
     "Incremented",
     "InmemError",
     "InternalError",

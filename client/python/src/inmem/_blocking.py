@@ -14,8 +14,9 @@ from ._session import (
     Attempt,
     Closed,
     Header,
-    Identity,
     Options,
+    Reply,
+    Sequences,
     Session,
     is_worth_waiting,
     rejected,
@@ -42,11 +43,11 @@ class Link:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.identity = Identity(options.client_id)
+        self.sequences = Sequences(options.identity)
         self.connection_number = 0
         self._lock = threading.RLock()
         self._socket: socket.socket | None = None
-        self._session = Session(options, self.identity)
+        self._session = Session(options, self.sequences)
         self._is_closed = False
 
     def connect(self) -> Greeting:
@@ -77,17 +78,17 @@ class Link:
         with self._lock:
             outcomes: list[Outcome] = []
             # Of exactly-once writes only so many may be on their way.
-            step = UNANSWERED_COUNT_MAX if self.identity.client_id else max(1, len(calls))
+            step = UNANSWERED_COUNT_MAX if self.sequences.identity else max(1, len(calls))
             for at in range(0, len(calls), step):
                 attempts = [
-                    Attempt(call, header, self.identity.begin(call, header))
+                    Attempt(call, header, self.sequences.begin(call, header))
                     for call in calls[at : at + step]
                 ]
                 try:
                     outcomes += self._settle(attempts, bound_to)
                 finally:
                     for attempt in attempts:
-                        self.identity.end(attempt.sequence)
+                        self.sequences.end(attempt.sequence)
             return outcomes
 
     def _settle(self, attempts: list[Attempt[Any]], bound_to: int | None) -> list[Outcome]:
@@ -180,7 +181,8 @@ class Link:
         attempts: list[Attempt[Any]],
         outcomes: dict[int, Outcome],
     ) -> None:
-        replies, cause = [], None
+        replies: list[Reply] = []
+        cause: str | None = None
         try:
             data = connection.recv(_RECEIVE_LEN_BYTES)
             if not data:
@@ -191,7 +193,9 @@ class Link:
         except OSError as error:
             raise _Lost(str(error)) from error
         except Closed as closed:
-            replies, cause = closed.replies, str(closed)
+            replies, cause = closed.replies, f"the server ended the connection: {closed}"
+        except errors.ProtocolError as error:
+            cause = error.message
         for reply in replies:
             index = ids.pop(reply.request_id, None)
             if index is None:
@@ -201,7 +205,7 @@ class Link:
             except errors.InmemError as error:
                 outcomes[index] = error
         if cause is not None and ids:
-            raise _Lost(f"the server ended the connection: {cause}")
+            raise _Lost(cause)
 
     def _connected(self) -> socket.socket:
         if self._is_closed:
@@ -223,7 +227,7 @@ class Link:
                 time.sleep(delay)
 
     def _greet(self) -> socket.socket:
-        self._session = Session(self.options, self.identity)
+        self._session = Session(self.options, self.sequences)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(self.options.timeout_s)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Iterator, TypeVar
 
 from . import errors
@@ -89,6 +89,24 @@ def backoff(base_s: float, max_s: float, total_max_s: float) -> Iterator[float]:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asks exactly once. A process that is to repeat the writes of one before it keeps what
+    `Client.identity` gave, and begins with the sequence of the first write it repeats."""
+
+    client_id: bytes = field(default_factory=lambda: uuid.uuid4().bytes)
+    """16 bytes, made once."""
+    registered_at: int | None = None
+    """What the server said to the first hello; None before it."""
+    next_sequence: int = 1
+    """The sequence of the next write."""
+
+    def __post_init__(self) -> None:
+        if len(self.client_id) != 16 or self.next_sequence < 1:
+            message = "a client id has 16 bytes, and sequences begin at 1"
+            raise errors.InvalidArgument(message, code="invalid_argument")
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """How a client connects."""
 
@@ -96,7 +114,7 @@ class Options:
     run: str | uuid.UUID | None = None
     durability: Durability | None = None
     timeout_s: float | None = 60.0
-    client_id: bytes | None = None
+    identity: Identity | None = None
     name: str = ""
     reconnect: Reconnect = field(default_factory=Reconnect)
 
@@ -110,33 +128,29 @@ class Header:
     txn_id: int = 0
 
 
-class Identity:
-    """Who repeats requests: a client id and the sequences given out."""
+class Sequences:
+    """The sequences of a client: given out, and awaited."""
 
-    def __init__(self, client_id: bytes | None) -> None:
-        if client_id is not None and len(client_id) != 16:
-            raise errors.InvalidArgument("a client id has 16 bytes", code="invalid_argument")
-        self.client_id = client_id
-        self.registered_at: int | None = None
-        self._next_sequence = 1
+    def __init__(self, identity: Identity | None) -> None:
+        self.identity = identity
         self._unanswered: set[int] = set()
 
     def greeted(self, greeting: Greeting) -> None:
         """Takes what the server says about the client id."""
-        if self.client_id is None:
+        if self.identity is None:
             return
         if greeting.registered_at is None:
             message = "this server does not offer exactly-once requests"
             raise errors.ProtocolError(message, code="protocol_mismatch")
-        self.registered_at = greeting.registered_at
+        self.identity = replace(self.identity, registered_at=greeting.registered_at)
 
     def begin(self, call: Call[Any], header: Header) -> int:
         """The sequence of a request; 0 for one that has none."""
         is_once = call.is_write and (header.txn_id == 0 or call.op == "txn.commit")
-        if self.client_id is None or not is_once:
+        if self.identity is None or not is_once:
             return 0
-        sequence = self._next_sequence
-        self._next_sequence += 1
+        sequence = self.identity.next_sequence
+        self.identity = replace(self.identity, next_sequence=sequence + 1)
         self._unanswered.add(sequence)
         return sequence
 
@@ -228,8 +242,8 @@ class Reply:
 class Session:
     """One connection as both sides understand it."""
 
-    def __init__(self, options: Options, identity: Identity) -> None:
-        self._identity = identity
+    def __init__(self, options: Options, sequences: Sequences) -> None:
+        self._sequences = sequences
         self._frames = FrameReader()
         self._next_request_id = 1
         self._options = options
@@ -237,11 +251,12 @@ class Session:
 
     def hello(self) -> bytes:
         """What to send first."""
+        identity = self._sequences.identity
         return Hello(
             run=self._options.run,
             durability=self._options.durability,
-            client_id=self._identity.client_id,
-            registered_at=self._identity.registered_at,
+            client_id=identity.client_id if identity is not None else None,
+            registered_at=identity.registered_at if identity is not None else None,
             name=self._options.name,
         ).encode()
 
@@ -257,7 +272,7 @@ class Session:
             message["txn_id"] = header.txn_id
         if attempt.sequence:
             message["client_sequence"] = attempt.sequence
-            lag = self._identity.lag(attempt.sequence)
+            lag = self._sequences.lag(attempt.sequence)
             if lag:
                 message["client_sequence_lag"] = lag
         if attempt.call.params:
@@ -274,7 +289,7 @@ class Session:
                 replies.append(_reply(frame))
             elif frame.kind == HELLO_REPLY and self.greeting is None:
                 self.greeting = Greeting.decode(frame.body)
-                self._identity.greeted(self.greeting)
+                self._sequences.greeted(self.greeting)
             elif frame.kind == CLOSE:
                 raise Closed(Close.decode(frame.body), replies)
             else:

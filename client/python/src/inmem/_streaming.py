@@ -11,9 +11,9 @@ from ._session import (
     Attempt,
     Closed,
     Header,
-    Identity,
     Options,
     Reply,
+    Sequences,
     Session,
     is_worth_waiting,
     rejected,
@@ -72,9 +72,9 @@ class Watch:
 class _Connection:
     """A greeted connection and what is awaited on it."""
 
-    def __init__(self, options: Options, identity: Identity) -> None:
+    def __init__(self, options: Options, sequences: Sequences) -> None:
         self._options = options
-        self.session = Session(options, identity)
+        self.session = Session(options, sequences)
         self._awaited: dict[int, asyncio.Future[Any]] = {}
         self._attempts: dict[int, Attempt[Any]] = {}
         self._watches: dict[int, Watch] = {}
@@ -174,7 +174,7 @@ class Link:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.identity = Identity(options.client_id)
+        self.sequences = Sequences(options.identity)
         self.connection_number = 0
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
@@ -221,14 +221,14 @@ class Link:
 
     async def call(self, call: Call[R], header: Header, bound_to: int | None = None) -> R:
         """Executes one call; one `bound_to` a connection only over that one."""
-        if self.identity.client_id is None:
+        if self.sequences.identity is None:
             return await self._settle(Attempt(call, header), bound_to)
         async with self._unanswered:
-            attempt = Attempt(call, header, self.identity.begin(call, header))
+            attempt = Attempt(call, header, self.sequences.begin(call, header))
             try:
                 return await self._settle(attempt, bound_to)
             finally:
-                self.identity.end(attempt.sequence)
+                self.sequences.end(attempt.sequence)
 
     async def _settle(self, attempt: Attempt[R], bound_to: int | None) -> R:
         while True:
@@ -272,7 +272,7 @@ class Link:
                     await asyncio.sleep(delay)
 
     async def _greet(self) -> _Connection:
-        connection = _Connection(self.options, self.identity)
+        connection = _Connection(self.options, self.sequences)
         try:
             await asyncio.wait_for(connection.greet(), self.options.timeout_s)
         except Closed as closed:

@@ -25,7 +25,7 @@ from typing import (
 
 from . import calls, errors
 from ._batch import BatchChanges
-from ._session import Header, Reconnect, backoff
+from ._session import Header, Identity, Reconnect, backoff
 from ._streaming import Link
 from ._wire import Greeting
 from .calls import Call, ExpectedVersion
@@ -508,13 +508,12 @@ class AsyncClient(_Acting):
         run: str | uuid.UUID | None = None,
         durability: Durability | None = None,
         timeout_s: float | None = 60.0,
-        exactly_once: bool = False,
-        client_id: bytes | None = None,
+        exactly_once: bool | Identity = False,
         name: str = "",
         reconnect: Reconnect = Reconnect(),
     ) -> None:
         self._link = Link(
-            _options(socket, run, durability, timeout_s, exactly_once, client_id, name, reconnect)
+            _options(socket, run, durability, timeout_s, exactly_once, name, reconnect)
         )
         super().__init__(_Scope(self._link, Header()))
 
@@ -526,6 +525,11 @@ class AsyncClient(_Acting):
     def connection_number(self) -> int:
         """Counts connections, from 1; 0 before the first."""
         return self._link.connection_number
+
+    @property
+    def identity(self) -> Identity | None:
+        """With `exactly_once`, whom the server knows this client as by now."""
+        return self._link.sequences.identity
 
     @property
     def runs(self) -> AsyncRuns:

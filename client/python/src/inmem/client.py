@@ -16,7 +16,7 @@ from typing import Any, Callable, Generic, Iterable, Iterator, List, Mapping, Ty
 from . import calls, errors
 from ._batch import BatchChanges
 from ._blocking import Link, Outcome
-from ._session import Header, Options, Reconnect, backoff, default_socket
+from ._session import Header, Identity, Options, Reconnect, backoff, default_socket
 from ._wire import Greeting
 from .calls import Call, ExpectedVersion
 from .types import (
@@ -541,8 +541,8 @@ class Client(_Acting):
     `socket` is `INMEM_SOCKET`, or where the daemon of this user listens, unless given. `run` is the
     default run of the session, by name or id, and `durability` its default durability. `timeout_s`
     is how long to wait for a server that says nothing; a write that is given up has an unknown
-    outcome. With `exactly_once`, or a `client_id` of 16 bytes that is kept for the purpose, a write
-    whose answer was lost is repeated without a second effect.
+    outcome. With `exactly_once` a write whose answer was lost is repeated without a second effect;
+    it may be an `Identity` that was kept, to repeat the writes of an earlier process.
     """
 
     def __init__(
@@ -552,13 +552,12 @@ class Client(_Acting):
         run: str | uuid.UUID | None = None,
         durability: Durability | None = None,
         timeout_s: float | None = 60.0,
-        exactly_once: bool = False,
-        client_id: bytes | None = None,
+        exactly_once: bool | Identity = False,
         name: str = "",
         reconnect: Reconnect = Reconnect(),
     ) -> None:
         self._link = Link(
-            _options(socket, run, durability, timeout_s, exactly_once, client_id, name, reconnect)
+            _options(socket, run, durability, timeout_s, exactly_once, name, reconnect)
         )
         super().__init__(_Scope(self._link, Header()))
         self._link.connect()
@@ -572,6 +571,11 @@ class Client(_Acting):
     def connection_number(self) -> int:
         """Counts connections, from 1."""
         return self._link.connection_number
+
+    @property
+    def identity(self) -> Identity | None:
+        """With `exactly_once`, whom the server knows this client as by now."""
+        return self._link.sequences.identity
 
     @property
     def runs(self) -> Runs:
@@ -647,20 +651,19 @@ def _options(
     run: str | uuid.UUID | None,
     durability: Durability | None,
     timeout_s: float | None,
-    exactly_once: bool,
-    client_id: bytes | None,
+    exactly_once: bool | Identity,
     name: str,
     reconnect: Reconnect,
 ) -> Options:
     id = _run_id(run) if run is not None else None
-    if exactly_once and client_id is None:
-        client_id = uuid.uuid4().bytes
+    if exactly_once is True:
+        exactly_once = Identity()
     return Options(
         socket=os.fspath(socket) if socket is not None else default_socket(),
         run=id if id is not None else run,
         durability=durability,
         timeout_s=timeout_s,
-        client_id=client_id,
+        identity=exactly_once if isinstance(exactly_once, Identity) else None,
         name=name,
         reconnect=reconnect,
     )

@@ -1,5 +1,6 @@
 //! Exactly-once requests over connections that come and go.
 
+use in_mem_ipc::Encoding;
 use in_mem_ipc::close::{Close, CloseReason};
 use in_mem_ipc::hello::HelloReply;
 use in_mem_ipc::request::kv::Increment;
@@ -185,24 +186,74 @@ fn a_commit_and_a_beginning_are_repeated_where_their_first_connection_is_gone() 
     assert_eq!(taken.sub, Some(SubCode::AlreadyExists));
 }
 
-#[test]
-fn a_hello_waits_for_the_workers_of_the_earlier_connection() {
-    let mut fixture = Fixture::new(0);
-    greet(&mut fixture, 0, None).unwrap();
-    fixture.start_turn();
-    let header = RequestHeader {
-        client_sequence: 1,
-        ..RequestHeader::default()
-    };
+const FIRST: RequestHeader = RequestHeader {
+    txn_id: 0,
+    client_sequence: 1,
+    deadline_us: 0,
+    client_sequence_lag: 0,
+    durability: DurabilityChoice::Session,
+    run: RunChoice::Session,
+};
+
+/// A write that is for the workers.
+fn many() -> Operation<'static> {
     let value = vec![0xc0];
     let entries = (0..2_000).map(|n| KeyValue {
         key: format!("many/{n:020}").into_bytes().into(),
         value: value.clone().into(),
     });
-    let many = Operation::KvPutMany(in_mem_ipc::request::kv::KeyValues {
+    Operation::KvPutMany(in_mem_ipc::request::kv::KeyValues {
         entries: entries.collect(),
+    })
+}
+
+/// A request that was being translated when its connection went was never started: once that is
+/// known the client is welcome again. It was kept out for ever.
+#[test]
+fn a_hello_waits_for_the_translation_of_the_earlier_connection_and_no_longer() {
+    let mut fixture = Fixture::new(0);
+    greet(&mut fixture, 0, None).unwrap();
+    fixture.core.session_mut(0).expect("there").encoding = Encoding::MessagePack;
+    fixture.start_turn();
+    let mut bytes = FrameBuffer::new();
+    let request = Request {
+        header: FIRST,
+        operation: many(),
+    };
+    Encoding::MessagePack
+        .encode_request(&request, 1, &mut bytes)
+        .expect("fits");
+    fixture.core.receive(0, &bytes);
+    fixture.core.disconnect(0);
+    let refused = greet(&mut fixture, 1, None).unwrap_err();
+    assert_eq!(refused.reason, CloseReason::Goodbye);
+    let is_done = (0..LOOK_COUNT_MAX).any(|_| {
+        std::thread::yield_now();
+        fixture.core.translation.inbox.has_items()
     });
-    let bytes = frame_with(1, header, many);
+    assert!(is_done, "the worker has not answered");
+    fixture.core.finish_turn();
+    greet(&mut fixture, 2, None).unwrap();
+    let Response::Written(receipt) = ask(&mut fixture, 2, (0, 1), small_put()) else {
+        panic!("written")
+    };
+    assert_eq!(receipt.commit_version, 1);
+}
+
+/// A small put.
+fn small_put() -> Operation<'static> {
+    Operation::KvPut(KeyValue {
+        key: "k".into(),
+        value: SEVEN.into(),
+    })
+}
+
+#[test]
+fn a_hello_waits_for_the_workers_of_the_earlier_connection() {
+    let mut fixture = Fixture::new(0);
+    greet(&mut fixture, 0, None).unwrap();
+    fixture.start_turn();
+    let bytes = frame_with(1, FIRST, many());
     fixture.core.receive(0, &bytes);
     fixture.core.disconnect(0);
     let refused = greet(&mut fixture, 1, None).unwrap_err();
