@@ -344,7 +344,7 @@ fn events_go_to_the_journal_with_their_fields_when_stderr_is_connected_to_it() {
         "SYSLOG_IDENTIFIER",
         "PRIORITY",
         "TARGET",
-        "INMEM_RING",
+        "INMEM_REACTOR",
         "INMEM_CONNECTIONS",
     ] {
         assert!(entry.contains(field), "no {field} in {entry}");

@@ -32,6 +32,17 @@ use crate::server::{ServerCapabilities, ServerInfo, capabilities, info};
 /// recovery of a server that was just started: it listens before it has recovered.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// Who a client will be to the server.
+#[derive(Debug, Clone, Copy)]
+enum Chosen {
+    /// One that nobody has seen.
+    New,
+    /// One that was there before.
+    Kept(Identity),
+    /// Nobody: its writes are not remembered.
+    Nobody,
+}
+
 /// How a client connects.
 #[derive(Debug, Clone)]
 pub struct ClientBuilder {
@@ -43,7 +54,7 @@ pub struct ClientBuilder {
     silence_max: Option<Duration>,
     reconnect: ReconnectPolicy,
     canceller: Option<Canceller>,
-    identity: Option<Identity>,
+    identity: Chosen,
     waits: bool,
 }
 
@@ -58,7 +69,7 @@ impl ClientBuilder {
             silence_max: Some(SILENCE_MAX),
             reconnect: ReconnectPolicy::default(),
             canceller: None,
-            identity: Some(Identity::new()),
+            identity: Chosen::New,
             waits: false,
         }
     }
@@ -129,7 +140,7 @@ impl ClientBuilder {
     /// Unless named, a client is new.
     #[must_use]
     pub const fn identity(mut self, identity: Identity) -> Self {
-        self.identity = Some(identity);
+        self.identity = Chosen::Kept(identity);
         self
     }
 
@@ -137,7 +148,7 @@ impl ClientBuilder {
     /// is lost is not repeated, and its outcome is unknown.
     #[must_use]
     pub const fn at_most_once(mut self) -> Self {
-        self.identity = None;
+        self.identity = Chosen::Nobody;
         self
     }
 
@@ -160,7 +171,8 @@ impl ClientBuilder {
 
     /// Connects, as [`Self::connect`] does, for a program that waits for many connections at once.
     /// The policy for lost connections covers the first connection only: a lane that is lost is
-    /// not made again. A lane always speaks [`Encoding::Rkyv`].
+    /// not made again. A lane always speaks [`Encoding::Rkyv`], and sends its
+    /// writes at most once.
     ///
     /// # Errors
     ///
@@ -168,6 +180,7 @@ impl ClientBuilder {
     pub fn connect_lane(self) -> Result<Lane, ClientError> {
         let socket = self.socket.clone();
         self.encoding(Encoding::Rkyv)
+            .at_most_once()
             .link_with(Box::new(move || UnixStream::connect(&socket)))?
             .into_lane()
     }
@@ -182,12 +195,18 @@ impl ClientBuilder {
 
     pub(crate) fn link_with(self, dial: Dial) -> Result<Link, ClientError> {
         let encoding = in_mem_ipc::Encoding::from(self.encoding);
+        // Not before: each client of one builder, copied or not, is another one.
+        let identity = match self.identity {
+            Chosen::New => Some(Identity::new()),
+            Chosen::Kept(identity) => Some(identity),
+            Chosen::Nobody => None,
+        };
         let hello = Hello {
             encodings: vec![encoding.to_wire()],
             run: self.run,
             durability: self.durability.map(Into::into).unwrap_or_default(),
-            client_id: self.identity.map(|identity| identity.client_id),
-            registered_at: self.identity.and_then(|identity| identity.registered_at),
+            client_id: identity.map(|identity| identity.client_id),
+            registered_at: identity.and_then(|identity| identity.registered_at),
             client_name: self.name,
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..Hello::default()
@@ -197,7 +216,7 @@ impl ClientBuilder {
             dial,
             hello,
             encoding,
-            identity: self.identity,
+            identity,
             silence_max,
             reconnect: self.reconnect,
             canceller: self.canceller,

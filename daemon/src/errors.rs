@@ -25,29 +25,16 @@ fn body_of_commit(error: &CommitError) -> Error {
             expected,
             actual,
         } => {
-            let sub = match kind {
+            let body = new(match kind {
                 ConflictKind::Read => SubCode::ReadConflict,
                 ConflictKind::Cas => SubCode::CasMismatch,
-            };
-            let mut body = new(sub)
-                .with_detail("run", run.to_string())
-                .with_detail("key", String::from_utf8_lossy(key).into_owned())
-                .with_detail("actual", Version::Txn(*actual));
-            if let Some(expected) = expected {
-                body = body.with_detail("expected", Version::Txn(*expected));
-            }
-            body
+            });
+            let key = String::from_utf8_lossy(key).into_owned();
+            let body = body.with_detail("run", run.to_string());
+            let body = body.with_detail("key", key);
+            conflicting(body, *expected, *actual)
         }
-        CommitError::WrongType { expected, actual } => {
-            Error::of_class(ErrorClass::WrongType, error.to_string())
-                .with_detail("expected", *expected)
-                .with_detail("actual", *actual)
-        }
-        CommitError::Overflow { operation, value } => {
-            Error::of_class(ErrorClass::Overflow, error.to_string())
-                .with_detail("operation", *operation)
-                .with_detail("value", value.to_string())
-        }
+        CommitError::WrongType { .. } | CommitError::Overflow { .. } => of_value(error),
         CommitError::RunNotFound { run } => {
             new(SubCode::RunNotFound).with_detail("run", run.to_string())
         }
@@ -75,11 +62,11 @@ fn body_of_commit(error: &CommitError) -> Error {
         CommitError::MemoryFull {
             used_len_bytes,
             len_bytes_max,
-        } => new(SubCode::ResourceExhausted)
-            .with_detail("resource", "memory")
-            .with_detail("limit", "memory_max")
-            .with_detail("used_len_bytes", *used_len_bytes)
-            .with_detail("limit_bytes", *len_bytes_max),
+        } => memory_full(
+            new(SubCode::ResourceExhausted),
+            *used_len_bytes,
+            *len_bytes_max,
+        ),
         CommitError::NoSpace => new(SubCode::ResourceExhausted).with_detail("resource", "disk"),
         CommitError::Closed(_) => new(SubCode::DatabaseClosed),
         CommitError::Poisoned {
@@ -91,6 +78,37 @@ fn body_of_commit(error: &CommitError) -> Error {
         }
         CommitError::Internal => Error::of_class(ErrorClass::InternalError, error.to_string()),
     }
+}
+
+/// A value that cannot be calculated with.
+fn of_value(error: &CommitError) -> Error {
+    let of_class = |class| Error::of_class(class, error.to_string());
+    match error {
+        CommitError::WrongType { expected, actual } => of_class(ErrorClass::WrongType)
+            .with_detail("expected", *expected)
+            .with_detail("actual", *actual),
+        CommitError::Overflow { operation, value } => of_class(ErrorClass::Overflow)
+            .with_detail("operation", *operation)
+            .with_detail("value", value.to_string()),
+        _ => of_class(ErrorClass::InternalError),
+    }
+}
+
+/// What a write met instead of what it expected.
+fn conflicting(body: Error, expected: Option<u64>, actual: u64) -> Error {
+    let body = body.with_detail("actual", Version::Txn(actual));
+    match expected {
+        Some(expected) => body.with_detail("expected", Version::Txn(expected)),
+        None => body,
+    }
+}
+
+/// How much memory is used, of how much.
+fn memory_full(body: Error, used_len_bytes: u64, len_bytes_max: u64) -> Error {
+    body.with_detail("resource", "memory")
+        .with_detail("limit", "memory_max")
+        .with_detail("used_len_bytes", used_len_bytes)
+        .with_detail("limit_bytes", len_bytes_max)
 }
 
 /// An exactly-once request that was neither executed nor answered again.

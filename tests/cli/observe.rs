@@ -83,7 +83,8 @@ fn health_and_describe_say_what_is_and_where_it_comes_from() {
     assert!(human.out.starts_with("state       ok\n"), "{}", human.out);
     let found = store.json(&["describe"])["result"].clone();
     assert_eq!(found["health"]["state"], "ok");
-    assert_eq!(found["info"]["key_count"], 1);
+    // The key, and the metadata of its run.
+    assert_eq!(found["info"]["key_count"], 2);
     let operations = found["capabilities"]["operations"].as_array().unwrap();
     for name in ["system.health", "system.metrics", "system.describe"] {
         assert!(operations.contains(&json!(name)), "{name}");

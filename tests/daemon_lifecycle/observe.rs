@@ -143,10 +143,12 @@ fn a_slow_request_is_written_down_with_its_steps_and_without_its_value() {
     let directory = tempfile::tempdir().unwrap();
     start(directory.path(), "", None).terminate();
     let fifo = hold(directory.path());
-    let point = format!("AfterWalWriteBeforeFsync:1:{}", fifo.display());
+    // The second batch: which thread the log is shows with its first.
+    let point = format!("AfterWalWriteBeforeFsync:2:{}", fifo.display());
     let configuration = format!("slow_request_us = {}\n", THRESHOLD.as_micros());
     let daemon = start(directory.path(), &configuration, Some(point));
     let mut client = RawClient::connect(daemon.socket());
+    client.put("first", &[7]);
     let sent = Instant::now();
     // A string whose letters would be seen.
     client.start(

@@ -13,7 +13,7 @@ const PINNED: [(&str, u32, u64); 7] = [
     ("wal/src/format/mark.rs", 1, 0xae9e_1815_3092_b5df),
     ("wal/src/format/record.rs", 1, 0xed22_384b_aab3_be61),
     ("snapshot/src/manifest.rs", 1, 0x2d2e_72e3_82df_caec),
-    ("engine/src/writeset.rs", 1, 0xf4ba_6a79_d894_64bc),
+    ("engine/src/writeset.rs", 1, 0x664d_31ce_fe96_565a),
     ("ipc/src/frame.rs", 1, 0xadff_3f3c_2845_6b05),
     ("ipc/src/hello.rs", 1, 0x8c5f_9c8d_f531_e944),
 ];

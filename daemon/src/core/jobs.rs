@@ -120,11 +120,8 @@ impl Core {
         };
         if !is_blocking {
             job.view = job.take_view();
-            let metrics = &job.store.metrics;
-            job.live_view = job
-                .view
-                .as_ref()
-                .map(|_| LiveView::of_read(metrics, now_us));
+            let is_live = job.view.is_some();
+            job.live_view = is_live.then(|| LiveView::of_read(&job.store.metrics, now_us));
         }
         session.started(head.frame_len_bytes);
         session.job_count += 1;

@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::process::{Resource, getrlimit};
 
 use super::{Check, Grade};
-use crate::config::Settings;
+use crate::config::{IoChoice, Settings};
 use crate::metrics::read_small;
 use crate::reactor::Ring;
 
@@ -39,7 +39,7 @@ pub(super) fn checks(settings: &Settings) -> Vec<Check> {
     let pages = "/sys/kernel/mm/transparent_hugepage/enabled";
     let checks = [
         Some(kernel(rustix::system::uname().release().to_str().ok())),
-        Some(ring()),
+        Some(ring(settings.io)),
         Some(memlock(getrlimit(Resource::Memlock).current)),
         Some(descriptors(
             limit(Resource::Nofile),
@@ -78,7 +78,7 @@ pub(super) fn kernel(release: Option<&str>) -> Check {
     Check::ok(name, found)
 }
 
-fn ring() -> Check {
+fn ring(io: IoChoice) -> Check {
     let name = "io_uring";
     let disabled = read_small(Path::new("/proc/sys/kernel/io_uring_disabled"));
     let disabled = disabled.map_or_else(|| "absent".to_owned(), |text| text.trim().to_owned());
@@ -95,7 +95,11 @@ fn ring() -> Check {
     match Ring::new() {
         Ok(ring) => Check::ok(name, format!("works, {} ({setting})", ring.step().name())),
         // Its text says what is wrong and, behind a colon, what to change.
-        Err(error) => Check::fail(name, setting, error.to_string()),
+        Err(error) if io == IoChoice::IoUring => Check::fail(name, setting, error.to_string()),
+        Err(error) => {
+            let advice = format!("{error}; until then the daemon does without, more slowly");
+            Check::warn(name, setting, advice)
+        }
     }
 }
 

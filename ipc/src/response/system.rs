@@ -117,7 +117,7 @@ pub struct Info<'a> {
     pub uptime_us: u64,
     /// Runs there are, the default run included.
     pub run_count: u64,
-    /// Live keys in all runs.
+    /// Live keys in all runs, the metadata of each begun run among them.
     pub key_count: u64,
     /// Name of the durability mode of the database.
     pub durability: Text<'a>,

@@ -338,6 +338,7 @@ fn kv_operations(m: &Material) -> Vec<Operation<'static>> {
 
 /// One response of each kind, with its name, in the order of the wire tags.
 pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> {
+    let description = Box::new(description(m));
     let mut responses = vec![
         ("Error", Response::Error(error_body(m))),
         ("Done", Response::Done),
@@ -402,10 +403,7 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
         ),
         ("Health", Response::Health(health_report(m))),
         ("Metrics", Response::Metrics(m.text(1))),
-        (
-            "Description",
-            Response::Description(Box::new(description(m))),
-        ),
+        ("Description", Response::Description(description)),
     ]);
     responses
 }
