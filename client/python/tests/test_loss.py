@@ -204,13 +204,12 @@ def test_exactly_once_holds_over_a_kill_of_the_daemon() -> None:
             assert client.kv.get("n") == 2
 
 
-def test_durability_can_be_waited_for() -> None:
-    with Daemon() as daemon, Client(daemon.socket) as client:
-        if "db.wait_durable" not in client.greeting.operations:
-            pytest.skip("needs a server with db.wait_durable")
-        receipt = client.kv.put("key", 1)
-        assert receipt.commit_version <= client.wait_durable(receipt)
-        assert client.wait_durable(0) >= receipt.commit_version
+def test_durability_can_be_waited_for(inmem_client: Client) -> None:
+    if "db.wait_durable" not in inmem_client.greeting.operations:
+        pytest.skip("needs a server with db.wait_durable")
+    receipt = inmem_client.kv.put("key", 1)
+    assert receipt.commit_version <= inmem_client.wait_durable(receipt)
+    assert inmem_client.wait_durable(0) >= receipt.commit_version
 
 
 def test_the_receipt_of_the_fake_is_one() -> None:
