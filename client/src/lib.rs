@@ -15,7 +15,7 @@
 //! # }
 //! ```
 //!
-//! Promises that a call maps to one request, that a write is never sent twice, and that an error
+//! Promises that a call maps to one request, that a write has at most one effect, and that an error
 //! says whether a write may have happened. It knows the data model and the wire, never the
 //! engine.
 

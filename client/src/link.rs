@@ -313,13 +313,14 @@ impl Link {
         if !self.is_bound(binding) {
             return Err(error::unbound());
         }
-        let window = self.window();
-        let mut connection = self.take_connection()?;
-        let mut progress = Progress::default();
+        // Before the connection is taken: one that cannot be sent leaves it as it is.
         let maps = match self.options.encoding {
             Encoding::Rkyv => None,
             Encoding::MessagePack => Some(Maps::of(outgoing)?),
         };
+        let window = self.window();
+        let mut connection = self.take_connection()?;
+        let mut progress = Progress::default();
         let outgoing_now = maps
             .as_ref()
             .map_or(outgoing, |maps| maps.outgoing(outgoing));

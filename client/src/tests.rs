@@ -4,5 +4,6 @@ mod cancel;
 mod fake;
 mod greeting;
 mod loss;
+mod once;
 mod pipelines;
 mod transactions;

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use in_mem_ipc::FrameBuffer;
-use in_mem_ipc::codec::{access_request, encode_response};
-use in_mem_ipc::frame::FrameKind;
-use in_mem_ipc::hello::{HelloReply, Limit};
+use in_mem_ipc::codec::{access_request, encode_request, encode_response};
+use in_mem_ipc::frame::{FrameKind, parse_frame};
+use in_mem_ipc::hello::{Hello, HelloReply, Limit};
 use in_mem_ipc::request::{DurabilityChoice, Operation, Request};
 use in_mem_ipc::response::{ReachedLevel, Receipt, Response};
+use in_mem_ipc::{Encoding, FrameBuffer, message_pack};
 
 use crate::client::{Client, ClientBuilder};
 use crate::error::ClientError;
@@ -93,6 +93,8 @@ impl Fake {
 pub(super) struct Peer {
     pub(super) stream: UnixStream,
     incoming: Incoming,
+    /// What the last greeting chose.
+    encoding: Encoding,
 }
 
 impl Peer {
@@ -101,6 +103,7 @@ impl Peer {
         Self {
             stream,
             incoming: Incoming::new(),
+            encoding: Encoding::Rkyv,
         }
     }
 
@@ -111,16 +114,38 @@ impl Peer {
 
     pub(super) fn greet_as(&mut self, reply: &HelloReply) {
         self.take_hello();
+        self.answer_hello(reply);
+    }
+
+    /// Greets a client whose writes are remembered, in the encoding it asks for, with three
+    /// requests on their way at most.
+    pub(super) fn greet_remembering(&mut self, registered_at: u64) -> Hello {
+        let hello = self.take_hello();
+        let remembering = HelloReply {
+            encoding: hello.encodings[0],
+            registered_at: Some(registered_at),
+            limits: vec![Limit {
+                name: "in_flight_count_max".to_owned(),
+                value: 3,
+            }],
+            ..reply()
+        };
+        self.answer_hello(&remembering);
+        hello
+    }
+
+    fn answer_hello(&mut self, reply: &HelloReply) {
         let mut frame = FrameBuffer::new();
         reply.encode(&mut frame).unwrap();
         self.send(&frame);
+        self.encoding = Encoding::from_wire(reply.encoding).unwrap();
     }
 
-    pub(super) fn take_hello(&mut self) {
+    pub(super) fn take_hello(&mut self) -> Hello {
         loop {
             if let Some(frame) = self.incoming.next_frame().unwrap() {
                 assert_eq!(frame.header.kind, FrameKind::Hello);
-                return;
+                return Hello::decode(frame.body).unwrap();
             }
             assert_ne!(
                 self.incoming.receive(&mut self.stream).unwrap(),
@@ -135,7 +160,15 @@ impl Peer {
         loop {
             if let Some(frame) = self.incoming.next_frame().unwrap() {
                 assert_eq!(frame.header.kind, FrameKind::Request);
-                let request = Request::from_archived(access_request(frame.body).unwrap()).unwrap();
+                let request = match self.encoding {
+                    Encoding::Rkyv => owned(frame.body),
+                    Encoding::MessagePack => {
+                        let request = message_pack::decode_request(frame.body).unwrap();
+                        let mut archive = FrameBuffer::new();
+                        encode_request(&request, 0, &mut archive).unwrap();
+                        owned(parse_frame(&archive).unwrap().unwrap().body)
+                    }
+                };
                 return Some((frame.header.request_id, request));
             }
             if self.incoming.receive(&mut self.stream).unwrap() == 0 {
@@ -151,7 +184,13 @@ impl Peer {
     }
 
     pub(super) fn answer(&mut self, request_id: u64, response: &Response<'_>) {
-        self.send(&frame_of(request_id, response));
+        let mut frame = FrameBuffer::new();
+        let encode = match self.encoding {
+            Encoding::Rkyv => encode_response,
+            Encoding::MessagePack => message_pack::encode_response,
+        };
+        encode(response, request_id, &mut frame).unwrap();
+        self.send(&frame);
     }
 
     /// Takes a request and answers it.
@@ -170,6 +209,10 @@ impl Peer {
     pub(super) fn expect_end(&mut self) {
         assert_eq!(self.next_request(), None);
     }
+}
+
+fn owned(body: &[u8]) -> Request<'static> {
+    Request::from_archived(access_request(body).unwrap()).unwrap()
 }
 
 /// What the server greets with.
