@@ -126,7 +126,11 @@ fn every_client_of_one_builder_is_another_client_to_the_server() {
     let builder = Fake::builder();
     let first = fake.connect_as(builder.clone()).unwrap();
     let second = fake.connect_as(builder).unwrap();
-    let told: Vec<_> = ids.iter().take(2).map(|id| id.expect("a client id")).collect();
+    let told: Vec<_> = ids
+        .iter()
+        .take(2)
+        .map(|id| id.expect("a client id"))
+        .collect();
     assert_ne!(told[0], told[1]);
     drop((first, second));
     fake.finish();
