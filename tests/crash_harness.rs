@@ -16,6 +16,8 @@
 mod client_kills;
 #[path = "crash_harness/cut_clients.rs"]
 mod cut_clients;
+#[path = "crash_harness/exactly_once.rs"]
+mod exactly_once;
 #[path = "crash_harness/fault_points.rs"]
 mod fault_points;
 #[path = "crash_harness/full_disk.rs"]
@@ -48,7 +50,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// Every test, by its claim.
-const TESTS: [(&str, fn()); 12] = [
+const TESTS: [(&str, fn()); 14] = [
     (
         "lies_about_what_was_kept_are_caught",
         lies::lies_about_what_was_kept_are_caught,
@@ -90,6 +92,14 @@ const TESTS: [(&str, fn()); 12] = [
         cut_clients::cut_clients_leave_all_or_nothing,
     ),
     (
+        "additions_repeated_through_kills_have_one_effect_and_one_answer_each",
+        exactly_once::additions_through_kills_have_one_effect_each,
+    ),
+    (
+        "a_killed_client_repeats_its_last_write_as_the_client_it_was",
+        exactly_once::killed_clients_go_on_with_their_last_write,
+    ),
+    (
         "a_log_of_64_mib_is_recovered_within_a_second",
         restart::recovery_takes_less_than_a_second,
     ),
@@ -109,6 +119,9 @@ fn main() -> ExitCode {
     }
     if words.first().is_some_and(|word| word == cut_clients::WORD) {
         return cut_clients::main(&words);
+    }
+    if words.first().is_some_and(|word| word == exactly_once::WORD) {
+        return exactly_once::main(&words);
     }
     let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
     let is_wanted =
