@@ -42,7 +42,9 @@ pub struct ClientBuilder {
     silence_max: Option<Duration>,
     reconnect: ReconnectPolicy,
     canceller: Option<Canceller>,
+    /// None: a new one for each connection that is made from this.
     identity: Option<Identity>,
+    is_at_most_once: bool,
     waits: bool,
 }
 
@@ -57,7 +59,8 @@ impl ClientBuilder {
             silence_max: Some(SILENCE_MAX),
             reconnect: ReconnectPolicy::default(),
             canceller: None,
-            identity: Some(Identity::new()),
+            identity: None,
+            is_at_most_once: false,
             waits: false,
         }
     }
@@ -136,7 +139,7 @@ impl ClientBuilder {
     /// is lost is not repeated, and its outcome is unknown.
     #[must_use]
     pub const fn at_most_once(mut self) -> Self {
-        self.identity = None;
+        self.is_at_most_once = true;
         self
     }
 
@@ -159,14 +162,15 @@ impl ClientBuilder {
 
     /// Connects, as [`Self::connect`] does, for a program that waits for many connections at once.
     /// The policy for lost connections covers the first connection only: a lane that is lost is
-    /// not made again. A lane always speaks [`Encoding::Rkyv`].
+    /// not made again, and its writes carry no sequence. A lane always speaks [`Encoding::Rkyv`].
     ///
     /// # Errors
     ///
     /// Those of [`Self::connect`].
     pub fn connect_lane(self) -> Result<Lane, ClientError> {
         let socket = self.socket.clone();
-        self.encoding(Encoding::Rkyv)
+        self.at_most_once()
+            .encoding(Encoding::Rkyv)
             .link_with(Box::new(move || UnixStream::connect(&socket)))?
             .into_lane()
     }
@@ -181,12 +185,13 @@ impl ClientBuilder {
 
     pub(crate) fn link_with(self, dial: Dial) -> Result<Link, ClientError> {
         let encoding = in_mem_ipc::Encoding::from(self.encoding);
+        let identity = (!self.is_at_most_once).then(|| self.identity.unwrap_or_default());
         let hello = Hello {
             encodings: vec![encoding.to_wire()],
             run: self.run,
             durability: self.durability.map(Into::into).unwrap_or_default(),
-            client_id: self.identity.map(|identity| identity.client_id),
-            registered_at: self.identity.and_then(|identity| identity.registered_at),
+            client_id: identity.map(|identity| identity.client_id),
+            registered_at: identity.and_then(|identity| identity.registered_at),
             client_name: self.name,
             client_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..Hello::default()
@@ -196,7 +201,7 @@ impl ClientBuilder {
             dial,
             hello,
             encoding,
-            identity: self.identity,
+            identity,
             silence_max,
             reconnect: self.reconnect,
             canceller: self.canceller,
