@@ -46,6 +46,14 @@ pub(crate) fn written(answer: &Answer) -> Result<Receipt, ClientError> {
     }
 }
 
+/// What a batch made, also where its effects were not kept.
+pub(crate) fn batch_written(answer: &Answer) -> Result<Receipt, ClientError> {
+    match answer {
+        ArchivedResponse::Batch(result) => Ok(receipt_of(&result.receipt)),
+        other => written(other),
+    }
+}
+
 pub(crate) fn value<T: DeserializeOwned>(answer: &Answer) -> Result<Option<T>, ClientError> {
     match answer {
         ArchivedResponse::Value(bytes) => value::decode(bytes).map(Some),

@@ -61,6 +61,11 @@ impl Batch {
         self
     }
 
+    /// What it asks for.
+    pub(crate) fn into_request(self) -> BatchRequest<'static> {
+        self.request
+    }
+
     /// How many changes it holds.
     #[must_use]
     pub fn change_count(&self) -> usize {

@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::answer::{self, Answer};
+use crate::batch::Batch;
 use crate::connection::{Fault, ProtocolError};
 use crate::durable::Fence;
 use crate::error::{self, ClientError};
@@ -191,6 +192,19 @@ impl Pipeline {
             delta,
         };
         self.queue(Operation::KvIncr(increment), answer::incremented)
+    }
+
+    /// Queues a batch: all of its changes happen, or none. It goes to the run of the pipeline, with
+    /// the durability of the pipeline; its ticket gives the receipt without the single effects.
+    ///
+    /// # Errors
+    ///
+    /// The pipeline is full, or the batch is larger than a frame; nothing was queued.
+    pub fn batch(&mut self, batch: Batch) -> Result<Ticket<Receipt>, ClientError> {
+        self.queue(
+            Operation::Batch(batch.into_request()),
+            answer::batch_written,
+        )
     }
 
     /// Sends what is queued and collects the answers.

@@ -176,6 +176,19 @@ fn a_client_that_forbids_it_numbers_and_repeats_nothing() {
 }
 
 #[test]
+fn two_clients_of_one_builder_are_two_clients_to_the_server() {
+    let told = Told::default();
+    let fake = Fake::new([told.answering([]), told.answering([])]);
+    let builder = Fake::builder();
+    let first = fake.connect_as(builder.clone()).unwrap();
+    let second = fake.connect_as(builder).unwrap();
+    drop((first, second));
+    fake.finish();
+    let ids = told.client_ids();
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
 fn a_client_that_goes_on_repeats_under_the_sequence_it_names() {
     in_both(|encoding| {
         let told = Told::default();

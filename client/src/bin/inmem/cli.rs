@@ -19,6 +19,7 @@ mod literal;
 mod outcome;
 mod parent;
 mod pipe;
+mod progress;
 mod session;
 mod shell;
 mod top;
@@ -130,7 +131,12 @@ fn pipe(options: &Options) -> Result<ExitCode, Failure> {
 
 /// Carries out one command.
 fn once(options: &Options, command: Command) -> Result<ExitCode, Failure> {
-    let mut session = Session::new(client_builder(options).reconnect(ReconnectPolicy::NONE));
+    let reconnect = match command {
+        // Long enough that the daemon may be started again meanwhile.
+        Command::Import(_) => ReconnectPolicy::default(),
+        _ => ReconnectPolicy::NONE,
+    };
+    let mut session = Session::new(client_builder(options).reconnect(reconnect));
     let outcome = match command {
         Command::Import(args) => import::run(&mut session, options, &args)?,
         command => commands::execute(&mut session, options, command, Source::Shell)?,

@@ -3,8 +3,9 @@
 //! Each line is `{"key": ..., "value": ...}`. Lines are checked here before they are sent, so a
 //! bad one is named by its number. Good ones go in batches, each one commit, several on their way
 //! at once; the batches of one run commit in the order they were sent, so the last line of a key
-//! wins. A failed import leaves every acknowledged batch in place and says how far it came;
-//! repeating it puts the same values again.
+//! wins. A failed import leaves a beginning of the file in place and says how far it came; of a
+//! regular file, repeating it goes on behind that (`progress.rs`), else it puts the same values
+//! again.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -14,12 +15,15 @@ use std::path::Path;
 use in_mem_client::model::keys::validate_user_key;
 use in_mem_client::model::limits::FRAME_LEN_BYTES_MAX;
 use in_mem_client::model::{Durability, Error, Value};
-use in_mem_client::{Client, PIPELINE_LEN_BYTES_MAX, Pipeline, Receipt, Run, RunOptions, Ticket};
+use in_mem_client::{
+    Client, ClientError, PIPELINE_LEN_BYTES_MAX, Pipeline, Receipt, Run, RunOptions, Ticket,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::arguments::{ImportArgs, Options};
 use crate::cli::failure::Failure;
 use crate::cli::outcome::Outcome;
+use crate::cli::progress::{Digest, Progress};
 use crate::cli::session::Session;
 use crate::cli::{json, literal};
 
@@ -51,6 +55,8 @@ struct Batch {
     entries: Vec<Entry>,
     line_first: u64,
     line_last: u64,
+    /// Of all lines up to the last.
+    digest: Option<Digest>,
 }
 
 /// Imports, and says what was imported.
@@ -61,11 +67,15 @@ pub(crate) fn run(
 ) -> Result<Outcome, Failure> {
     let client = session.client()?;
     let run = target(session, &client, options, args)?;
-    let progress = progress_bar(&args.jsonl)?;
+    let bar = progress_bar(&args.jsonl)?;
+    let progress = Progress::of(&run, &args.jsonl)?;
     let mut import = Import {
         run,
         args,
+        bar,
         progress,
+        digest: Digest::EMPTY,
+        skipped_count: 0,
         imported_count: 0,
         acked_line: 0,
     };
@@ -73,18 +83,25 @@ pub(crate) fn run(
         Some(file) => import.read(&mut BufReader::with_capacity(1 << 20, file)),
         None => import.read(&mut io::stdin().lock()),
     };
-    import.progress.finish_and_clear();
+    import.bar.finish_and_clear();
     imported?;
+    if let Some(progress) = &import.progress {
+        progress.remove(&import.run).map_err(another_import)?;
+    }
     if options.durability != Some(crate::cli::arguments::DurabilityArgument::Memory) {
         client.flush()?;
     }
-    let line = format!(
+    let mut line = format!(
         "imported {} entries into run {}",
         import.imported_count,
         import.run.id()
     );
+    if 0 < import.skipped_count {
+        line += &format!("; {} lines were in already", import.skipped_count);
+    }
     let result = json::object([
         ("imported", import.imported_count.to_string()),
+        ("skipped_lines", import.skipped_count.to_string()),
         ("run", json::string(&import.run.id().to_string())),
     ]);
     Ok(Outcome::line(result, line))
@@ -144,7 +161,12 @@ fn progress_bar(path: &Path) -> Result<ProgressBar, Failure> {
 struct Import<'a> {
     run: Run,
     args: &'a ImportArgs,
-    progress: ProgressBar,
+    bar: ProgressBar,
+    progress: Option<Progress>,
+    /// Of the lines read so far.
+    digest: Digest,
+    /// Lines that an import before has imported.
+    skipped_count: u64,
     imported_count: u64,
     acked_line: u64,
 }
@@ -156,7 +178,7 @@ impl Import<'_> {
         let mut batches = vec![Batch::default()];
         let mut keys = HashSet::new();
         let (mut batch_len_bytes, mut read_len_bytes) = (0, 0);
-        let mut line_number = 0;
+        let mut line_number = self.skip(input, &mut line)?;
         let read = loop {
             line_number += 1;
             let entry = match self.read_entry(input, &mut line, line_number) {
@@ -189,6 +211,7 @@ impl Import<'_> {
                     batch.line_first = line_number;
                 }
                 batch.line_last = line_number;
+                batch.digest = Some(self.digest);
                 batch.entries.push(entry);
             }
         };
@@ -197,26 +220,53 @@ impl Import<'_> {
         read.map_err(|failure| self.explain(failure))
     }
 
-    /// The next entry; the inner none is a blank line, the outer one the end.
-    fn read_entry(
-        &self,
-        input: &mut impl BufRead,
-        line: &mut Vec<u8>,
-        line_number: u64,
-    ) -> Result<Option<Option<Entry>>, Failure> {
+    /// Reads past the lines that are imported already; how many.
+    fn skip(&mut self, input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<u64, Failure> {
+        let Some(progress) = self.progress.as_ref().filter(|_| !self.args.from_start) else {
+            return Ok(0);
+        };
+        let Some(imported) = progress.imported()? else {
+            return Ok(0);
+        };
+        while self.skipped_count < imported.line_count && self.read_line(input, line)? {
+            self.skipped_count += 1;
+        }
+        if let Some(progress) = &self.progress {
+            progress.check(&imported, self.digest)?;
+        }
+        self.acked_line = self.skipped_count;
+        Ok(self.skipped_count)
+    }
+
+    /// The next line; false at the end.
+    fn read_line(&mut self, input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, Failure> {
         line.clear();
         let limit = LINE_LEN_BYTES_MAX as u64 + 1;
         let len = io::Read::take(&mut *input, limit)
             .read_until(b'\n', line)
             .map_err(|error| Failure::file(&self.args.jsonl, error))?;
         if len == 0 {
-            return Ok(None);
+            return Ok(false);
         }
-        self.progress.inc(len as u64);
+        self.bar.inc(len as u64);
         if LINE_LEN_BYTES_MAX < len {
             return Err(Failure::usage(format!(
                 "longer than {LINE_LEN_BYTES_MAX} bytes"
             )));
+        }
+        self.digest = self.digest.with_line(line);
+        Ok(true)
+    }
+
+    /// The next entry; the inner none is a blank line, the outer one the end.
+    fn read_entry(
+        &mut self,
+        input: &mut impl BufRead,
+        line: &mut Vec<u8>,
+        line_number: u64,
+    ) -> Result<Option<Option<Entry>>, Failure> {
+        if !self.read_line(input, line)? {
+            return Ok(None);
         }
         let text = std::str::from_utf8(line).map_err(|_| Failure::usage("not UTF-8"))?;
         let text = if line_number == 1 {
@@ -235,11 +285,7 @@ impl Import<'_> {
         let mut pipeline = self.run.pipeline();
         let mut tickets: Vec<(Ticket<Receipt>, &Batch)> = Vec::new();
         for batch in batches.iter().filter(|batch| !batch.entries.is_empty()) {
-            let entries = batch
-                .entries
-                .iter()
-                .map(|entry| (entry.key.as_str(), &entry.value));
-            let ticket = match pipeline.put_many(entries) {
+            let ticket = match self.queue(&mut pipeline, batch) {
                 Ok(ticket) => ticket,
                 Err(error) => {
                     // What stands before a batch that cannot be sent is imported all the same.
@@ -256,6 +302,31 @@ impl Import<'_> {
         self.exchange(pipeline, tickets)
     }
 
+    /// Queues a batch: with the progress, if there is one, on the condition that it is the one the
+    /// batch before has left.
+    fn queue(
+        &mut self,
+        pipeline: &mut Pipeline,
+        batch: &Batch,
+    ) -> Result<Ticket<Receipt>, ClientError> {
+        let entries = batch
+            .entries
+            .iter()
+            .map(|entry| (entry.key.as_str(), &entry.value));
+        let (Some(progress), Some(digest)) = (&mut self.progress, batch.digest) else {
+            return pipeline.put_many(entries);
+        };
+        let next = progress.after(batch.line_last, digest);
+        let change = self.run.batch();
+        let mut change = change.cas_value(progress.key(), progress.current(), &next)?;
+        for (key, value) in entries {
+            change = change.put(key, value)?;
+        }
+        let ticket = pipeline.batch(change)?;
+        progress.queued(next);
+        Ok(ticket)
+    }
+
     /// Sends one pipeline and counts what was acknowledged.
     fn exchange(
         &mut self,
@@ -267,8 +338,15 @@ impl Import<'_> {
         }
         let mut answers = pipeline.send()?;
         for (ticket, batch) in tickets {
-            if let Err(error) = answers.take(ticket) {
-                return Err(self.explain(at_lines(error.into(), batch)));
+            let receipt = match answers.take(ticket) {
+                Ok(receipt) => receipt,
+                Err(error) => {
+                    let failure = another_import(error.into());
+                    return Err(self.explain(at_lines(failure, batch)));
+                }
+            };
+            if let Some(progress) = &mut self.progress {
+                progress.acked(receipt);
             }
             self.imported_count += batch.entries.len() as u64;
             self.acked_line = batch.line_last;
@@ -282,6 +360,20 @@ impl Import<'_> {
             acked_line: self.acked_line,
             cause: Box::new(failure),
         }
+    }
+}
+
+/// Says what a conflict means: nothing else has the progress as a condition.
+fn another_import(failure: Failure) -> Failure {
+    match failure {
+        Failure::Client(error) if error.is_conflict() => {
+            let mut body = error.into_body();
+            body.message = "another import of this file into this run is under way, or was since \
+                            this one began; begin it again when no other is"
+                .to_owned();
+            Failure::Refused(Box::new(body))
+        }
+        other => other,
     }
 }
 

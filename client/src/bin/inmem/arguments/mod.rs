@@ -258,6 +258,9 @@ pub(crate) struct ImportArgs {
     #[arg(long, default_value_t = 256, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) batch: u32,
+    /// Import all of the file, whatever an import before has done.
+    #[arg(long)]
+    pub(crate) from_start: bool,
 }
 
 /// What to generate.
@@ -397,8 +400,15 @@ Examples:
 
 const IMPORT_EXAMPLES: &str = "\
 Entries are put in the order of the file, so the last one of a key wins. Without --durability the
-batches are Buffered and one flush at the end makes all of them durable. A failed import says how
-far it came and may simply be repeated.
+batches are Buffered and one flush at the end makes all of them durable.
+
+An import that was ended early, by an error, a kill or the end of the daemon, goes on where it
+stopped when the same command is given again: each commit puts, with its entries, the number of
+lines imported so far and their digest under the key inmem.import/ and a digest of the path of the
+file, in the same run. If one of those lines was changed since, the import is refused: put the line
+back, or import all of the file with --from-start. The last commit removes the key, so that a file
+that is imported as a whole is imported again when the command is given again. Standard input and
+pipes have no such key: their import begins at the start, and puts the same values again.
 
 Examples:
   printf '{\"key\":\"a\",\"value\":1}\\n{\"key\":\"b\",\"value\":[true]}\\n' > load.jsonl
