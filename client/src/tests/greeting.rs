@@ -113,25 +113,3 @@ fn waiting_for_a_lost_server_ends() {
     );
     fake.finish();
 }
-
-/// The server ends the earlier connection of a client id: clients that shared one would end each
-/// other.
-#[test]
-fn every_client_of_one_builder_is_another_client_to_the_server() {
-    let (sender, ids) = std::sync::mpsc::channel();
-    let greeted = |sender: std::sync::mpsc::Sender<Option<[u8; 16]>>| -> Script {
-        Box::new(move |peer| sender.send(peer.greet_remembering(7).client_id).unwrap())
-    };
-    let fake = Fake::new([greeted(sender.clone()), greeted(sender)]);
-    let builder = Fake::builder();
-    let first = fake.connect_as(builder.clone()).unwrap();
-    let second = fake.connect_as(builder).unwrap();
-    let told: Vec<_> = ids
-        .iter()
-        .take(2)
-        .map(|id| id.expect("a client id"))
-        .collect();
-    assert_ne!(told[0], told[1]);
-    drop((first, second));
-    fake.finish();
-}
