@@ -102,7 +102,8 @@ fn health_and_describe_say_what_is_and_where_it_comes_from() {
     let agent = runs.iter().find(|run| run["name"] == "agent").unwrap();
     assert_eq!(
         (&agent["status"], &agent["key_count"]),
-        (&json!("active"), &json!(1))
+        // The key, and the metadata of the run.
+        (&json!("active"), &json!(2))
     );
 }
 

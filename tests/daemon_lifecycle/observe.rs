@@ -175,7 +175,7 @@ fn a_slow_request_is_written_down_with_its_steps_and_without_its_value() {
         let log = daemon.log();
         let found = log
             .lines()
-            .find(|line| line.contains("slow request") && line.contains("operation=\"kv.put\""));
+            .find(|line| line.contains("slow request") && line.contains("request_id=2 "));
         if let Some(line) = found {
             break line.to_owned();
         }
@@ -183,6 +183,7 @@ fn a_slow_request_is_written_down_with_its_steps_and_without_its_value() {
         std::thread::yield_now();
     };
     for field in [
+        "operation=\"kv.put\"",
         "total_us=",
         "started_us=",
         "decided_us=",
