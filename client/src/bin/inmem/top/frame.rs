@@ -103,7 +103,7 @@ fn bytes(number: f64) -> String {
 fn time(seconds: Option<f64>) -> String {
     match seconds {
         None => "-".to_owned(),
-        Some(seconds) if seconds == 0.0 => "0".to_owned(),
+        Some(0.0) => "0".to_owned(),
         Some(seconds) if seconds.is_infinite() => "> 10 s".to_owned(),
         Some(seconds) if seconds < 0.001 => format!("{:.0} us", seconds * 1e6),
         Some(seconds) if seconds < 1.0 => format!("{:.1} ms", seconds * 1e3),
