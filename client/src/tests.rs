@@ -2,6 +2,7 @@
 
 mod fake;
 mod greeting;
+mod lanes;
 mod loss;
 mod pipelines;
 mod transactions;
