@@ -163,6 +163,8 @@ def measure(side, cell, args, base):
                         raise RuntimeError(f"{side.name} does not start: {text.read()[-500:]}")
                 time.sleep(0.01)
             command = side.load(directory, mode, op, clients, processes, depth, args)
+            settle(server.pid)
+            busy_s = cpu_s(server.pid)
             load = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                     preexec_fn=pinned(args.load_cpus))
             CHILDREN.append(load)
@@ -170,15 +172,40 @@ def measure(side, cell, args, base):
             CHILDREN.remove(load)
             if load.returncode != 0:
                 raise RuntimeError(f"the load on {side.name} ended with {load.returncode}")
+            busy_s = cpu_s(server.pid) - busy_s
         finally:
             end(server)
             shutil.rmtree(directory, ignore_errors=True)
-    return out.decode()
+    return out.decode(), busy_s
 
 
 def figures(side, cell, args, base):
-    out = measure(side, cell, args, base)
-    return json.loads(out.strip().splitlines()[-1])
+    out, busy_s = measure(side, cell, args, base)
+    found = json.loads(out.strip().splitlines()[-1])
+    # The half second of warm-up, and the loading of keys, are in the time but not in the count.
+    ops = max(1, found["ops"]) * (args.seconds + 0.5) / args.seconds
+    found["cpu_us"] = busy_s * 1e6 / ops
+    return found
+
+
+def cpu_s(pid):
+    """CPU time of all threads of a process so far, seconds; proc_pid_stat(5)."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as text:
+        fields = text.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def settle(pid):
+    """Waits, at most 3 s, until a server that has just started does nothing: what it prepares
+    once is not part of what is measured."""
+    deadline = time.monotonic() + 3
+    before = None
+    while time.monotonic() < deadline:
+        now = cpu_s(pid)
+        if now == before:
+            return
+        before = now
+        time.sleep(0.1)
 
 
 def raw_sync_us(base):
@@ -280,10 +307,14 @@ def latency(rounds):
     return f"{p50:.0f} / {p99:.0f}"
 
 
+def cpu(rounds):
+    return f"{statistics.median(figure['cpu_us'] for figure in rounds):.2f}"
+
+
 def compare(args, base):
     print("| mode | op | clients | in flight | in-mem, ops/s | Redis, ops/s | ratio | "
-          "in-mem p50 / p99 us | Redis p50 / p99 us |")
-    print("|---|---|---|---|---|---|---|---|---|")
+          "in-mem p50 / p99 us | Redis p50 / p99 us | server CPU us per op, in-mem / Redis |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     sides = [Ours(args), Theirs(args)]
     lost = []
     for number, cell in enumerate(cells(args)):
@@ -299,7 +330,8 @@ def compare(args, base):
         if ratio < 1:
             lost.append(f"{mode} {op}, {who} clients x {depth}: {ratio:.2f}")
         print(f"| {mode} | {op} | {who} | {depth} | {spread(ours)} | {spread(theirs)} | "
-              f"{ratio:.2f} | {latency(ours)} | {latency(theirs)} |", flush=True)
+              f"{ratio:.2f} | {latency(ours)} | {latency(theirs)} | {cpu(ours)} / {cpu(theirs)} |",
+              flush=True)
     print()
     print("Lost: " + ("; ".join(lost) if lost else "none") + ".")
 
@@ -317,7 +349,7 @@ def check_generator(args, base):
             ours, theirs = [], []
             for _ in range(args.runs):
                 ours.append(figures(Theirs(args), cell, args, base)["ops_per_second"])
-                last = measure(RedisBenchmark(args), cell, args, base).strip().splitlines()[-1]
+                last = measure(RedisBenchmark(args), cell, args, base)[0].strip().splitlines()[-1]
                 theirs.append(float(last.split(",")[1].strip('"')))
             print(f"| {op} | 50 | {depth} | {thousands(statistics.median(ours))} | "
                   f"{thousands(statistics.median(theirs))} |", flush=True)
@@ -363,7 +395,7 @@ def main():
         signal.signal(number, lambda *_: sys.exit(130))
     redis = output_of("redis-server", "--version").split(" sha=")[0]
     ours = output_of(os.path.join(args.bin, "inmem"), "--version")
-    print(f"### `benches/compare/run.py {' '.join(sys.argv[1:])}`".replace(" `", "`"), end="\n\n")
+    print(f"### `benches/compare/run.py {' '.join(sys.argv[1:])}`", end="\n\n")
     print(machine_line(base))
     print(f"versions: {ours}, commit {output_of('git', 'rev-parse', '--short', 'HEAD')}; {redis}")
     print(f"placement: {args.placement}"
@@ -371,7 +403,7 @@ def main():
              "same": " (server and load on CPU 0)"}[args.placement]
           + f"; {args.value_size}-byte values, 16-byte keys, {args.keys} keys; median (least to "
           f"most) of {args.runs} rounds of {args.seconds} s, the sides in turn, a fresh server "
-          "each time; closed loop")
+          "each time, at rest before the load; closed loop")
     print("strict = appendfsync always, buffered = everysec, inmemory = appendonly no")
     print(flush=True)
     compare(args, base)

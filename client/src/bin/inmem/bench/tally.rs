@@ -109,10 +109,6 @@ impl Tally {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::unwrap_used,
-    reason = "a test that meets the unexpected is to fail where it does"
-)]
 mod tests {
     use super::*;
 
