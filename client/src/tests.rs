@@ -3,6 +3,7 @@
 mod cancel;
 mod fake;
 mod greeting;
+mod lanes;
 mod loss;
 mod once;
 mod pipelines;

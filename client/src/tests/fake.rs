@@ -18,6 +18,8 @@ use in_mem_ipc::{Encoding, FrameBuffer, message_pack};
 use crate::client::{Client, ClientBuilder};
 use crate::error::ClientError;
 use crate::incoming::Incoming;
+use crate::lane::Lane;
+use crate::link::Dial;
 use crate::retry::ReconnectPolicy;
 
 /// How long a script waits for the client before the test has failed.
@@ -57,15 +59,23 @@ impl Fake {
     }
 
     pub(super) fn connect_as(&self, builder: ClientBuilder) -> Result<Client, ClientError> {
+        builder.connect_with(self.dial())
+    }
+
+    pub(super) fn connect_lane(&self) -> Result<Lane, ClientError> {
+        Self::builder().link_with(self.dial())?.into_lane()
+    }
+
+    fn dial(&self) -> Dial {
         let (scripts, players) = (Arc::clone(&self.scripts), Arc::clone(&self.players));
-        builder.connect_with(Box::new(move || {
+        Box::new(move || {
             let script = scripts.lock().unwrap().pop_front();
             let script = script.ok_or(io::ErrorKind::ConnectionRefused)?;
             let (ours, theirs) = UnixStream::pair()?;
             let player = thread::spawn(move || script(&mut Peer::new(theirs)));
             players.lock().unwrap().push(player);
             Ok(ours)
-        }))
+        })
     }
 
     /// Waits until the scripts begun so far are over.
