@@ -495,6 +495,15 @@ impl Database {
         self.inner.shared.add_listener(Arc::downgrade(listener));
     }
 
+    /// While it is on, commits handed to the log wait for it to be turned off before a sleeping log
+    /// is woken: for an owner that submits for many at once, so that their commits share one sync.
+    /// Leaving it on keeps acknowledgements waiting.
+    pub fn gather_commits(&self, is_on: bool) {
+        if let Some(log) = self.inner.log.get() {
+            log.handle.gather(is_on);
+        }
+    }
+
     /// The log's counters; none as long as there is no log.
     #[must_use]
     pub fn log_metrics(&self) -> Option<LogMetrics> {

@@ -121,6 +121,8 @@ impl Core {
         self.turn_room_count = self.log_inbox.room_count();
         self.store.set_now(SystemClock.wall_us());
         self.store.set_connection_count(connection_count);
+        // What this turn commits is one batch for the log.
+        self.store.database.gather_commits(true);
     }
 
     /// Takes what the log and the workers finished, and what can start because of it.
@@ -131,6 +133,7 @@ impl Core {
         self.take_finished_jobs();
         self.retry_waiting();
         self.resume_touched();
+        self.store.database.gather_commits(false);
     }
 
     /// Requests handled since the turn began.

@@ -28,7 +28,7 @@ use rustix::io::Errno;
 use super::calls::Files;
 use super::ring::{self, IN_FLIGHT_COUNT_MAX};
 use super::root::RealRoot;
-use super::{AlignedBuf, Completion, Disk, DiskKind, Op, Ticket};
+use super::{AlignedBuf, Completion, Disk, DiskKind, Op, Ticket, WriteSync};
 use slot::{Slot, Work};
 
 /// How often entering the ring may fail for lack of memory while nothing else makes progress.
@@ -209,6 +209,20 @@ impl Disk for IoUringDisk {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         match op {
+            // A copy into the page cache: a call. The ring would pass it to a worker thread of the
+            // kernel wherever the file system does not write to its cache without waiting.
+            Op::Write {
+                file,
+                sync: WriteSync::None,
+                ..
+            } if self.files.is_cached(file) => {
+                let (result, buf) = self.files.perform(op);
+                self.finished.push_back(Completion {
+                    ticket,
+                    result,
+                    buf,
+                });
+            }
             Op::Write {
                 file,
                 offset,
@@ -284,7 +298,7 @@ impl Drop for IoUringDisk {
 #[cfg(test)]
 mod tests {
     use super::super::open::refusing::with_refused;
-    use super::super::{OpenMode, Output, WriteSync};
+    use super::super::{OpenMode, Output};
     use super::*;
 
     #[test]

@@ -159,6 +159,19 @@ pub enum OpenMode {
     CreateNew,
     /// Creating a file, or emptying the existing one, mode 0600, for reading and writing.
     CreateTruncate,
+    /// The same around the page cache, under the conditions of [`Self::WriteDirect`].
+    CreateTruncateDirect,
+}
+
+impl OpenMode {
+    /// Whether transfers go around the page cache where the file system can do that.
+    #[must_use]
+    pub fn is_direct(self) -> bool {
+        matches!(
+            self,
+            Self::ReadDirect | Self::WriteDirect | Self::CreateTruncateDirect
+        )
+    }
 }
 
 /// What a write promises when it completes.
