@@ -1,10 +1,14 @@
 //! The disk of a raw io_uring: transfers and syncs go through the ring of the thread that opened
 //! it; opening, renaming and the like are plain calls.
 //!
-//! A linked write and its sync are two entries and one result: a write that is short or fails
-//! breaks the link, so the sync never happens behind it. An operation is handed to the kernel
-//! while it is submitted; waiting sleeps in the kernel and never spins. Task work runs while this
-//! thread waits, so of a direct write linked to a sync the sync starts no earlier than the wait.
+//! A write with a sync behind it goes through the ring, and its sync is a call of this thread when
+//! it has completed, whole. A ring always gives a sync to a worker thread of the kernel
+//! (`io_fsync_prep` and `io_fsync`, io_uring/sync.c), and this thread would only wait for it: two
+//! wake-ups of another thread more for each batch. `benches/RESULTS.md` has the linked form, which
+//! was measured first. Syncs that stand alone go through the ring.
+//!
+//! An operation is handed to the kernel while it is submitted; waiting sleeps in the kernel and
+//! never spins.
 //!
 //! Invariant of the unsafe code here: the buffer and the descriptor of an operation stay in its
 //! slot (see [`slot`]), unmoved, until every completion of it was reaped. A slot is emptied only
@@ -23,6 +27,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use io_uring::IoUring;
+use rustix::fs::fdatasync;
 use rustix::io::Errno;
 
 use super::calls::Files;
@@ -97,7 +102,7 @@ impl IoUringDisk {
         let index = self.free_slot();
         if let Some(place) = self.slots.get_mut(index) {
             *place = Some(slot);
-            self.push_entries(index);
+            self.push_entry(index);
             self.enter(0);
         }
     }
@@ -115,21 +120,18 @@ impl IoUringDisk {
         }
     }
 
-    /// Writes the entries of a slot into the submission queue.
-    fn push_entries(&mut self, index: usize) {
+    /// Writes the entry of a slot into the submission queue.
+    fn push_entry(&mut self, index: usize) {
         let Some(slot) = self.slots.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
         slot.start_count += 1;
-        slot.results = [None; 2];
-        let (first, second) = slot.entries(index as u64 * 2);
-        let mut queue = self.ring.submission();
-        for entry in std::iter::once(first).chain(second) {
-            // SAFETY: the entry's buffer and descriptor are those of the slot, which keeps both
-            // until the entry's completion was reaped.
-            unsafe { queue.push(&entry) }
-                .expect("the queue has two entries for each slot and is emptied by each enter");
-        }
+        slot.result = None;
+        let entry = slot.entry(index as u64);
+        // SAFETY: the entry's buffer and descriptor are those of the slot, which keeps both until
+        // the entry's completion was reaped.
+        unsafe { self.ring.submission().push(&entry) }
+            .expect("the queue has an entry for each slot and is emptied by each enter");
     }
 
     /// Submits what is queued and waits for `wanted` completions. Whatever goes wrong, progress is
@@ -179,26 +181,17 @@ impl IoUringDisk {
                 return count;
             };
             count += 1;
-            let index = usize::try_from(entry.user_data() / 2).unwrap_or(usize::MAX);
+            let index = usize::try_from(entry.user_data()).unwrap_or(usize::MAX);
             let Some(place) = self.slots.get_mut(index) else {
                 continue;
             };
             let Some(slot) = place else { continue };
-            let [first, second] = &mut slot.results;
-            let result = if entry.user_data() % 2 == 0 {
-                first
-            } else {
-                second
-            };
-            *result = Some(entry.result());
-            if !slot.is_done() {
-                continue;
-            }
+            slot.result = Some(entry.result());
             if slot.may_start_again() {
-                self.push_entries(index);
+                self.push_entry(index);
                 self.enter(0);
             } else if let Some(slot) = place.take() {
-                self.finished.push_back(slot.finish());
+                self.finished.push_back(slot.finish(|fd| fdatasync(fd)));
             }
         }
     }
@@ -213,7 +206,7 @@ impl Disk for IoUringDisk {
             // kernel wherever the file system does not write to its cache without waiting.
             Op::Write {
                 file,
-                sync: WriteSync::None,
+                sync: WriteSync::None | WriteSync::LinkedSync,
                 ..
             } if self.files.is_cached(file) => {
                 let (result, buf) = self.files.perform(op);
@@ -321,7 +314,7 @@ mod tests {
                         file,
                         offset: 0,
                         buf,
-                        sync: WriteSync::LinkedSync,
+                        sync: WriteSync::Data,
                     });
                     let failed = disk.complete().result.expect_err("cannot be done");
                     assert!(failed.raw_os_error().is_some());

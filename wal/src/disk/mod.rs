@@ -181,8 +181,8 @@ pub enum WriteSync {
     None,
     /// These bytes are durable (RWF_DSYNC). Covers no earlier write.
     Data,
-    /// These bytes and every earlier write of the file are durable: a write linked to a data sync.
-    /// Both completions are one result; a short write breaks the link and is reported as short.
+    /// These bytes and every earlier write of the file are durable: a write, and behind it a data
+    /// sync. Both are one result; behind a short write nothing is synced, and it is reported as short.
     LinkedSync,
 }
 
