@@ -154,6 +154,12 @@ impl Store {
         self.database.is_poisoned()
     }
 
+    /// Whether the database was opened for reading only.
+    pub(crate) fn is_read_only(&self) -> bool {
+        let result = self.database.last_recovery_result();
+        result.is_some_and(|result| result.is_read_only)
+    }
+
     /// The stop has begun.
     pub(crate) fn set_draining(&self) {
         // Relaxed: only reported, nothing is ordered by it.

@@ -33,6 +33,7 @@ mod errors;
 mod evaluate;
 pub mod faults;
 mod follow;
+mod gaps;
 mod index;
 mod keyed_set;
 mod kv;

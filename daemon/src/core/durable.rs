@@ -184,6 +184,10 @@ impl Core {
             let error = WaitDurableError::Poisoned(cause);
             return Err(errors::of_wait_durable(&error));
         }
+        if self.store.is_read_only() {
+            self.watch_durable_if_needed();
+            return Err(errors::of_wait_durable(&WaitDurableError::Closed));
+        }
         let durable_version = self.store.database.durable_version();
         self.durable.subscription_id += 1;
         let next_id = self.durable.subscription_id;
