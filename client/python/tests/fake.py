@@ -31,7 +31,7 @@ SEVEN = {"ok": True, "kind": "value", "result": 7}
 BEGUN = {"ok": True, "kind": "txn_begun", "result": {"txn_id": 3, "start_version": 1}}
 
 
-_CLASSES = {"read_conflict": 7, "internal": 10}
+_CLASSES = {"transaction_not_active": 6, "read_conflict": 7, "internal": 10}
 
 
 def refusal(code: str) -> dict[str, Any]:

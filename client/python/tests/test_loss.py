@@ -221,6 +221,25 @@ def test_an_exactly_once_commit_is_repeated_on_another_connection() -> None:
         assert (first["op"], first["txn_id"], first["client_sequence"]) == ("txn.commit", 3, 1)
 
 
+def test_a_lost_commit_that_did_not_happen_runs_the_function_again() -> None:
+    def script(_: FakeServer, number: int, request: Any) -> Any:
+        if request["op"] == "txn.begin":
+            return BEGUN
+        return {2: LOSE, 3: refusal("transaction_not_active")}.get(number, WRITTEN)
+
+    count = 0
+
+    def body(_: inmem.Transaction) -> int:
+        nonlocal count
+        count += 1
+        return count
+
+    with FakeServer(script) as server, Client(server.path, exactly_once=True) as client:
+        assert client.transact(body) == 2
+        asked = [request["op"] for request in server.requests]
+        assert asked == ["txn.begin", "txn.commit", "txn.commit", "txn.begin", "txn.commit"]
+
+
 def test_a_pipeline_repeats_what_may_be_repeated() -> None:
     def script(_: FakeServer, number: int, request: Any) -> Any:
         if number == 2:

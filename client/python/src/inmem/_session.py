@@ -244,6 +244,10 @@ class Attempt(Generic[R]):
                 error.outcome = self.outcome
                 raise error from cause
         refusal = errors.from_wire(reply.error)
+        if self.repeat_count and self.call.op == "txn.commit":
+            # It did not commit, and was rolled back when its connection was lost.
+            if refusal.code == "transaction_not_active":
+                raise unbound() from refusal
         raise in_doubt(refusal) if self.is_in_doubt and not refusal.is_decisive else refusal
 
 
