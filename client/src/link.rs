@@ -24,7 +24,9 @@ use in_mem_ipc::{Encoding, FrameBuffer, message_pack};
 use in_mem_model::SubCode;
 
 use crate::cancel::Canceller;
-use crate::connection::{Connection, Fault, Known, Outgoing, Progress, Reader, archive};
+use crate::connection::{
+    Connection, Fault, Known, Outgoing, Progress, ProtocolError, Reader, archive,
+};
 use crate::error::{self, ClientError};
 use crate::identity::{self, Identity};
 use crate::lane::Lane;
@@ -269,6 +271,9 @@ impl Link {
         loop {
             let mut answer = None;
             let exchanged = self.exchange(outgoing, binding, &mut |_, body| {
+                if answer.is_some() {
+                    return Err(ProtocolError::UnknownRequest(call.request_id));
+                }
                 answer = Some(read(access_response(body)?));
                 Ok(())
             });
