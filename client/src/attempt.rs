@@ -13,7 +13,7 @@ use in_mem_ipc::request::RequestHeader;
 use in_mem_ipc::response::ArchivedResponse;
 use in_mem_model::SubCode;
 
-use crate::connection::{Fault, Outgoing};
+use crate::connection::{Fault, Outgoing, ProtocolError};
 use crate::error::{self, ClientError};
 use crate::identity::is_remembered;
 use crate::link::{Binding, Link};
@@ -164,6 +164,9 @@ impl Link {
             };
             let mut answer = None;
             let exchanged = self.exchange(call.outgoing(frames), binding, &mut |_, body| {
+                if answer.is_some() {
+                    return Err(ProtocolError::UnknownRequest(call.request_id));
+                }
                 answer = Some(read(access_response(body)?));
                 Ok(())
             });

@@ -71,7 +71,7 @@ pub enum ProtocolError {
     /// A frame that has no place here.
     #[error("the server sent a {0:?} frame out of turn")]
     OutOfTurn(FrameKind),
-    /// An answer to a request that was not made, or was answered before.
+    /// An answer to a request that was not sent, or was answered before.
     #[error("the server answered request {0}, which is not open")]
     UnknownRequest(u64),
 }
@@ -114,6 +114,12 @@ impl Progress {
             .map_or(usize::MAX, |spread| self.first_unanswered + spread.max(1));
         let by_window = self.answered_count + window.max(1);
         by_window.min(by_spread).min(outgoing.ends.len())
+    }
+
+    /// The kernel took the whole request: nobody can have answered it before.
+    fn was_sent(&self, outgoing: &Outgoing<'_>, position: usize) -> bool {
+        let end = outgoing.ends.get(position);
+        end.is_some_and(|end| *end <= self.sent_len_bytes)
     }
 
     /// Counts an answer.
@@ -342,7 +348,7 @@ impl Connection {
             let position = request_id
                 .checked_sub(outgoing.request_id_first)
                 .and_then(|position| usize::try_from(position).ok())
-                .filter(|position| *position < outgoing.ends.len())
+                .filter(|position| progress.was_sent(&outgoing, *position))
                 .ok_or(ProtocolError::UnknownRequest(request_id))?;
             read(position, frame.body)?;
             progress.answered(&outgoing, position);
