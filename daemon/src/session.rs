@@ -46,6 +46,11 @@ pub(crate) struct SessionId {
     pub(crate) number: u64,
 }
 
+impl SessionId {
+    /// Names no session: their numbers begin with 1.
+    pub(crate) const NOBODY: Self = Self { slot: 0, number: 0 };
+}
+
 /// What a session is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -82,6 +87,8 @@ pub(crate) struct Session {
     pub(crate) in_flight_len_bytes: u64,
     /// Those of them that are on the workers.
     pub(crate) job_count: u32,
+    /// Those of them that may commit something, as far as is known.
+    pub(crate) commit_job_count: u32,
     /// A request must finish before the next may start.
     pub(crate) is_blocked: bool,
     /// Memory reserved, or asked for, for a large frame on its way in, bytes; 0 for none.
@@ -131,6 +138,7 @@ impl Session {
             in_flight_count: 0,
             in_flight_len_bytes: 0,
             job_count: 0,
+            commit_job_count: 0,
             is_blocked: false,
             gather_len_bytes: 0,
             waits_to_gather: false,

@@ -416,9 +416,7 @@ impl Database {
     /// When the log failed first.
     pub fn flush(&self) -> Result<(), FlushError> {
         match self.inner.log.get() {
-            Some(log) => log.handle.flush().map(drop).map_err(|error| match error {
-                in_mem_wal::FlushError::Poisoned(cause) => FlushError::Poisoned(cause),
-            }),
+            Some(log) => log.handle.flush().map(drop).map_err(FlushError::from),
             None => Ok(()),
         }
     }

@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use in_mem_wal::PoisonCause;
+use in_mem_wal::{FlushTicket, PoisonCause};
 use parking_lot::{Condvar, Mutex};
 
 use crate::database::{Database, DatabaseInner};
+use crate::errors::FlushError;
 use crate::gaps::{Gaps, Known};
 use crate::shared::Shared;
 
@@ -76,6 +77,10 @@ pub enum WaitDurableError {
         durable_version: u64,
     },
 }
+
+/// A sync that was asked for, by [`Database::start_flush`]. A later one covers the earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flush(Option<FlushTicket>);
 
 /// See the module.
 pub(crate) struct Durable {
@@ -295,10 +300,21 @@ impl Database {
     }
 
     /// Asks for a sync of everything appended so far, and returns at once. Nothing to do when all
-    /// of it is durable, or without a log.
-    pub fn start_flush(&self) {
-        if let Some(log) = self.inner.log.get() {
-            let _ = log.handle.flush_start();
+    /// of it is durable, or without a log. [`Self::is_flushed`] says when the sync has returned,
+    /// [`crate::CompletionSink::durable`] when to ask.
+    pub fn start_flush(&self) -> Flush {
+        Flush(self.inner.log.get().map(|log| log.handle.flush_start()))
+    }
+
+    /// Whether everything that was appended when a flush was asked for is durable: then a power
+    /// loss takes none of it. False while it may still become so.
+    ///
+    /// # Errors
+    /// When the log failed first.
+    pub fn is_flushed(&self, flush: Flush) -> Result<bool, FlushError> {
+        match (flush.0, self.inner.log.get()) {
+            (Some(ticket), Some(log)) => log.handle.flush_poll(ticket).map_err(FlushError::from),
+            _ => Ok(true),
         }
     }
 

@@ -86,7 +86,7 @@ pub use database::Database;
 pub use durability::{
     BufferedDurability, Durability, DurabilityMode, InMemoryDurability, StrictDurability,
 };
-pub use durable::{DurableWatch, WaitDurableError};
+pub use durable::{DurableWatch, Flush, WaitDurableError};
 pub use errors::{
     CommitError, ConflictKind, DatabaseClosed, FlushError, OpenError, ReadError, RecordError,
     RunError, ShutdownError,

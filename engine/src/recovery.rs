@@ -336,6 +336,9 @@ fn apply_log(
     }
     let scanned = scan(disk, &options, &*context.codec, |record| {
         if let Some(progress) = progress {
+            if progress.is_stop_requested() {
+                return Err(RecordError::Interrupted);
+            }
             progress.record_read(record.lsn.segment());
         }
         if !context.takes_records {
@@ -363,6 +366,10 @@ fn apply_log(
             source: RecordError::Foreign,
             ..
         } => OpenError::AlreadyExists,
+        ScanError::Visitor {
+            source: RecordError::Interrupted,
+            ..
+        } => OpenError::Interrupted,
         error => OpenError::Scan(Box::new(error)),
     })?;
     result.segments_read = scanned.segment_count;

@@ -78,7 +78,7 @@ impl Core {
                 }
                 session.waits_to_gather = false;
                 session.deadline_us = Some(deadline_us);
-                self.lower_deadline(deadline_us);
+                self.deadlines.arm(id.slot, deadline_us);
                 self.gathering.taken_len_bytes += claimed;
                 self.touch(id.slot);
             }

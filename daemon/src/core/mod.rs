@@ -5,6 +5,7 @@
 //! descriptor: bytes come in by slot, replies wait in the sessions until the turn ends.
 
 mod commits;
+mod deadlines;
 mod durable;
 mod ending;
 mod frames;
@@ -27,6 +28,7 @@ use in_mem_wal::clock::{Clock, SystemClock};
 use crate::caller::Caller;
 use crate::completions::Inbox;
 use crate::config::OnPoison;
+use crate::log_budget::LineBudget;
 use crate::reactor::Waker;
 use crate::session::{Credentials, Session, SessionId};
 use crate::slow::SlowLog;
@@ -34,10 +36,17 @@ use crate::store::Store;
 use crate::workers::Workers;
 
 use commits::{Finished, LogInbox, PendingCommits};
+use deadlines::Deadlines;
 use durable::DurableWaits;
 use gathering::Gathering;
 use jobs::{Departed, JobDone};
 use translation::Translation;
+
+/// Lines of the log of one kind that clients can provoke, count in [`PROVOKED_WINDOW_US`].
+const PROVOKED_LINE_COUNT_MAX: u32 = 10;
+
+/// A minute: a peer that fills the budget all the time writes 2 MB of log a day.
+const PROVOKED_WINDOW_US: u64 = 60_000_000;
 
 /// The sessions of one reactor and what they wait for.
 pub(crate) struct Core {
@@ -50,6 +59,9 @@ pub(crate) struct Core {
     log_inbox: Arc<LogInbox>,
     finished: Vec<Finished>,
     slow: SlowLog,
+    /// Of peers that may not connect, and of transactions that ran out of time.
+    stranger_lines: LineBudget,
+    expiry_lines: LineBudget,
     job_inbox: Arc<Inbox<JobDone>>,
     jobs_done: Vec<JobDone>,
     /// Jobs on the workers of clients whose session is gone.
@@ -69,8 +81,8 @@ pub(crate) struct Core {
     gathering: Gathering,
     /// Slots to flush at the end of the turn.
     touched: Vec<u32>,
-    /// No deadline is earlier than this; none at all without it.
-    deadline_us: Option<u64>,
+    /// When sessions have to be looked at.
+    deadlines: Deadlines,
     drain_deadline_us: Option<u64>,
     turn_request_count: u64,
     /// The monotonic time of this turn, microseconds.
@@ -83,13 +95,14 @@ impl Core {
         let log_inbox = Arc::new(LogInbox::new(waker.clone()));
         let listener: Arc<dyn CompletionSink> = Arc::<LogInbox>::clone(&log_inbox);
         store.database.add_listener(&listener);
+        log_inbox.look_for_log(&store);
         let slow = SlowLog::new(store.settings.observe.slow_request_us, &store.metrics);
-        if slow.is_on() {
-            log_inbox.note_times();
-        }
+        log_inbox.note_times(slow.is_on());
         Self {
             store,
             slow,
+            stranger_lines: LineBudget::new(PROVOKED_LINE_COUNT_MAX, PROVOKED_WINDOW_US),
+            expiry_lines: LineBudget::new(PROVOKED_LINE_COUNT_MAX, PROVOKED_WINDOW_US),
             sessions: Vec::new(),
             users: HashMap::new(),
             next_session_number: 1,
@@ -107,7 +120,7 @@ impl Core {
             durable: DurableWaits::default(),
             gathering: Gathering::default(),
             touched: Vec::new(),
-            deadline_us: None,
+            deadlines: Deadlines::default(),
             drain_deadline_us: None,
             turn_request_count: 0,
             turn_us: SystemClock.monotonic_us(),
@@ -163,7 +176,7 @@ impl Core {
             assert!(place.is_none(), "a slot is freed before it is used again");
             *place = Some(Box::new(session));
         }
-        self.lower_deadline(deadline_us);
+        self.deadlines.arm(slot, deadline_us);
         let of_user = self.users.entry(credentials.user).or_default();
         *of_user += 1;
         let max = self.store.limits_in_force().connection_count_per_user_max;
@@ -189,12 +202,15 @@ impl Core {
         self.close_with(slot, CloseReason::LimitExceeded, message);
     }
 
-    /// Limits or who may connect have changed: everybody is looked at again.
-    pub(crate) fn settings_changed(&mut self) {
-        // Deadlines are computed from limits: all of them anew.
-        self.lower_deadline(self.monotonic_us());
+    /// Limits, who may connect, or from when on a request is slow have changed: everybody is looked
+    /// at again.
+    pub(crate) fn settings_changed(&mut self, slow_request_us: u64) {
+        self.slow.set_threshold(slow_request_us);
+        self.log_inbox.note_times(self.slow.is_on());
         self.admit_waiting_frames();
         for slot in self.slots() {
+            // Deadlines are computed from limits: all of them anew.
+            self.deadlines.arm(slot, self.turn_us);
             self.admit(slot);
             self.touch(slot);
         }
@@ -204,6 +220,7 @@ impl Core {
     pub(crate) fn disconnect(&mut self, slot: u32) {
         self.release_room_for_frame(slot);
         self.forget_waiting(slot);
+        self.deadlines.disarm(slot);
         let gone = self.session_mut(slot).map(|s| (s.id, s.credentials.user));
         if let Some((id, user)) = gone {
             self.forget_durable(id);
@@ -239,7 +256,7 @@ impl Core {
         };
         session.used_us = now_us;
         if let Some(deadline_us) = session.idle_deadline_us(&limits) {
-            self.lower_deadline(deadline_us);
+            self.deadlines.arm(slot, deadline_us);
         }
     }
 
@@ -299,7 +316,12 @@ impl Core {
 
     /// The earliest time something may have to be ended.
     pub(crate) fn next_deadline_us(&self) -> Option<u64> {
-        self.deadline_us
+        let deadlines = [
+            self.deadlines.first_us(),
+            self.drain_deadline_us,
+            self.durable.next_deadline_us(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     fn forget_user(&mut self, user: u32) {
@@ -317,12 +339,5 @@ impl Core {
 
     fn now_plus_ms(&self, ms: u64) -> u64 {
         self.monotonic_us().saturating_add(ms.saturating_mul(1_000))
-    }
-
-    fn lower_deadline(&mut self, deadline_us: u64) {
-        self.deadline_us = Some(
-            self.deadline_us
-                .map_or(deadline_us, |old| old.min(deadline_us)),
-        );
     }
 }
