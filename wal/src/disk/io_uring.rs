@@ -5,7 +5,7 @@
 //! it has completed, whole. A ring always gives a sync to a worker thread of the kernel
 //! (`io_fsync_prep` and `io_fsync`, io_uring/sync.c), and this thread would only wait for it: two
 //! wake-ups of another thread more for each batch. `benches/RESULTS.md` has the linked form, which
-//! was measured first. Syncs that stand alone go through the ring.
+//! was measured first. For the same reason a sync beside which nothing is in flight is a call.
 //!
 //! An operation is handed to the kernel while it is submitted; waiting sleeps in the kernel and
 //! never spins.
@@ -107,6 +107,27 @@ impl IoUringDisk {
         }
     }
 
+    /// Whether the ring would only pass it on to a worker thread of the kernel, for which this
+    /// thread would wait: a copy into the page cache, as far as the file system does not make it
+    /// without waiting, and a sync beside which nothing is in flight.
+    fn is_better_called(&self, op: &Op) -> bool {
+        match op {
+            Op::Write { file, sync, .. } => *sync != WriteSync::Data && self.files.is_cached(*file),
+            Op::Sync { .. } => self.in_flight_count() == 0,
+            _ => false,
+        }
+    }
+
+    /// Performs an operation on this thread.
+    fn call(&mut self, ticket: Ticket, op: Op) {
+        let (result, buf) = self.files.perform(op);
+        self.finished.push_back(Completion {
+            ticket,
+            result,
+            buf,
+        });
+    }
+
     /// The index of an empty slot, after waiting for one if need be.
     fn free_slot(&mut self) -> usize {
         loop {
@@ -202,20 +223,7 @@ impl Disk for IoUringDisk {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         match op {
-            // A copy into the page cache: a call. The ring would pass it to a worker thread of the
-            // kernel wherever the file system does not write to its cache without waiting.
-            Op::Write {
-                file,
-                sync: WriteSync::None | WriteSync::LinkedSync,
-                ..
-            } if self.files.is_cached(file) => {
-                let (result, buf) = self.files.perform(op);
-                self.finished.push_back(Completion {
-                    ticket,
-                    result,
-                    buf,
-                });
-            }
+            op if self.is_better_called(&op) => self.call(ticket, op),
             Op::Write {
                 file,
                 offset,
@@ -242,14 +250,7 @@ impl Disk for IoUringDisk {
                 let fd = self.files.open_directory(&path).map(Rc::new);
                 self.start(ticket, Work::SyncAll, fd, None);
             }
-            op => {
-                let (result, buf) = self.files.perform(op);
-                self.finished.push_back(Completion {
-                    ticket,
-                    result,
-                    buf,
-                });
-            }
+            op => self.call(ticket, op),
         }
         ticket
     }
