@@ -59,7 +59,9 @@ fn health_tells_of_a_directory_that_was_removed_and_of_the_log_that_fails_becaus
     assert_eq!(info(&mut client).health, Health::Ok);
     assert_eq!(health(&mut client).state, HealthState::Ok);
     let data = directory.path().join("data.inmem");
-    std::fs::remove_dir_all(&data).unwrap();
+    // The daemon may be making its spare segment there.
+    let is_removed = (0..PUT_COUNT_MAX).any(|_| std::fs::remove_dir_all(&data).is_ok());
+    assert!(is_removed, "{} cannot be removed", data.display());
     let told = info(&mut client);
     assert_eq!(told.health, Health::Degraded, "info knows it, too");
     assert!(told.health_reason.0.contains("removed"), "{told:?}");
