@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
+import socket
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +117,17 @@ def test_silence_ends_in_time_and_a_write_is_unknown(kind: str) -> None:
         assert isinstance(read, inmem.TimedOut) and isinstance(read, TimeoutError)
         assert read.outcome is None
         assert write.is_outcome_unknown
+
+
+@both
+def test_a_server_that_does_not_greet_is_given_up_in_time(kind: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        path = os.path.relpath(tmp_path / "s")
+        listener.bind(path)
+        listener.listen()
+        with pytest.raises(inmem.TimedOut) as refused:
+            ask(kind, path, [calls.put("key", 1)], timeout_s=0.2)
+        assert refused.value.outcome == "not_committed"
 
 
 KEPT = inmem.Identity(client_id=bytes(16), registered_at=42, next_sequence=7)

@@ -10,18 +10,20 @@ from typing import Any, Sequence, TypeVar, Union
 
 from . import errors
 from ._session import (
+    RECEIVE_LEN_BYTES,
     UNANSWERED_COUNT_MAX,
     Attempt,
     Closed,
+    Connecting,
     Header,
+    Lost,
     Options,
     Reply,
     Sequences,
     Session,
-    is_worth_waiting,
-    rejected,
+    closed,
+    not_greeted,
     unbound,
-    unreachable,
     unreached,
 )
 from ._wire import Greeting
@@ -30,13 +32,6 @@ from .calls import Call
 R = TypeVar("R")
 
 Outcome = Union[Any, errors.InmemError]
-
-_RECEIVE_LEN_BYTES = 256 << 10
-
-
-class _Lost(Exception):
-    """The connection is over."""
-
 
 class Link:
     """A connection when there is one, and the way back when there is not. Threads take turns."""
@@ -106,16 +101,15 @@ class Link:
                 continue
             try:
                 self._exchange(connection, attempts, open_, outcomes)
-            except _Lost as lost:
+            except Lost as lost:
                 self._drop()
                 for index in open_:
-                    attempt = attempts[index]
                     if index in outcomes:
                         continue
-                    if attempt.may_repeat():
-                        attempt.repeat()
-                    else:
-                        outcomes[index] = attempt.lost(str(lost))
+                    try:
+                        attempts[index].go_on(str(lost))
+                    except errors.ConnectionLost as error:
+                        outcomes[index] = error
             except BaseException:
                 # Answers that come later would belong to nobody.
                 self._drop()
@@ -168,7 +162,7 @@ class Link:
                 except BlockingIOError:
                     continue
                 except OSError as error:
-                    raise _Lost(str(error)) from error
+                    raise Lost(str(error)) from error
                 # What the kernel did not take whole the server cannot have executed.
                 while started < len(ends) and ends[started][0] <= sent:
                     ends[started][1].was_sent = True
@@ -184,16 +178,16 @@ class Link:
         replies: list[Reply] = []
         cause: str | None = None
         try:
-            data = connection.recv(_RECEIVE_LEN_BYTES)
+            data = connection.recv(RECEIVE_LEN_BYTES)
             if not data:
-                raise _Lost("the server ended the connection")
+                raise Lost("the server ended the connection")
             replies = self._session.feed(data)
         except BlockingIOError:
             return
         except OSError as error:
-            raise _Lost(str(error)) from error
-        except Closed as closed:
-            replies, cause = closed.replies, f"the server ended the connection: {closed}"
+            raise Lost(str(error)) from error
+        except Closed as last:
+            replies, cause = last.replies, f"the server ended the connection: {last}"
         except errors.ProtocolError as error:
             cause = error.message
         for reply in replies:
@@ -205,26 +199,22 @@ class Link:
             except errors.InmemError as error:
                 outcomes[index] = error
         if cause is not None and ids:
-            raise _Lost(cause)
+            raise Lost(cause)
 
     def _connected(self) -> socket.socket:
         if self._is_closed:
-            raise errors.Unavailable(
-                "the client is closed", code="database_closed", outcome=errors.NOT_COMMITTED
-            )
+            raise closed()
         if self._socket is not None:
             return self._socket
-        delays = self.options.reconnect.delays()
+        connecting = Connecting(self.options, self.connection_number)
         while True:
             try:
                 self._socket = self._greet()
                 self.connection_number += 1
                 return self._socket
             except errors.Unavailable as error:
-                delay = next(delays, None)
-                if delay is None or not is_worth_waiting(error, self.connection_number):
-                    raise
-                time.sleep(delay)
+                delay_s = connecting.delay_s(error)
+            time.sleep(delay_s)
 
     def _greet(self) -> socket.socket:
         self._session = Session(self.options, self.sequences)
@@ -234,17 +224,14 @@ class Link:
             connection.connect(self.options.socket)
             connection.sendall(self._session.hello())
             while self._session.greeting is None:
-                data = connection.recv(_RECEIVE_LEN_BYTES)
+                data = connection.recv(RECEIVE_LEN_BYTES)
                 if not data:
                     raise ConnectionResetError("the server ended the connection")
                 self._session.feed(data)
             connection.setblocking(False)
-        except Closed as closed:
+        except (Closed, OSError) as cause:
             connection.close()
-            raise rejected(closed.close, self.options) from None
-        except OSError as error:
-            connection.close()
-            raise unreachable(self.options.socket, error) from error
+            raise not_greeted(cause, self.options) from cause
         except BaseException:
             connection.close()
             raise

@@ -39,6 +39,9 @@ R = TypeVar("R")
 REPEAT_COUNT_MAX = 3
 """How often one request is sent again. A server that is lost over it each time may die of it."""
 
+RECEIVE_LEN_BYTES = 256 << 10
+"""Bytes received at once, at most."""
+
 UNANSWERED_COUNT_MAX = 64
 """Most exactly-once writes on their way at once: as many answers as the server keeps."""
 
@@ -208,6 +211,12 @@ class Attempt(Generic[R]):
         self.repeat_count += 1
         self.is_in_doubt = self.is_in_doubt or (self.may_commit and self.was_sent)
 
+    def go_on(self, cause: str) -> None:
+        """Its connection was lost: it is to be sent again. Raises if it may not be."""
+        if not self.may_repeat():
+            raise self.lost(cause)
+        self.repeat()
+
     def lost(self, cause: str) -> errors.ConnectionLost:
         """The error of a request whose answer will not come."""
         return errors.ConnectionLost(
@@ -249,6 +258,23 @@ class Attempt(Generic[R]):
             if refusal.code == "transaction_not_active":
                 raise unbound() from refusal
         raise in_doubt(refusal) if self.is_in_doubt and not refusal.is_decisive else refusal
+
+
+class Connecting:
+    """The attempts to make one connection."""
+
+    def __init__(self, options: Options, connection_number: int) -> None:
+        self._delays = options.reconnect.delays()
+        self._is_first = connection_number == 0
+
+    def delay_s(self, error: errors.Unavailable) -> float:
+        """The delay before the next attempt. Raises the error of the last one if it was the last.
+        The first connection is made in one attempt, unless the server itself said that it is a
+        matter of time."""
+        delay_s = next(self._delays, None)
+        if delay_s is None or (self._is_first and error.code != "unavailable"):
+            raise error
+        return delay_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,12 +382,21 @@ def unreachable(path: str, error: OSError) -> errors.InmemError:
     )
 
 
-def is_worth_waiting(error: errors.InmemError, connection_number: int) -> bool:
-    """Whether the next attempt to connect may succeed. The first connection is made in one attempt,
-    unless the server itself said that it is a matter of time."""
-    if not isinstance(error, errors.Unavailable):
-        return False
-    return connection_number > 0 or error.code == "unavailable"
+def not_greeted(cause: BaseException, options: Options) -> errors.InmemError:
+    """Why there is no session: the server closed, cannot be reached, or says nothing in time."""
+    if isinstance(cause, Closed):
+        return rejected(cause.close, options)
+    if isinstance(cause, OSError) and not isinstance(cause, TimeoutError):
+        return unreachable(options.socket, cause)
+    message = f"the server did not greet within {options.timeout_s} s"
+    return errors.TimedOut(message, code="timeout", outcome=errors.NOT_COMMITTED)
+
+
+def closed() -> errors.Unavailable:
+    """The error of a client that was closed."""
+    return errors.Unavailable(
+        "the client is closed", code="database_closed", outcome=errors.NOT_COMMITTED
+    )
 
 
 def unreached(attempt: Attempt[Any], error: errors.InmemError) -> errors.InmemError:
@@ -384,6 +419,10 @@ def unbound() -> errors.ConnectionLost:
     """The error of a request of a transaction that is gone."""
     message = "the connection of the transaction was lost, so it was rolled back"
     return errors.ConnectionLost(message, code="connection_lost", outcome=errors.NOT_COMMITTED)
+
+
+class Lost(Exception):
+    """The connection is over."""
 
 
 class Closed(Exception):

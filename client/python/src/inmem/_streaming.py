@@ -7,31 +7,26 @@ from typing import Any, AsyncGenerator, TypeVar
 
 from . import calls, errors
 from ._session import (
+    RECEIVE_LEN_BYTES,
     UNANSWERED_COUNT_MAX,
     Attempt,
     Closed,
+    Connecting,
     Header,
+    Lost,
     Options,
     Reply,
     Sequences,
     Session,
-    is_worth_waiting,
-    rejected,
+    closed,
+    not_greeted,
     unbound,
-    unreachable,
     unreached,
 )
 from ._wire import Greeting
 from .calls import Call
 
 R = TypeVar("R")
-
-_RECEIVE_LEN_BYTES = 256 << 10
-
-
-class _Lost(Exception):
-    """The connection is over."""
-
 
 class Watch:
     """What pushes of a subscription said last."""
@@ -84,12 +79,12 @@ class _Connection:
     async def greet(self) -> None:
         """Connects and exchanges the greetings."""
         self._reader, self._writer = await asyncio.open_unix_connection(
-            self._options.socket, limit=_RECEIVE_LEN_BYTES
+            self._options.socket, limit=RECEIVE_LEN_BYTES
         )
         try:
             self._writer.write(self.session.hello())
             while self.session.greeting is None:
-                data = await self._reader.read(_RECEIVE_LEN_BYTES)
+                data = await self._reader.read(RECEIVE_LEN_BYTES)
                 if not data:
                     raise ConnectionResetError("the server ended the connection")
                 self.session.feed(data)
@@ -101,7 +96,7 @@ class _Connection:
     async def ask(self, attempt: Attempt[R]) -> R:
         """Sends a request and waits for its answer."""
         if self.lost is not None:
-            raise _Lost(self.lost)
+            raise Lost(self.lost)
         request_id, frame = self.session.request(attempt)
         awaited: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._awaited[request_id] = awaited
@@ -135,12 +130,12 @@ class _Connection:
     async def _receive(self) -> None:
         cause = "the server ended the connection"
         try:
-            while data := await self._reader.read(_RECEIVE_LEN_BYTES):
+            while data := await self._reader.read(RECEIVE_LEN_BYTES):
                 try:
                     replies = self.session.feed(data)
-                except Closed as closed:
-                    cause = f"{cause}: {closed}"
-                    replies = closed.replies
+                except Closed as last:
+                    cause = f"{cause}: {last}"
+                    replies = last.replies
                 for reply in replies:
                     if reply.subscription_id:
                         self.watch(reply.subscription_id).take(reply)
@@ -164,7 +159,7 @@ class _Connection:
         self._writer.close()
         for awaited in self._awaited.values():
             if not awaited.done():
-                awaited.set_exception(_Lost(cause))
+                awaited.set_exception(Lost(cause))
         for watch in self._watches.values():
             watch.end(errors.ConnectionLost(cause, code="connection_lost", retry="yes"))
 
@@ -238,10 +233,8 @@ class Link:
                 raise unreached(attempt, error) from error
             try:
                 return await asyncio.wait_for(connection.ask(attempt), self.options.timeout_s)
-            except _Lost as lost:
-                if not attempt.may_repeat():
-                    raise attempt.lost(str(lost)) from lost
-                attempt.repeat()
+            except Lost as lost:
+                attempt.go_on(str(lost))
             except asyncio.TimeoutError as error:
                 # A server that is silent to one request is silent to all.
                 await connection.close()
@@ -250,38 +243,27 @@ class Link:
     async def _connected(self, bound_to: int | None = None) -> _Connection:
         async with self._connecting:
             if self._is_closed:
-                raise errors.Unavailable(
-                    "the client is closed", code="database_closed", outcome=errors.NOT_COMMITTED
-                )
+                raise closed()
             found = self._connection
             is_there = found is not None and found.lost is None
             if bound_to is not None and not (is_there and self.connection_number == bound_to):
                 raise unbound()
             if found is not None and is_there:
                 return found
-            delays = self.options.reconnect.delays()
+            connecting = Connecting(self.options, self.connection_number)
             while True:
                 try:
                     self._connection = await self._greet()
                     self.connection_number += 1
                     return self._connection
                 except errors.Unavailable as error:
-                    delay = next(delays, None)
-                    if delay is None or not is_worth_waiting(error, self.connection_number):
-                        raise
-                    await asyncio.sleep(delay)
+                    delay_s = connecting.delay_s(error)
+                await asyncio.sleep(delay_s)
 
     async def _greet(self) -> _Connection:
         connection = _Connection(self.options, self.sequences)
         try:
             await asyncio.wait_for(connection.greet(), self.options.timeout_s)
-        except Closed as closed:
-            raise rejected(closed.close, self.options) from None
-        except asyncio.TimeoutError as error:
-            message = f"the server did not greet within {self.options.timeout_s} s"
-            raise errors.TimedOut(
-                message, code="timeout", outcome=errors.NOT_COMMITTED
-            ) from error
-        except OSError as error:
-            raise unreachable(self.options.socket, error) from error
+        except (Closed, OSError, asyncio.TimeoutError) as cause:
+            raise not_greeted(cause, self.options) from cause
         return connection

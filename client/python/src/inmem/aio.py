@@ -25,11 +25,20 @@ from typing import (
 
 from . import calls, errors
 from ._batch import BatchChanges
-from ._session import Header, Identity, Reconnect, backoff
+from ._handles import (
+    CONFLICT_RETRY_COUNT,
+    Retries,
+    Scope,
+    TransactionState,
+    commit_version,
+    options,
+    run_id,
+    run_not_found,
+)
+from ._session import Header, Identity, Reconnect
 from ._streaming import Link
 from ._wire import Greeting
 from .calls import Call, ExpectedVersion
-from .client import CONFLICT_RETRY_COUNT, _commit_version, _options, _run_id, _run_not_found
 from .types import (
     MISSING,
     BatchResult,
@@ -59,21 +68,11 @@ R = TypeVar("R")
 D = TypeVar("D")
 
 
-class _Scope:
-    """Where requests go: a link, the header they carry, the connection they are bound to."""
-
-    def __init__(self, link: Link, header: Header, bound_to: int | None = None) -> None:
-        self.link = link
-        self.header = header
-        self.bound_to = bound_to
+class _Scope(Scope[Link]):
+    """Where requests go, and how they are waited for."""
 
     async def run(self, call: Call[R]) -> R:
         return await self.link.call(call, self.header, self.bound_to)
-
-    def with_header(self, **changes: Any) -> _Scope:
-        header = self.header
-        known = {"run": header.run, "durability": header.durability, "txn_id": header.txn_id}
-        return _Scope(self.link, Header(**{**known, **changes}), self.bound_to)
 
 
 class AsyncKv:
@@ -221,7 +220,7 @@ class AsyncBatch(BatchChanges):
         return await self._scope.run(self._call())
 
 
-class AsyncTransaction:
+class AsyncTransaction(TransactionState[_Scope]):
     """A transaction of one run. It reads as of its begin and sees its own writes. At the end of its
     block it commits, or after an exception rolls back:
 
@@ -231,26 +230,6 @@ class AsyncTransaction:
     The commit raises `Conflict` if what it read has changed since; `transact` tries again then.
     """
 
-    def __init__(
-        self,
-        scope: _Scope,
-        *,
-        read_only: bool = False,
-        timeout_ms: int | None = None,
-        durability: Durability | None = None,
-    ) -> None:
-        self._outside = scope
-        self._begin = calls.begin_transaction(
-            read_only=read_only,
-            timeout_ms=timeout_ms,
-            durability=durability or scope.header.durability,
-        )
-        self._scope: _Scope | None = None
-        self.start_version = 0
-        """The commit version it reads at."""
-        self.receipt: Receipt | None = None
-        """What the commit made, after it."""
-
     async def begin(self) -> AsyncTransaction:
         """Begins it; an `async with` block does."""
         link = self._outside.link
@@ -258,9 +237,8 @@ class AsyncTransaction:
         # Over this connection or none: on another the id would mean nothing.
         bound_to = link.connection_number
         outside = _Scope(link, self._outside.header, bound_to)
-        txn_id, self.start_version = await outside.run(self._begin)
-        header = Header(run=self._outside.header.run, txn_id=txn_id)
-        self._scope = _Scope(link, header, bound_to)
+        txn_id, start_version = await outside.run(self._begin)
+        self._begun(txn_id, start_version, bound_to)
         return self
 
     @property
@@ -274,25 +252,16 @@ class AsyncTransaction:
 
     async def commit(self) -> Receipt:
         """Commits. Nothing more can be done with it, whatever comes out."""
-        scope, self._scope = self._open(), None
-        self.receipt = await scope.run(calls.commit_transaction())
+        self.receipt = await self._end().run(calls.commit_transaction())
         return self.receipt
 
     async def rollback(self) -> None:
         """Takes back everything. Without a connection the server has done so."""
-        scope, self._scope = self._open(), None
+        scope = self._end()
         try:
             await scope.run(calls.roll_back_transaction())
         except errors.ConnectionLost:
             pass
-
-    def _open(self) -> _Scope:
-        if self._scope is None:
-            message = "the transaction is not open"
-            raise errors.State(
-                message, code="transaction_not_active", outcome=errors.NOT_COMMITTED
-            )
-        return self._scope
 
     async def __aenter__(self) -> AsyncTransaction:
         return await self.begin()
@@ -353,17 +322,15 @@ class _Acting:
         """Runs a function in a transaction and commits; again, with growing delays, after a
         conflict or a lost connection that certainly committed nothing. The function may run
         several times, so it does nothing but read and write through the transaction."""
-        delays = backoff(0.001, 0.1, float("inf"))
-        for retry in range(retry_count_max + 1):
+        retries = Retries(retry_count_max)
+        while True:
             try:
                 async with self.transaction(durability=durability) as transaction:
                     result = await body(transaction)
                 return result
             except (errors.Conflict, errors.ConnectionLost) as error:
-                if error.is_outcome_unknown or retry == retry_count_max:
-                    raise
-                await asyncio.sleep(next(delays))
-        raise AssertionError("the last attempt returns or raises")
+                delay_s = retries.delay_s(error)
+            await asyncio.sleep(delay_s)
 
 
 class AsyncRun(_Acting):
@@ -481,14 +448,14 @@ class AsyncRuns:
 
     async def open(self, name_or_id: str | uuid.UUID) -> AsyncRun:
         """A handle on a run that exists. Raises `NotFound`."""
-        id = _run_id(name_or_id)
+        id = run_id(name_or_id)
         if id is None:
             id = await self.resolve(str(name_or_id))
             if id is not None:
                 return AsyncRun(self._scope, id)
         elif await AsyncRun(self._scope, id).exists():
             return AsyncRun(self._scope, id)
-        raise _run_not_found(name_or_id)
+        raise run_not_found(name_or_id)
 
 
 class AsyncClient(_Acting):
@@ -513,7 +480,7 @@ class AsyncClient(_Acting):
         reconnect: Reconnect = Reconnect(),
     ) -> None:
         self._link = Link(
-            _options(socket, run, durability, timeout_s, exactly_once, name, reconnect)
+            options(socket, run, durability, timeout_s, exactly_once, name, reconnect)
         )
         super().__init__(_Scope(self._link, Header()))
 
@@ -563,7 +530,7 @@ class AsyncClient(_Acting):
     async def wait_durable(self, written: Union[Receipt, int]) -> int:
         """Waits until a commit, and every one before it, survives a power loss. Gives the highest
         version that does."""
-        return await self._scope.run(calls.wait_durable(_commit_version(written)))
+        return await self._scope.run(calls.wait_durable(commit_version(written)))
 
     def durable_versions(self) -> AsyncGenerator[int, None]:
         """How far commits survive a power loss: the version now, and each time it has moved, the

@@ -16,7 +16,17 @@ from typing import Any, Callable, Generic, Iterable, Iterator, List, Mapping, Ty
 from . import calls, errors
 from ._batch import BatchChanges
 from ._blocking import Link, Outcome
-from ._session import Header, Identity, Options, Reconnect, backoff, default_socket
+from ._handles import (
+    CONFLICT_RETRY_COUNT,
+    Retries,
+    Scope,
+    TransactionState,
+    commit_version,
+    options,
+    run_id,
+    run_not_found,
+)
+from ._session import Header, Identity, Reconnect
 from ._wire import Greeting
 from .calls import Call, ExpectedVersion
 from .types import (
@@ -47,28 +57,14 @@ from .types import (
 R = TypeVar("R")
 D = TypeVar("D")
 
-CONFLICT_RETRY_COUNT = 10
-"""How often a transaction that met a conflict is tried again, unless told otherwise."""
-
-
-class _Scope:
-    """Where requests go: a link, the header they carry, the connection they are bound to."""
-
-    def __init__(self, link: Link, header: Header, bound_to: int | None = None) -> None:
-        self.link = link
-        self.header = header
-        self.bound_to = bound_to
+class _Scope(Scope[Link]):
+    """Where requests go, and how they are waited for."""
 
     def run(self, call: Call[R]) -> R:
         return self.link.call(call, self.header, self.bound_to)
 
     def run_all(self, queued: list[Call[Any]]) -> list[Outcome]:
         return self.link.call_all(queued, self.header, self.bound_to)
-
-    def with_header(self, **changes: Any) -> _Scope:
-        header = self.header
-        known = {"run": header.run, "durability": header.durability, "txn_id": header.txn_id}
-        return _Scope(self.link, Header(**{**known, **changes}), self.bound_to)
 
 
 class Kv:
@@ -263,7 +259,7 @@ class Pipeline:
             self.send()
 
 
-class Transaction:
+class Transaction(TransactionState[_Scope]):
     """A transaction of one run. It reads as of its begin and sees its own writes. At the end of its
     block it commits, or after an exception rolls back:
 
@@ -273,34 +269,12 @@ class Transaction:
     The commit raises `Conflict` if what it read has changed since; `transact` tries again then.
     """
 
-    def __init__(
-        self,
-        scope: _Scope,
-        *,
-        read_only: bool = False,
-        timeout_ms: int | None = None,
-        durability: Durability | None = None,
-    ) -> None:
-        self._outside = scope
-        self._begin = calls.begin_transaction(
-            read_only=read_only,
-            timeout_ms=timeout_ms,
-            durability=durability or scope.header.durability,
-        )
-        self._scope: _Scope | None = None
-        self.start_version = 0
-        """The commit version it reads at."""
-        self.receipt: Receipt | None = None
-        """What the commit made, after it."""
-
     def begin(self) -> Transaction:
         """Begins it; a `with` block does."""
         link = self._outside.link
         with link._lock:
-            txn_id, self.start_version = self._outside.run(self._begin)
-            bound_to = link.connection_number
-        header = Header(run=self._outside.header.run, txn_id=txn_id)
-        self._scope = _Scope(link, header, bound_to)
+            txn_id, start_version = self._outside.run(self._begin)
+            self._begun(txn_id, start_version, link.connection_number)
         return self
 
     @property
@@ -314,25 +288,16 @@ class Transaction:
 
     def commit(self) -> Receipt:
         """Commits. Nothing more can be done with it, whatever comes out."""
-        scope, self._scope = self._open(), None
-        self.receipt = scope.run(calls.commit_transaction())
+        self.receipt = self._end().run(calls.commit_transaction())
         return self.receipt
 
     def rollback(self) -> None:
         """Takes back everything. Without a connection the server has done so."""
-        scope, self._scope = self._open(), None
+        scope = self._end()
         try:
             scope.run(calls.roll_back_transaction())
         except errors.ConnectionLost:
             pass
-
-    def _open(self) -> _Scope:
-        if self._scope is None:
-            message = "the transaction is not open"
-            raise errors.State(
-                message, code="transaction_not_active", outcome=errors.NOT_COMMITTED
-            )
-        return self._scope
 
     def __enter__(self) -> Transaction:
         return self.begin()
@@ -397,17 +362,15 @@ class _Acting:
         """Runs a function in a transaction and commits; again, with growing delays, after a
         conflict or a lost connection that certainly committed nothing. The function may run
         several times, so it does nothing but read and write through the transaction."""
-        delays = backoff(0.001, 0.1, float("inf"))
-        for retry in range(retry_count_max + 1):
+        retries = Retries(retry_count_max)
+        while True:
             try:
                 with self.transaction(durability=durability) as transaction:
                     result = body(transaction)
                 return result
             except (errors.Conflict, errors.ConnectionLost) as error:
-                if error.is_outcome_unknown or retry == retry_count_max:
-                    raise
-                time.sleep(next(delays))
-        raise AssertionError("the last attempt returns or raises")
+                delay_s = retries.delay_s(error)
+            time.sleep(delay_s)
 
 
 class Run(_Acting):
@@ -525,14 +488,14 @@ class Runs:
 
     def open(self, name_or_id: str | uuid.UUID) -> Run:
         """A handle on a run that exists. Raises `NotFound`."""
-        id = _run_id(name_or_id)
+        id = run_id(name_or_id)
         if id is None:
             id = self.resolve(str(name_or_id))
             if id is not None:
                 return Run(self._scope, id)
         elif Run(self._scope, id).exists():
             return Run(self._scope, id)
-        raise _run_not_found(name_or_id)
+        raise run_not_found(name_or_id)
 
 
 class Client(_Acting):
@@ -557,7 +520,7 @@ class Client(_Acting):
         reconnect: Reconnect = Reconnect(),
     ) -> None:
         self._link = Link(
-            _options(socket, run, durability, timeout_s, exactly_once, name, reconnect)
+            options(socket, run, durability, timeout_s, exactly_once, name, reconnect)
         )
         super().__init__(_Scope(self._link, Header()))
         self._link.connect()
@@ -609,7 +572,7 @@ class Client(_Acting):
     def wait_durable(self, written: Union[Receipt, int]) -> int:
         """Waits until a commit, and every one before it, survives a power loss. Gives the highest
         version that does."""
-        return self._scope.run(calls.wait_durable(_commit_version(written)))
+        return self._scope.run(calls.wait_durable(commit_version(written)))
 
     def close(self) -> None:
         """Ends the session: what is open is rolled back."""
@@ -625,47 +588,3 @@ class Client(_Acting):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _commit_version(written: Receipt | int) -> int:
-    return written.commit_version if isinstance(written, Receipt) else written
-
-
-def _run_id(name_or_id: str | uuid.UUID) -> uuid.UUID | None:
-    """The id, if it is one in its text form."""
-    if isinstance(name_or_id, uuid.UUID):
-        return name_or_id
-    try:
-        id = uuid.UUID(name_or_id)
-    except ValueError:
-        return None
-    return id if str(id) == name_or_id.lower() else None
-
-
-def _run_not_found(name_or_id: str | uuid.UUID) -> errors.NotFound:
-    return errors.NotFound(f"there is no run {name_or_id}", code="run_not_found")
-
-
-def _options(
-    socket: str | os.PathLike[str] | None,
-    run: str | uuid.UUID | None,
-    durability: Durability | None,
-    timeout_s: float | None,
-    exactly_once: bool | Identity,
-    name: str,
-    reconnect: Reconnect,
-) -> Options:
-    id = _run_id(run) if run is not None else None
-    goes_on = isinstance(exactly_once, Identity)
-    if exactly_once is True:
-        exactly_once = Identity()
-    return Options(
-        socket=os.fspath(socket) if socket is not None else default_socket(),
-        run=id if id is not None else run,
-        durability=durability,
-        timeout_s=timeout_s,
-        identity=exactly_once if isinstance(exactly_once, Identity) else None,
-        goes_on=goes_on,
-        name=name,
-        reconnect=reconnect,
-    )
