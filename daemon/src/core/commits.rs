@@ -347,3 +347,37 @@ impl Core {
         self.log_inbox.finished.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use in_mem_ipc::operation::OperationKind;
+    use in_mem_model::RunId;
+
+    use super::*;
+
+    fn pending(slot: u32) -> PendingCommit {
+        let session = SessionId { slot, number: 7 };
+        let subject = Subject {
+            operation: OperationKind::KvPut,
+            run: RunId([0; 16]),
+            request_id: 1,
+            frame_len_bytes: 64,
+        };
+        PendingCommit::new(session, Shape::Written, subject, Steps::default())
+    }
+
+    /// A completion that comes after all must not answer the request of somebody else.
+    #[test]
+    fn the_token_of_a_commit_that_was_given_up_is_nobody_elses_until_its_completion_comes() {
+        let mut commits = PendingCommits::default();
+        let given_up = commits.insert(pending(1));
+        commits.end(given_up, Verdict::GivenUp);
+        let next = commits.insert(pending(2));
+        assert_ne!(next, given_up);
+        let late = commits.remove(given_up).unwrap();
+        assert_eq!(late.session, SessionId::NOBODY);
+        commits.end(next, Verdict::Replied);
+        assert!(commits.remove(next).is_none());
+        assert_eq!(commits.insert(pending(3)), next, "used again");
+    }
+}

@@ -219,7 +219,7 @@ class ServerInfo:
     run_count: int
     key_count: int
     durability: str
-    health: Literal["ok", "draining", "poisoned", "read_only"]
+    health: Literal["ok", "draining", "poisoned", "read_only", "degraded"]
     health_reason: str
     measures: dict[str, int]
 
