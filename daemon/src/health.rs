@@ -4,6 +4,7 @@
 
 use in_mem_ipc::response::observe::{Fault, HealthReport, HealthState};
 
+use crate::disk_space::DiskFound;
 use crate::store::Store;
 
 /// Every state, the worst that is known first.
@@ -29,14 +30,14 @@ pub(crate) fn state_name(state: HealthState) -> &'static str {
 /// Looks now. The state is that of the first fault: a poisoned log before the end of the process,
 /// both before what only threatens.
 pub(crate) fn look(store: &Store) -> HealthReport<'static> {
-    let root = store.place.root.as_ref();
-    let free_len_bytes = root.and_then(|root| root.free_bytes().ok());
+    let disk = store.look_at_disk();
+    let free_len_bytes = disk.free_len_bytes;
     let found = [
         log(store),
         stopping(store),
         recovery(store),
         data_directory(store),
-        free_len_bytes.and_then(|free| disk_space(store, free)),
+        disk_space(&disk),
     ];
     let found: Vec<_> = found.into_iter().flatten().collect();
     HealthReport {
@@ -103,13 +104,7 @@ fn data_directory(store: &Store) -> Found {
     fault(HealthState::Degraded, "data_directory", reason)
 }
 
-fn disk_space(store: &Store, free_len_bytes: u64) -> Found {
-    let needed = store.settings.wal.segment_len_bytes;
-    let reason = || {
-        format!(
-            "{free_len_bytes} bytes are free and the next segment of the log takes {needed}: \
-             logged writes will be refused until there is room"
-        )
-    };
-    (free_len_bytes < needed).then(|| fault(HealthState::Degraded, "disk_space", reason()))?
+fn disk_space(disk: &DiskFound) -> Found {
+    let reason = disk.warning()?;
+    fault(HealthState::Degraded, "disk_space", reason)
 }

@@ -285,6 +285,7 @@ impl Daemon {
         let reload = Reload::new(start.sources, start.log, settings.clone(), waker.clone());
         let store = Store::new(database, settings, principals, place).described_by(described);
         let store = Arc::new(store);
+        store.look_at_disk();
         let responder = Responder::start(&store.settings.observe, metrics_group, &store)?;
         let core = Core::new(Arc::clone(&store), &waker, workers);
         let (signals, supervisor) = (self.signals, self.supervisor);
@@ -437,6 +438,16 @@ fn warn_of_place(settings: &Settings, place: &Place) {
         tracing::warn!(target: "wal", disk = %place.disk, "io_uring is refused for the log: {refusal}");
     } else {
         tracing::info!(target: "wal", disk = %place.disk, filesystem = %place.file_system.name(), directory = %settings.data_dir.display(), "disk");
+    }
+    if place.file_system.is_volatile() && settings.durability == Durability::InMemory {
+        tracing::warn!(
+            target: "db",
+            filesystem = %place.file_system.name(),
+            directory = %settings.data_dir.display(),
+            is_refused = settings.refuse_volatile_storage,
+            "the data directory does not survive a restart of the machine or container: no commit \
+             is kept there, also not one that asks for more than in_memory"
+        );
     }
     if place.file_system.is_volatile() && settings.durability != Durability::InMemory {
         tracing::warn!(

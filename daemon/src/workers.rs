@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex};
 
 /// Jobs waiting at once; beyond, requests are refused with `resource_exhausted`.
-const QUEUE_COUNT_MAX: usize = 4096;
+pub(crate) const QUEUE_COUNT_MAX: usize = 4096;
 
 /// Threads of the pool. Two keep one long scan from delaying every other one; more would only
 /// take CPU from the reactor.

@@ -23,6 +23,7 @@ use super::Core;
 use crate::dispatch::Out;
 use crate::errors;
 use crate::session::{DurableSubscription, SessionId};
+use crate::shares::{Bounds, Fit, Resource, Taken};
 
 /// Who waits, on one reactor.
 #[derive(Debug, Default)]
@@ -43,6 +44,8 @@ struct DurableWait {
     request_id: u64,
     frame_len_bytes: u64,
     deadline_us: Option<u64>,
+    /// One of those that its user may have.
+    _taken: Taken,
 }
 
 impl DurableWaits {
@@ -127,24 +130,49 @@ impl Core {
         self.log_inbox.watch_durable(true);
         let answer = self.is_durable(wait.version);
         if matches!(answer, Ok(false)) {
-            let max = self.store.limits_in_force().durable_wait_count_max;
-            if self.store.durable_wait_count() < max {
+            let fit = self.fit_durable_wait(slot);
+            if fit.is_there() {
                 self.park_durable(slot, request_id, wait);
                 self.store.database.start_flush();
                 return Ok(None);
             }
+            self.watch_durable_if_needed();
+            return Err(self.too_many_durable_waits(fit));
         }
         self.watch_durable_if_needed();
         match answer {
-            Ok(true) => Ok(Some(self.durable_version())),
-            Ok(false) => {
-                let max = self.store.limits_in_force().durable_wait_count_max;
-                let message = format!("{max} requests wait for commits to be durable already");
-                Err(Error::new(SubCode::ResourceExhausted, message)
-                    .with_detail("limit", "durable_wait_count_max"))
-            }
+            Ok(_) => Ok(Some(self.durable_version())),
             Err(error) => Err(errors::of_wait_durable(&error)),
         }
+    }
+
+    /// Whether one more may wait of the user of a session.
+    fn fit_durable_wait(&mut self, slot: u32) -> Fit {
+        let limits = self.store.limits_in_force();
+        let bounds = Bounds {
+            all_max: limits.durable_wait_count_max,
+            user_max: limits.durable_wait_count_per_user_max,
+        };
+        let session = self.session_mut(slot);
+        let is_none_allowed = bounds.all_max == 0 || bounds.user_max == 0;
+        session
+            .filter(|_| !is_none_allowed)
+            .map_or(Fit::AllFull, |session| {
+                session.share.fit(&[Resource::DurableWaits], 1, bounds)
+            })
+    }
+
+    fn too_many_durable_waits(&self, fit: Fit) -> Error {
+        let limits = self.store.limits_in_force();
+        let (max, limit) = match fit {
+            Fit::OwnFull => (
+                limits.durable_wait_count_per_user_max,
+                "durable_wait_count_per_user_max",
+            ),
+            _ => (limits.durable_wait_count_max, "durable_wait_count_max"),
+        };
+        let message = format!("{max} requests wait for commits to be durable already ({limit})");
+        Error::new(SubCode::ResourceExhausted, message).with_detail("limit", limit)
     }
 
     fn is_durable(&self, version: u64) -> Result<bool, WaitDurableError> {
@@ -163,8 +191,8 @@ impl Core {
             return;
         };
         session.started(wait.frame_len_bytes);
+        let taken = session.share.take(Resource::DurableWaits, 1);
         let session = session.id;
-        self.store.add_durable_waits(1);
         self.durable.parked_number += 1;
         let place = (wait.version, self.durable.parked_number);
         let wait = DurableWait {
@@ -172,6 +200,7 @@ impl Core {
             request_id,
             frame_len_bytes: wait.frame_len_bytes,
             deadline_us: wait.deadline_us,
+            _taken: taken,
         };
         self.durable.parked.insert(place, wait);
     }
@@ -265,7 +294,6 @@ impl Core {
     }
 
     fn answer_durable(&mut self, wait: &DurableWait, answer: Result<Response<'static>, Error>) {
-        self.store.remove_durable_waits(1);
         let Some(session) = self.session_of(wait.session) else {
             return;
         };
@@ -309,10 +337,7 @@ impl Core {
         if self.durable.is_empty() {
             return;
         }
-        let before = self.durable.parked.len();
         self.durable.parked.retain(|_, wait| wait.session != id);
-        let forgotten = before - self.durable.parked.len();
-        self.store.remove_durable_waits(forgotten as u64);
         self.durable
             .subscribed
             .retain(|subscribed| *subscribed != id);

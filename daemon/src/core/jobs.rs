@@ -23,8 +23,13 @@ use crate::dispatch::{self, Call, Out, Verdict};
 use crate::inbound::OwnedFrame;
 use crate::metrics::LiveView;
 use crate::session::{Session, SessionId};
+use crate::shares::{Bounds, Resource, Taken};
 use crate::slow::Subject;
 use crate::store::Store;
+use crate::workers::QUEUE_COUNT_MAX;
+
+/// Requests of one user that wait for a worker, at most: half of all that may.
+pub(super) const JOB_COUNT_PER_USER_MAX: u64 = QUEUE_COUNT_MAX as u64 / 2;
 
 /// A request a worker is done with.
 pub(super) struct JobDone {
@@ -38,6 +43,9 @@ pub(super) struct JobDone {
     /// The transactions that were taken along.
     caller: Caller,
     is_blocking: bool,
+    /// What was reserved for its answer, and its place on the workers.
+    room: Taken,
+    _place: Taken,
     /// How often room in the log had been announced when it was started.
     room_count: u64,
 }
@@ -76,6 +84,8 @@ struct Job {
     completion: Option<Completion>,
     shape: Shape,
     now_us: u64,
+    /// The longest answer there is room for, bytes.
+    reply_len_bytes_max: u64,
     /// Counts the view among those held.
     live_view: Option<LiveView>,
     /// Somebody wants to know how long each step takes.
@@ -83,8 +93,23 @@ struct Job {
 }
 
 impl Core {
-    /// Gives a request to the workers.
+    /// Gives a request to the workers, or has it wait until there is room for its reply.
     pub(super) fn offload(&mut self, slot: u32, frame: OwnedFrame) {
+        let Some((kind, frame_len_bytes)) = kind_of(&frame) else {
+            return;
+        };
+        if self.has_too_many_jobs(slot) {
+            self.refuse_frame(slot, &frame, too_many_jobs());
+            return;
+        }
+        match self.reserve_reply(slot, kind, frame_len_bytes) {
+            Some(room) => self.start_job(slot, frame, room),
+            None => self.await_reply_room(slot, frame, kind, frame_len_bytes),
+        }
+    }
+
+    /// Gives a request to the workers whose reply has room.
+    pub(super) fn start_job(&mut self, slot: u32, frame: OwnedFrame, room: Taken) {
         let store = Arc::clone(&self.store);
         let now_us = self.monotonic_us();
         let notes_steps = self.slow.is_on();
@@ -115,22 +140,24 @@ impl Core {
             completion: None,
             shape,
             now_us,
+            reply_len_bytes_max: room.amount(),
             live_view: None,
             notes_steps,
         };
         if !is_blocking {
-            job.view = job.take_view();
-            let is_live = job.view.is_some();
-            job.live_view = is_live.then(|| LiveView::of_read(&job.store.metrics, now_us));
+            job.take_live_view();
         }
         session.started(head.frame_len_bytes);
         session.job_count += 1;
+        session.reserved_len_bytes += room.amount();
+        let place = session.share.take(Resource::Jobs, 1);
         session.is_blocked |= is_blocking;
         let token = head.kind.is_write().then(|| {
             let pending = PendingCommit::new(id, job.shape.clone(), subject, steps);
             self.pending.insert(pending)
         });
         job.completion = token.map(|token| self.completion(token));
+        let reserved_len_bytes = room.amount();
         let inbox = Arc::clone(&self.job_inbox);
         let room_count = self.log_inbox.room_count();
         let work = move || {
@@ -145,12 +172,14 @@ impl Core {
                 token,
                 caller,
                 is_blocking,
+                room,
+                _place: place,
                 room_count,
             });
             inbox.wake();
         };
         if self.workers.run(Box::new(work)).is_err() {
-            self.give_up_job(slot, &head, token, is_blocking);
+            self.give_up_job(slot, &head, token, is_blocking, reserved_len_bytes);
         }
     }
 
@@ -190,6 +219,7 @@ impl Core {
         };
         session.caller.take_back(job.caller);
         session.job_count -= 1;
+        session.reserved_len_bytes -= job.room.amount();
         if job.is_blocking {
             session.is_blocked = false;
         }
@@ -198,11 +228,12 @@ impl Core {
         }
         if verdict == Verdict::Replied {
             session.outbound.append(answer);
+            // Counted at its length from here on, and no longer at its longest.
+            session.count_load();
         }
+        drop(job.room);
         if verdict == Verdict::Busy {
             self.wait_for_room(id.slot, frame, job.room_count);
-        } else {
-            self.release_room_for_frame(id.slot);
         }
         self.watch_transactions(id.slot);
         self.touch(id.slot);
@@ -217,22 +248,54 @@ impl Core {
     }
 
     /// The workers have too much to do: the request is refused, nothing was done.
-    fn give_up_job(&mut self, slot: u32, head: &Head, token: Option<u64>, is_blocking: bool) {
+    fn give_up_job(
+        &mut self,
+        slot: u32,
+        head: &Head,
+        token: Option<u64>,
+        is_blocking: bool,
+        reserved_len_bytes: u64,
+    ) {
         if let Some(token) = token {
             self.pending.remove(token);
         }
         if let Some(session) = self.session_mut(slot) {
             session.finished(head.frame_len_bytes);
             session.job_count -= 1;
+            session.reserved_len_bytes -= reserved_len_bytes;
             if is_blocking {
                 session.is_blocked = false;
             }
         }
-        let message = "too many long requests wait for a worker; nothing was done";
-        let error = Error::new(SubCode::ResourceExhausted, message)
-            .with_outcome(CommitOutcome::NotCommitted);
-        self.refuse(slot, head.request_id, head.kind, error);
+        self.refuse(slot, head.request_id, head.kind, too_many_jobs());
     }
+
+    /// Whether the user of a session has so much of the queue of the workers that others would not
+    /// find a place.
+    fn has_too_many_jobs(&mut self, slot: u32) -> bool {
+        let bounds = Bounds {
+            all_max: QUEUE_COUNT_MAX as u64,
+            user_max: JOB_COUNT_PER_USER_MAX,
+        };
+        self.session_mut(slot)
+            .is_some_and(|session| !session.share.fit(&[Resource::Jobs], 1, bounds).is_there())
+    }
+}
+
+fn too_many_jobs() -> Error {
+    let message = "too many long requests wait for a worker; nothing was done: try again when some \
+                   of them are answered";
+    Error::new(SubCode::ResourceExhausted, message)
+        .with_outcome(CommitOutcome::NotCommitted)
+        .with_detail("resource", "workers")
+}
+
+/// What a request is, and its size, bytes.
+fn kind_of(frame: &OwnedFrame) -> Option<(OperationKind, u64)> {
+    let frame = frame.frame()?;
+    let request = access_request(frame.body).ok()?;
+    let frame_len_bytes = u64::from(frame.header.frame_len_bytes());
+    Some((request.operation.kind(), frame_len_bytes))
 }
 
 /// What the head of a request tells.
@@ -283,6 +346,14 @@ impl Job {
         call.take_view().ok()
     }
 
+    /// Has the request answer as of now, which counts as a view that is held.
+    fn take_live_view(&mut self) {
+        self.view = self.take_view();
+        let metrics = &self.store.metrics;
+        let is_live = self.view.is_some();
+        self.live_view = is_live.then(|| LiveView::of_read(metrics, self.now_us));
+    }
+
     /// Handles the request; on a worker.
     fn run(mut self) -> (Verdict, FrameBuffer, Self) {
         let mut answer = FrameBuffer::new();
@@ -292,7 +363,8 @@ impl Job {
         {
             let kind = request.operation.kind();
             let request_id = frame.header.request_id;
-            let mut out = Out::new(&mut answer, self.encoding, request_id, kind);
+            let mut out = Out::new(&mut answer, self.encoding, request_id, kind)
+                .within(self.reply_len_bytes_max);
             let started_us = SystemClock.monotonic_us();
             if self.frame.is_late(started_us) {
                 let message = "no worker was free within the deadline of the request; \

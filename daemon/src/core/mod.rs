@@ -11,12 +11,14 @@ mod frames;
 mod gathering;
 mod greeting;
 mod jobs;
+mod line;
+mod replies;
 mod requests;
 #[cfg(test)]
 mod tests;
 mod translation;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use in_mem_engine::CompletionSink;
@@ -27,8 +29,10 @@ use in_mem_wal::clock::{Clock, SystemClock};
 use crate::caller::Caller;
 use crate::completions::Inbox;
 use crate::config::OnPoison;
+use crate::disk_space::DiskWatch;
 use crate::reactor::Waker;
 use crate::session::{Credentials, Session, SessionId};
+use crate::shares::Resource;
 use crate::slow::SlowLog;
 use crate::store::Store;
 use crate::workers::Workers;
@@ -37,14 +41,13 @@ use commits::{Finished, LogInbox, PendingCommits};
 use durable::DurableWaits;
 use gathering::Gathering;
 use jobs::{Departed, JobDone};
+use replies::Replies;
 use translation::Translation;
 
 /// The sessions of one reactor and what they wait for.
 pub(crate) struct Core {
     pub(crate) store: Arc<Store>,
     sessions: Vec<Option<Box<Session>>>,
-    /// Connections of each user.
-    users: HashMap<u32, u64>,
     next_session_number: u64,
     pending: PendingCommits,
     log_inbox: Arc<LogInbox>,
@@ -67,6 +70,9 @@ pub(crate) struct Core {
     durable: DurableWaits,
     /// Memory of frames on their way in.
     gathering: Gathering,
+    /// Requests whose replies have no room yet.
+    replies: Replies,
+    disk_watch: DiskWatch,
     /// Slots to flush at the end of the turn.
     touched: Vec<u32>,
     /// No deadline is earlier than this; none at all without it.
@@ -88,10 +94,10 @@ impl Core {
             log_inbox.note_times();
         }
         Self {
+            disk_watch: DiskWatch::new(&store),
             store,
             slow,
             sessions: Vec::new(),
-            users: HashMap::new(),
             next_session_number: 1,
             pending: PendingCommits::default(),
             log_inbox,
@@ -106,6 +112,7 @@ impl Core {
             turn_room_count: 0,
             durable: DurableWaits::default(),
             gathering: Gathering::default(),
+            replies: Replies::default(),
             touched: Vec::new(),
             deadline_us: None,
             drain_deadline_us: None,
@@ -121,6 +128,9 @@ impl Core {
         self.turn_room_count = self.log_inbox.room_count();
         self.store.set_now(SystemClock.wall_us());
         self.store.set_connection_count(connection_count);
+        let positions = self.store.database.log_positions();
+        let written = positions.map_or(0, |(written_lsn, _)| written_lsn.to_u64());
+        self.disk_watch.turn(self.turn_us, written);
     }
 
     /// Takes what the log and the workers finished, and what can start because of it.
@@ -130,6 +140,8 @@ impl Core {
         self.take_durable();
         self.take_finished_jobs();
         self.retry_waiting();
+        self.start_with_reply_room();
+        self.admit_waiting_frames();
         self.resume_touched();
     }
 
@@ -150,8 +162,10 @@ impl Core {
         let id = SessionId { slot, number };
         let deadline_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
         let caller = Caller::new(credentials, &self.store);
+        let share = caller.share.clone();
         let mut session = Session::new(id, credentials, caller, deadline_us);
         session.counts_in(&self.store.metrics);
+        let of_user = share.get(Resource::Connections);
         let index = slot as usize;
         if self.sessions.len() <= index {
             self.sessions.resize_with(index + 1, || None);
@@ -161,10 +175,8 @@ impl Core {
             *place = Some(Box::new(session));
         }
         self.lower_deadline(deadline_us);
-        let of_user = self.users.entry(credentials.user).or_default();
-        *of_user += 1;
         let max = self.store.limits_in_force().connection_count_per_user_max;
-        if max < *of_user {
+        if max < of_user {
             let user = credentials.user;
             let limit = "connection_count_per_user_max";
             self.turn_away(
@@ -190,6 +202,7 @@ impl Core {
     pub(crate) fn settings_changed(&mut self) {
         // Deadlines are computed from limits: all of them anew.
         self.lower_deadline(self.monotonic_us());
+        self.store.look_at_disk();
         self.admit_waiting_frames();
         for slot in self.slots() {
             self.admit(slot);
@@ -201,10 +214,9 @@ impl Core {
     pub(crate) fn disconnect(&mut self, slot: u32) {
         self.release_room_for_frame(slot);
         self.forget_waiting(slot);
-        let gone = self.session_mut(slot).map(|s| (s.id, s.credentials.user));
-        if let Some((id, user)) = gone {
+        self.forget_reply_room(slot);
+        if let Some(id) = self.session_mut(slot).map(|session| session.id) {
             self.forget_durable(id);
-            self.forget_user(user);
         }
         if let Some(place) = self.sessions.get_mut(slot as usize) {
             if let Some(session) = place {
@@ -219,6 +231,8 @@ impl Core {
     pub(crate) fn sent(&mut self, slot: u32, buffer: FrameBuffer) {
         if let Some(session) = self.session_mut(slot) {
             session.outbound.sent(buffer);
+            // Others may wait for what it took.
+            session.count_load();
         }
         self.rest(slot);
         self.touch(slot);
@@ -284,7 +298,9 @@ impl Core {
         let store = Arc::clone(&self.store);
         self.session_mut(slot).is_some_and(|session| {
             // What is held already would only grow.
-            let is_held = session.parked.is_some() || session.waits_to_gather;
+            let is_held = session.parked.is_some()
+                || session.awaiting_reply.is_some()
+                || session.waits_to_gather;
             session.may_start(&store.limits_in_force()) && !is_held
         })
     }
@@ -297,15 +313,6 @@ impl Core {
     /// The earliest time something may have to be ended.
     pub(crate) fn next_deadline_us(&self) -> Option<u64> {
         self.deadline_us
-    }
-
-    fn forget_user(&mut self, user: u32) {
-        if let Some(count) = self.users.get_mut(&user) {
-            *count -= 1;
-            if *count == 0 {
-                self.users.remove(&user);
-            }
-        }
     }
 
     fn session_of(&mut self, id: SessionId) -> Option<&mut Session> {

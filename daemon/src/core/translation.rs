@@ -21,6 +21,7 @@ use crate::dispatch::MANY_LEN_BYTES;
 use crate::inbound::OwnedFrame;
 use crate::reactor::Waker;
 use crate::session::{Phase, SessionId};
+use crate::shares::Taken;
 
 /// What translation needs beside the sessions.
 pub(super) struct Translation {
@@ -37,6 +38,8 @@ pub(super) struct Translated {
     /// Size of the frame that came, bytes.
     frame_len_bytes: u64,
     result: Result<OwnedFrame, Untranslated>,
+    /// The memory that was reserved for the frame that came.
+    room: Option<Taken>,
 }
 
 /// Why a request has no archive.
@@ -105,11 +108,13 @@ impl Core {
         session.is_blocked = true;
         let inbox = Arc::clone(&self.translation.inbox);
         let work = move || {
+            let mut frame = frame;
             inbox.push(Translated {
                 session: id,
                 request_id,
                 frame_len_bytes,
                 result: translate_owned(&frame),
+                room: frame.room.take(),
             });
             inbox.wake();
         };
@@ -120,6 +125,7 @@ impl Core {
                 request_id,
                 frame_len_bytes,
                 result: Err(refused(SubCode::ResourceExhausted, message)),
+                room: None,
             });
         }
     }
@@ -147,7 +153,8 @@ impl Core {
         let is_served = session.phase != Phase::Closing || self.is_draining();
         self.touch(slot);
         match translated.result {
-            Ok(frame) if is_served => {
+            Ok(mut frame) if is_served => {
+                frame.room = translated.room;
                 let flow = match frame.frame() {
                     Some(archived) => self.on_request(slot, &archived),
                     None => Flow::Done,
@@ -160,7 +167,6 @@ impl Core {
             Ok(_) => {}
             Err(untranslated) => self.give_back(slot, translated.request_id, untranslated),
         }
-        self.release_room_for_frame(slot);
     }
 
     fn give_back(&mut self, slot: u32, request_id: u64, untranslated: Untranslated) {
