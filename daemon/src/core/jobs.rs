@@ -120,12 +120,7 @@ impl Core {
             return;
         };
         let id = session.id;
-        let subject = Subject {
-            operation: head.kind,
-            run: run_of(&head.header, session),
-            request_id: head.request_id,
-            frame_len_bytes: head.frame_len_bytes,
-        };
+        let subject = head.subject(session);
         let steps = frame.steps;
         let is_blocking = head.kind.is_write() || head.txn_id != 0;
         let caller = session.caller.lend(head.txn_id);
@@ -322,6 +317,15 @@ impl Head {
                 dispatch::begun_run(caller, &request.header.to_native())
             }),
         })
+    }
+
+    fn subject(&self, session: &Session) -> Subject {
+        Subject {
+            operation: self.kind,
+            run: run_of(&self.header, session),
+            request_id: self.request_id,
+            frame_len_bytes: self.frame_len_bytes,
+        }
     }
 }
 
