@@ -10,6 +10,8 @@
 #[macro_use]
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
+#[path = "daemon_lifecycle/disk.rs"]
+mod disk;
 #[path = "daemon_lifecycle/durable.rs"]
 mod durable;
 #[path = "support/exposition.rs"]

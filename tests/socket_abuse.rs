@@ -19,6 +19,8 @@ mod message_pack;
 mod random;
 #[path = "support/raw_client.rs"]
 mod raw_client;
+#[path = "socket_abuse/slow.rs"]
+mod slow;
 #[path = "socket_abuse/witness.rs"]
 mod witness;
 

@@ -3,6 +3,7 @@
 use in_mem_model::{Durability, Error, RunId, SubCode};
 
 use crate::session::Credentials;
+use crate::shares::Share;
 use crate::store::{SessionRun, Store};
 use crate::transactions::Transactions;
 
@@ -19,6 +20,8 @@ pub(crate) struct ClientIdentity {
 pub(crate) struct Caller {
     /// Who it is.
     pub(crate) credentials: Credentials,
+    /// What its user has taken of what all share.
+    pub(crate) share: Share,
     /// The client its exactly-once requests belong to, if it named one.
     pub(crate) client: Option<ClientIdentity>,
     /// The default run.
@@ -36,6 +39,7 @@ impl Caller {
     pub(crate) fn new(credentials: Credentials, store: &Store) -> Self {
         Self {
             credentials,
+            share: store.shares.of(credentials.user),
             client: None,
             run: store.default_run(),
             durability: store.settings.durability,
@@ -62,6 +66,7 @@ impl Caller {
     pub(crate) fn lend(&mut self, txn_id: u64) -> Self {
         Self {
             credentials: self.credentials,
+            share: self.share.clone(),
             client: self.client,
             run: self.run.clone(),
             durability: self.durability,

@@ -67,6 +67,10 @@ fn body_of_commit(error: &CommitError) -> Error {
             *used_len_bytes,
             *len_bytes_max,
         ),
+        CommitError::LowDisk {
+            free_len_bytes,
+            free_len_bytes_min,
+        } => low_disk(error, *free_len_bytes, *free_len_bytes_min),
         CommitError::NoSpace => new(SubCode::ResourceExhausted).with_detail("resource", "disk"),
         CommitError::Closed(_) => new(SubCode::DatabaseClosed),
         CommitError::Poisoned {
@@ -101,6 +105,19 @@ fn conflicting(body: Error, expected: Option<u64>, actual: u64) -> Error {
         Some(expected) => body.with_detail("expected", Version::Txn(expected)),
         None => body,
     }
+}
+
+/// How much is free on the disk, and what to do.
+fn low_disk(error: &CommitError, free_len_bytes: u64, free_len_bytes_min: u64) -> Error {
+    let message = format!(
+        "{error} (disk_free_len_bytes_min): remove other files from that disk or enlarge it; \
+         deletions go on but free no room on it"
+    );
+    Error::new(SubCode::ResourceExhausted, message)
+        .with_detail("resource", "disk")
+        .with_detail("limit", "disk_free_len_bytes_min")
+        .with_detail("free_len_bytes", free_len_bytes)
+        .with_detail("limit_bytes", free_len_bytes_min)
 }
 
 /// How much memory is used, of how much.

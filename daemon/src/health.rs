@@ -10,6 +10,7 @@ use in_mem_ipc::response::observe::{Fault, HealthReport, HealthState};
 use in_mem_ipc::response::system::Health;
 use parking_lot::Mutex;
 
+use crate::disk_space::DiskFound;
 use crate::status::without_rings;
 use crate::store::Store;
 
@@ -63,12 +64,9 @@ pub(crate) fn state(store: &Store) -> HealthState {
 
 /// Looks now.
 pub(crate) fn look(store: &Store) -> HealthReport<'static> {
-    let root = store.place.root.as_ref();
-    let free_len_bytes = root.and_then(|root| root.free_bytes().ok());
-    let outside = [
-        data_directory(store),
-        free_len_bytes.and_then(|free| disk_space(store, free)),
-    ];
+    let disk = store.look_at_disk();
+    let free_len_bytes = disk.free_len_bytes;
+    let outside = [data_directory(store), disk_space(&disk)];
     let outside: Vec<Finding> = outside.into_iter().flatten().collect();
     store.last_look.keep(outside);
     HealthReport {
@@ -185,13 +183,7 @@ fn data_directory(store: &Store) -> Found {
     fault(HealthState::Degraded, "data_directory", reason)
 }
 
-fn disk_space(store: &Store, free_len_bytes: u64) -> Found {
-    let needed = store.settings.wal.segment_len_bytes;
-    let reason = || {
-        format!(
-            "{free_len_bytes} bytes are free and the next segment of the log takes {needed}: \
-             logged writes will be refused until there is room"
-        )
-    };
-    (free_len_bytes < needed).then(|| fault(HealthState::Degraded, "disk_space", reason()))?
+fn disk_space(disk: &DiskFound) -> Found {
+    let reason = disk.warning()?;
+    fault(HealthState::Degraded, "disk_space", reason)
 }

@@ -11,6 +11,7 @@ use in_mem_ipc::frame::{
     parse_header,
 };
 
+use crate::shares::Taken;
 use crate::slow::Steps;
 
 /// Capacity kept when nothing is held, bytes: one large frame does not pin its memory for the
@@ -50,6 +51,8 @@ pub(crate) struct OwnedFrame {
     pub(crate) deadline_us: Option<u64>,
     /// When it took which step.
     pub(crate) steps: Steps,
+    /// The memory that was reserved for it, if it is large.
+    pub(crate) room: Option<Taken>,
 }
 
 impl OwnedFrame {
@@ -60,6 +63,7 @@ impl OwnedFrame {
             start,
             deadline_us: None,
             steps: Steps::default(),
+            room: None,
         }
     }
 

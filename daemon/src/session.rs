@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use in_mem_ipc::Encoding;
 use in_mem_ipc::close::{Close, CloseReason};
-use in_mem_ipc::frame::FrameError;
+use in_mem_ipc::frame::{FRAME_LEN_BYTES_MAX, FrameError};
 use in_mem_ipc::request::version::TaggedVersion;
 use in_mem_ipc::response::Response;
 use in_mem_ipc::response::system::ErrorBody;
@@ -18,9 +18,9 @@ use crate::config::Limits;
 use crate::inbound::{Expects, Inbound, InboundError, OwnedFrame};
 use crate::metrics::{Metrics, SessionLoad};
 use crate::outbound::Outbound;
+use crate::shares::{Bounds, Resource, Share, Taken};
 
-/// Jobs of one session on the workers at once. Their replies are not counted until they are made,
-/// so their number is bounded instead.
+/// Jobs of one session on the workers at once.
 const JOB_COUNT_MAX: u32 = 16;
 
 /// How long the last replies of a closing session may take to leave, microseconds.
@@ -71,10 +71,22 @@ pub(crate) struct DurableSubscription {
     pub(crate) told_version: u64,
 }
 
+/// A request whose reply has no room yet.
+pub(crate) struct AwaitingReply {
+    /// The request.
+    pub(crate) frame: OwnedFrame,
+    /// When it is refused, microseconds of the monotonic clock.
+    pub(crate) until_us: u64,
+}
+
 /// One session.
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) credentials: Credentials,
+    /// What its user has taken of what all share.
+    pub(crate) share: Share,
+    /// It is one of the connections of its user.
+    _connection: Taken,
     pub(crate) phase: Phase,
     /// Of its requests and replies, as the hello agreed.
     pub(crate) encoding: Encoding,
@@ -89,10 +101,14 @@ pub(crate) struct Session {
     pub(crate) job_count: u32,
     /// Those of them that may commit something, as far as is known.
     pub(crate) commit_job_count: u32,
+    /// Reserved for the replies of its jobs, bytes.
+    pub(crate) reserved_len_bytes: u64,
+    /// The request that waits until there is room for its reply.
+    pub(crate) awaiting_reply: Option<AwaitingReply>,
     /// A request must finish before the next may start.
     pub(crate) is_blocked: bool,
-    /// Memory reserved, or asked for, for a large frame on its way in, bytes; 0 for none.
-    pub(crate) gather_len_bytes: u64,
+    /// Memory reserved for the large frame on its way in.
+    pub(crate) gathered: Option<Taken>,
     /// The large frame waits for memory: nothing more is read.
     pub(crate) waits_to_gather: bool,
     /// The request that waits for room in the log.
@@ -114,6 +130,8 @@ pub(crate) struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some((metrics, before)) = self.counted.take() {
+            let queued = before.reply_len_bytes;
+            self.share.change(Resource::QueuedReplies, queued, 0);
             metrics.session_moved(before, SessionLoad::default());
         }
     }
@@ -130,6 +148,8 @@ impl Session {
         Self {
             id,
             credentials,
+            _connection: caller.share.take(Resource::Connections, 1),
+            share: caller.share.clone(),
             phase: Phase::Greeting,
             encoding: Encoding::default(),
             inbound: Inbound::default(),
@@ -139,8 +159,10 @@ impl Session {
             in_flight_len_bytes: 0,
             job_count: 0,
             commit_job_count: 0,
+            reserved_len_bytes: 0,
+            awaiting_reply: None,
             is_blocked: false,
-            gather_len_bytes: 0,
+            gathered: None,
             waits_to_gather: false,
             parked: None,
             durable_subscription: None,
@@ -165,8 +187,20 @@ impl Session {
             reply_len_bytes: self.outbound.queued_len_bytes() as u64,
         };
         if let Some((metrics, before)) = &mut self.counted {
+            let (was, is) = (before.reply_len_bytes, now.reply_len_bytes);
+            self.share.change(Resource::QueuedReplies, was, is);
             metrics.session_moved(std::mem::replace(before, now), now);
         }
+    }
+
+    /// Whether its user has more unread replies than it may. One without any of them is served.
+    fn is_held_back(&self, limits: &Limits) -> bool {
+        let queued = [Resource::QueuedReplies];
+        !self.outbound.is_empty()
+            && !self
+                .share
+                .fit(&queued, 1, Bounds::of_replies(limits))
+                .is_there()
     }
 
     /// Whether another request may start now.
@@ -174,19 +208,25 @@ impl Session {
         self.phase != Phase::Closing
             && !self.is_blocked
             && self.job_count < JOB_COUNT_MAX
+            && self.reserved_len_bytes < u64::from(FRAME_LEN_BYTES_MAX)
+            && !self.is_held_back(limits)
             && self.in_flight_count < limits.in_flight_count_max
             && self.in_flight_len_bytes < limits.in_flight_len_bytes_max
             && (self.outbound.queued_len_bytes() as u64) < limits.reply_len_bytes_max
     }
 
-    /// When it has rested too long: nothing asked, nothing open, nothing waited for. None while it
+    /// When it has rested too long: nothing asked, nothing open, nothing waited for, every reply
+    /// taken. None while it
     /// does not rest, or may for ever.
     pub(crate) fn idle_deadline_us(&self, limits: &Limits) -> Option<u64> {
         let is_resting = self.phase == Phase::Open
             && self.in_flight_count == 0
             && self.durable_subscription.is_none()
             && self.parked.is_none()
+            && self.awaiting_reply.is_none()
             && !self.waits_to_gather
+            // Whoever still reads a long reply does not rest.
+            && self.outbound.is_empty()
             && self.caller.transactions.is_empty();
         let idle_us = limits.idle_timeout_ms.saturating_mul(1_000);
         (is_resting && idle_us != 0).then(|| self.used_us.saturating_add(idle_us))
@@ -196,6 +236,7 @@ impl Session {
     pub(crate) fn waits_for_us(&self, limits: &Limits) -> bool {
         self.phase == Phase::Open
             && !self.may_start(limits)
+            && !self.is_held_back(limits)
             && (self.outbound.queued_len_bytes() as u64) < limits.reply_len_bytes_max
     }
 
@@ -258,6 +299,7 @@ impl Session {
         self.farewell = farewell;
         self.inbound = Inbound::default();
         self.parked = None;
+        self.awaiting_reply = None;
         self.caller.transactions.roll_back_all();
         self.deadline_us = Some(now_us.saturating_add(CLOSING_US));
     }

@@ -449,6 +449,16 @@ fn warn_of_place(settings: &Settings, place: &Place) {
     } else {
         tracing::info!(target: "wal", disk = %place.disk, filesystem = %place.file_system.name(), directory = %settings.data_dir.display(), "disk");
     }
+    if place.file_system.is_volatile() && settings.durability == Durability::InMemory {
+        tracing::warn!(
+            target: "db",
+            filesystem = %place.file_system.name(),
+            directory = %settings.data_dir.display(),
+            is_refused = settings.refuse_volatile_storage,
+            "the data directory does not survive a restart of the machine or container: no commit \
+             is kept there, also not one that asks for more than in_memory"
+        );
+    }
     if place.file_system.is_volatile() && settings.durability != Durability::InMemory {
         tracing::warn!(
             target: "db",

@@ -15,10 +15,12 @@ use parking_lot::RwLock;
 
 use crate::config::{DescribedSetting, Limits, Principals, Settings};
 use crate::defect::Defects;
+use crate::disk_space::{DiskFound, DiskSpace};
 use crate::health::LastLook;
 use crate::live_limits::LiveLimits;
 use crate::metrics::Metrics;
 use crate::session::Credentials;
+use crate::shares::{Resource, Shares};
 
 /// Version of the server program.
 pub(crate) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -67,12 +69,13 @@ pub(crate) struct Store {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) last_look: LastLook,
     pub(crate) defects: Defects,
+    pub(crate) shares: Shares,
+    pub(crate) disk: DiskSpace,
     started_us: u64,
     started_at_us: u64,
     is_draining: AtomicBool,
     connection_count: AtomicU64,
     last_txn_id: AtomicU64,
-    durable_wait_count: AtomicU64,
 }
 
 impl Store {
@@ -93,12 +96,13 @@ impl Store {
             metrics: Arc::default(),
             last_look: LastLook::default(),
             defects: Defects::default(),
+            shares: Shares::default(),
+            disk: DiskSpace::default(),
             started_us: SystemClock.monotonic_us(),
             started_at_us: SystemClock.wall_us(),
             is_draining: AtomicBool::new(false),
             connection_count: AtomicU64::new(0),
             last_txn_id: AtomicU64::new(0),
-            durable_wait_count: AtomicU64::new(0),
         }
     }
 
@@ -194,18 +198,7 @@ impl Store {
 
     /// Requests parked until commits are durable, of all sessions.
     pub(crate) fn durable_wait_count(&self) -> u64 {
-        // Relaxed: a limit that may be off by those being parked at the moment.
-        self.durable_wait_count.load(Ordering::Relaxed)
-    }
-
-    /// More requests are parked.
-    pub(crate) fn add_durable_waits(&self, count: u64) {
-        self.durable_wait_count.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Fewer are.
-    pub(crate) fn remove_durable_waits(&self, count: u64) {
-        self.durable_wait_count.fetch_sub(count, Ordering::Relaxed);
+        self.shares.all().get(Resource::DurableWaits)
     }
 
     /// An id no transaction had before.
@@ -217,6 +210,23 @@ impl Store {
     /// Time since the store was ready, microseconds.
     pub(crate) fn uptime_us(&self) -> u64 {
         SystemClock.monotonic_us().saturating_sub(self.started_us)
+    }
+
+    /// Looks how much is free for the data, and has growing writes refused or taken accordingly.
+    /// Asks the kernel about a file system: not for the reactor, except where nothing else will do.
+    pub(crate) fn look_at_disk(&self) -> DiskFound {
+        let found = DiskFound {
+            free_len_bytes: self
+                .place
+                .root
+                .as_ref()
+                .and_then(|root| root.free_bytes().ok()),
+            free_len_bytes_min: self.limits_in_force().disk_free_len_bytes_min,
+            segment_len_bytes: self.settings.wal.segment_len_bytes,
+        };
+        self.disk.found(&found);
+        self.database.set_low_disk(found.low());
+        found
     }
 
     /// Every limit in force, by name.
@@ -234,10 +244,28 @@ impl Store {
             ("in_flight_count_max", own.in_flight_count_max),
             ("in_flight_len_bytes_max", own.in_flight_len_bytes_max),
             ("reply_len_bytes_max", own.reply_len_bytes_max),
+            (
+                "reply_len_bytes_per_user_max",
+                own.reply_len_bytes_per_user_max,
+            ),
+            ("reply_total_len_bytes_max", own.reply_total_len_bytes_max),
             ("gather_len_bytes_max", own.gather_len_bytes_max),
+            (
+                "gather_len_bytes_per_user_max",
+                own.gather_len_bytes_per_user_max,
+            ),
+            ("disk_free_len_bytes_min", own.disk_free_len_bytes_min),
             ("memory_max", self.settings.limits.memory_max),
             ("open_transaction_count_max", own.open_transaction_count_max),
+            (
+                "open_transaction_count_per_user_max",
+                own.open_transaction_count_per_user_max,
+            ),
             ("durable_wait_count_max", own.durable_wait_count_max),
+            (
+                "durable_wait_count_per_user_max",
+                own.durable_wait_count_per_user_max,
+            ),
             ("transaction_idle_ms", own.transaction_idle_ms),
             ("transaction_total_ms", own.transaction_total_ms),
             ("idle_timeout_ms", own.idle_timeout_ms),

@@ -12,6 +12,7 @@ use in_mem_model::{Durability, Error, SubCode};
 
 use crate::config::Limits;
 use crate::metrics::{Abort, LiveView};
+use crate::shares::Taken;
 
 /// One open transaction.
 pub(crate) struct OpenTransaction {
@@ -30,6 +31,8 @@ pub(crate) struct OpenTransaction {
     pub(crate) used_us: u64,
     /// Counts it among the views held, and how it ends.
     pub(crate) view: LiveView,
+    /// One of those that its user may have.
+    pub(crate) _taken: Taken,
 }
 
 impl OpenTransaction {

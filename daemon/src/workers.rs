@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex};
 
 /// Jobs waiting at once; beyond, requests are refused with `resource_exhausted`.
-const QUEUE_COUNT_MAX: usize = 4096;
+pub(crate) const QUEUE_COUNT_MAX: usize = 4096;
 
 /// Threads for data. Two keep one long scan from delaying every other one; more would only take
 /// CPU from the reactor.

@@ -445,6 +445,14 @@ impl Database {
         self.store().memory.used_len_bytes()
     }
 
+    /// Says whether the disk has room for the data to grow: `low` is what is free and what has to
+    /// be, bytes, or none when there is enough. Until something else is said, logged commits that
+    /// could grow the data are refused as [`CommitError::LowDisk`]. Takes effect with the next
+    /// commit; commits that are under way are not touched.
+    pub fn set_low_disk(&self, low: Option<(u64, u64)>) {
+        self.inner.limits.disk.say(low);
+    }
+
     /// True when commits survive a restart by default.
     #[must_use]
     pub fn is_persistent(&self) -> bool {

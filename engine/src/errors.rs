@@ -152,6 +152,18 @@ pub enum CommitError {
     /// The disk has no room for the log; nothing was done, and it works again once there is room.
     #[error("no space for the log")]
     NoSpace,
+    /// The disk has less room than has to be free; nothing was done. Reads, deletions, the end of
+    /// runs and commits that are not logged go on, and everything does once there is room.
+    #[error(
+        "{free_len_bytes} bytes are free on the disk of the data directory and {free_len_bytes_min} \
+         have to be: logged writes that grow the data are refused until there is room"
+    )]
+    LowDisk {
+        /// What was free at the last look, bytes.
+        free_len_bytes: u64,
+        /// What has to be, bytes.
+        free_len_bytes_min: u64,
+    },
     /// The data would take more memory than it may; nothing was done. Reads, deletions and the end
     /// of runs go on.
     #[error(
@@ -252,6 +264,7 @@ impl CommitError {
             | Self::Timeout
             | Self::Busy
             | Self::NoSpace
+            | Self::LowDisk { .. }
             | Self::MemoryFull { .. }
             | Self::Closed(_)
             | Self::Poisoned { .. }

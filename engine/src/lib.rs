@@ -27,6 +27,7 @@ mod config;
 mod conflict;
 mod database;
 mod digest;
+mod disk_room;
 mod durability;
 mod durable;
 mod errors;

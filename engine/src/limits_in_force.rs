@@ -6,6 +6,7 @@
 use in_mem_model::keys::KeyError;
 use in_mem_model::{Limits, validate};
 
+use crate::disk_room::DiskRoom;
 use crate::errors::CommitError;
 use crate::prepare::{given_value, step_key};
 use crate::program::Step;
@@ -14,6 +15,8 @@ use crate::run_change::RunChange;
 /// The limits of one database.
 pub(crate) struct LimitsInForce {
     pub(crate) values: Limits,
+    /// Whether the disk has room for the data to grow.
+    pub(crate) disk: DiskRoom,
     /// Some limit is lower than what was checked already.
     has_lower: bool,
 }
@@ -21,7 +24,12 @@ pub(crate) struct LimitsInForce {
 impl LimitsInForce {
     pub(crate) fn new(values: Limits) -> Self {
         let has_lower = values != Limits::DEFAULT;
-        Self { values, has_lower }
+        let disk = DiskRoom::default();
+        Self {
+            values,
+            disk,
+            has_lower,
+        }
     }
 
     /// Holds one step against the limits that are lower than the highest.

@@ -162,6 +162,9 @@ impl Prepared {
         }
         if grows {
             memory.check(count, prepared.len_bytes_max)?;
+            if log.is_some() {
+                limits.disk.check()?;
+            }
         }
         if limits.values.transaction_len_bytes_max < prepared.len_bytes_max {
             let len_bytes = prepared.len_bytes_max;

@@ -214,6 +214,18 @@ fn a_data_directory_in_memory_is_named_aloud_or_refused_as_configured() {
     let refused = Daemon::start_with(directory.path(), &arguments).err();
     let refused = format!("{:?}", refused.expect("it is refused"));
     assert!(refused.contains("refuse_volatile_storage"), "{refused}");
+    // Then nothing is promised, and nothing can be.
+    let volatile = directory.path().join("volatile");
+    std::fs::create_dir(&volatile).unwrap();
     let arguments = [&arguments[..], &["--durability", "in_memory"]].concat();
-    Daemon::start_with(directory.path(), &arguments).unwrap();
+    let daemon = Daemon::start_with(&volatile, &arguments).unwrap();
+    let mut client = RawClient::connect(daemon.socket());
+    client.put("volatile", SEVEN);
+    let strict = RequestHeader {
+        durability: DurabilityChoice::Strict,
+        ..RequestHeader::default()
+    };
+    let refused = client.call_with(strict, put("strict", SEVEN));
+    assert_eq!(sub_of(&refused), SubCode::Unavailable.number());
+    assert_eq!(client.get("strict"), None);
 }

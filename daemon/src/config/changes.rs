@@ -4,18 +4,24 @@ use super::keys::KEYS;
 use super::{Configuration, Settings};
 
 /// Settings that take effect while requests are served.
-const LIVE: [&str; 16] = [
+const LIVE: [&str; 22] = [
     "log",
     "slow_request_us",
     "limits.connection_count_max",
     "limits.in_flight_count_max",
     "limits.in_flight_len_bytes_max",
     "limits.reply_len_bytes_max",
+    "limits.reply_len_bytes_per_user_max",
+    "limits.reply_total_len_bytes_max",
     "limits.gather_len_bytes_max",
+    "limits.gather_len_bytes_per_user_max",
     "limits.open_transaction_count_max",
+    "limits.open_transaction_count_per_user_max",
     "limits.connection_count_per_user_max",
     "limits.durable_wait_count_max",
+    "limits.durable_wait_count_per_user_max",
     "limits.idle_timeout_ms",
+    "limits.disk_free_len_bytes_min",
     "limits.transaction_idle_ms",
     "limits.transaction_total_ms",
     "limits.frame_timeout_ms",

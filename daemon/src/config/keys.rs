@@ -254,12 +254,36 @@ pub(super) const KEYS: &[Key] = &[
         NUMBER_MAX
     ),
     number!(
+        "limits.reply_len_bytes_per_user_max",
+        limits.reply_len_bytes_per_user_max,
+        REPLY_LEN_BYTES_MIN,
+        NUMBER_MAX
+    ),
+    number!(
+        "limits.reply_total_len_bytes_max",
+        limits.reply_total_len_bytes_max,
+        REPLY_LEN_BYTES_MIN,
+        NUMBER_MAX
+    ),
+    number!(
         "limits.gather_len_bytes_max",
         limits.gather_len_bytes_max,
         1 << 20,
         NUMBER_MAX
     ),
+    number!(
+        "limits.gather_len_bytes_per_user_max",
+        limits.gather_len_bytes_per_user_max,
+        1 << 20,
+        NUMBER_MAX
+    ),
     number!("limits.memory_max", limits.memory_max, 0, NUMBER_MAX),
+    number!(
+        "limits.disk_free_len_bytes_min",
+        limits.disk_free_len_bytes_min,
+        0,
+        NUMBER_MAX
+    ),
     number!(
         "limits.open_transaction_count_max",
         limits.open_transaction_count_max,
@@ -267,8 +291,20 @@ pub(super) const KEYS: &[Key] = &[
         1 << 16
     ),
     number!(
+        "limits.open_transaction_count_per_user_max",
+        limits.open_transaction_count_per_user_max,
+        1,
+        1 << 20
+    ),
+    number!(
         "limits.durable_wait_count_max",
         limits.durable_wait_count_max,
+        0,
+        1 << 20
+    ),
+    number!(
+        "limits.durable_wait_count_per_user_max",
+        limits.durable_wait_count_per_user_max,
         0,
         1 << 20
     ),

@@ -134,17 +134,32 @@ pub(crate) struct Limits {
     pub(crate) in_flight_len_bytes_max: u64,
     /// Replies one connection has not read; beyond, its socket is not read.
     pub(crate) reply_len_bytes_max: u64,
-    /// Frames above 256 KiB on their way in, of all connections together; beyond, their sockets
-    /// are not read. One frame of any size always fits.
+    /// Replies of all connections of one user that are not read, or being made, bytes; beyond,
+    /// requests for more wait, and are refused in the end. A larger reply is refused.
+    pub(crate) reply_len_bytes_per_user_max: u64,
+    /// The same of all users together; beyond, it holds back those that have more than an equal
+    /// part.
+    pub(crate) reply_total_len_bytes_max: u64,
+    /// Frames above 32 KiB on their way in or being handled, of all connections together; beyond,
+    /// their sockets are not read. One frame of any size of each user always fits.
     pub(crate) gather_len_bytes_max: u64,
+    /// The same of one user.
+    pub(crate) gather_len_bytes_per_user_max: u64,
     /// Memory the data may take, bytes, by its own account of keys and versions; 0 for no limit.
     /// Beyond, writes that grow it are refused.
     pub(crate) memory_max: u64,
+    /// What has to be free on the disk of the data directory, bytes; 0 for nothing. Below it,
+    /// logged writes that grow the data are refused.
+    pub(crate) disk_free_len_bytes_min: u64,
     /// Open transactions of one connection.
     pub(crate) open_transaction_count_max: u64,
+    /// Open transactions of all connections of one user.
+    pub(crate) open_transaction_count_per_user_max: u64,
     /// Requests that wait for commits to be durable, of all connections together; beyond, they are
     /// refused.
     pub(crate) durable_wait_count_max: u64,
+    /// The same of one user.
+    pub(crate) durable_wait_count_per_user_max: u64,
     /// How long an open transaction may rest between requests, milliseconds.
     pub(crate) transaction_idle_ms: u64,
     /// How long a transaction may be open, milliseconds.
@@ -209,10 +224,17 @@ impl Default for Limits {
             // One largest batch and as much again behind it.
             in_flight_len_bytes_max: 2 * u64::from(in_mem_ipc::frame::FRAME_LEN_BYTES_MAX),
             reply_len_bytes_max: 1 << 20,
+            reply_len_bytes_per_user_max: 256 << 20,
+            reply_total_len_bytes_max: 512 << 20,
             gather_len_bytes_max: 512 << 20,
+            gather_len_bytes_per_user_max: 256 << 20,
             memory_max: 0,
+            // One segment of the log, so that the next one can be made.
+            disk_free_len_bytes_min: 64 << 20,
             open_transaction_count_max: 64,
+            open_transaction_count_per_user_max: 4_096,
             durable_wait_count_max: 16_384,
+            durable_wait_count_per_user_max: 8_192,
             transaction_idle_ms: 30_000,
             transaction_total_ms: 300_000,
             idle_timeout_ms: 0,

@@ -314,12 +314,12 @@ impl Core {
         }
     }
 
-    /// Answers the request of a session that still waits for room when the daemon stops.
+    /// Answers the request of a session that still waits when the daemon stops.
     pub(super) fn refuse_parked(&mut self, slot: u32) {
         let parked = self
             .session_mut(slot)
             .and_then(|session| session.parked.take());
-        if let Some(frame) = parked {
+        if let Some(frame) = parked.or_else(|| self.take_awaiting_reply(slot)) {
             self.refuse_frame(slot, &frame, super::requests::draining());
         }
     }
@@ -331,8 +331,7 @@ impl Core {
         self.refuse_frame(slot, frame, error);
     }
 
-    fn refuse_frame(&mut self, slot: u32, frame: &OwnedFrame, error: Error) {
-        self.release_room_for_frame(slot);
+    pub(super) fn refuse_frame(&mut self, slot: u32, frame: &OwnedFrame, error: Error) {
         let Some(whole) = frame.frame() else { return };
         let Ok(request) = access_request(whole.body) else {
             return;

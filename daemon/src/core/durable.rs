@@ -23,6 +23,7 @@ use super::Core;
 use crate::dispatch::Out;
 use crate::errors;
 use crate::session::{DurableSubscription, SessionId};
+use crate::shares::{Bounds, Fit, Resource, Taken};
 
 /// Who waits, on one reactor.
 #[derive(Debug, Default)]
@@ -57,6 +58,8 @@ struct DurableWait {
     request_id: u64,
     frame_len_bytes: u64,
     deadline_us: Option<u64>,
+    /// One of those that its user may have.
+    _taken: Taken,
 }
 
 impl DurableWaits {
@@ -200,6 +203,35 @@ impl Core {
         Ok((!parked?).then_some(Response::Done))
     }
 
+    /// Whether one more may wait of the user of a session.
+    fn fit_durable_wait(&mut self, slot: u32) -> Fit {
+        let limits = self.store.limits_in_force();
+        let bounds = Bounds {
+            all_max: limits.durable_wait_count_max,
+            user_max: limits.durable_wait_count_per_user_max,
+        };
+        let session = self.session_mut(slot);
+        let is_none_allowed = bounds.all_max == 0 || bounds.user_max == 0;
+        session
+            .filter(|_| !is_none_allowed)
+            .map_or(Fit::AllFull, |session| {
+                session.share.fit(&[Resource::DurableWaits], 1, bounds)
+            })
+    }
+
+    fn too_many_durable_waits(&self, fit: Fit) -> Error {
+        let limits = self.store.limits_in_force();
+        let (max, limit) = match fit {
+            Fit::OwnFull => (
+                limits.durable_wait_count_per_user_max,
+                "durable_wait_count_per_user_max",
+            ),
+            _ => (limits.durable_wait_count_max, "durable_wait_count_max"),
+        };
+        let message = format!("{max} requests wait for commits to be durable already ({limit})");
+        Error::new(SubCode::ResourceExhausted, message).with_detail("limit", limit)
+    }
+
     fn is_durable(&self, version: u64) -> Result<bool, WaitDurableError> {
         self.store.database.is_durable(version)
     }
@@ -210,23 +242,22 @@ impl Core {
 
     /// Keeps a request, unless too many are kept already.
     fn park_durable(&mut self, slot: u32, until: Until, wait: Wait) -> Result<(), Error> {
-        let max = self.store.limits_in_force().durable_wait_count_max;
-        if max <= self.store.durable_wait_count() {
-            let message = format!("{max} requests wait for commits to be durable already");
-            return Err(Error::new(SubCode::ResourceExhausted, message)
-                .with_detail("limit", "durable_wait_count_max"));
+        let fit = self.fit_durable_wait(slot);
+        if !fit.is_there() {
+            return Err(self.too_many_durable_waits(fit));
         }
         let Some(session) = self.session_mut(slot) else {
             return Ok(());
         };
         session.started(wait.frame_len_bytes);
+        let taken = session.share.take(Resource::DurableWaits, 1);
         let wait = DurableWait {
             session: session.id,
             request_id: wait.request_id,
             frame_len_bytes: wait.frame_len_bytes,
             deadline_us: wait.deadline_us,
+            _taken: taken,
         };
-        self.store.add_durable_waits(1);
         self.durable.insert(until, wait);
         Ok(())
     }
@@ -334,7 +365,6 @@ impl Core {
         let Some(wait) = self.durable.remove(place) else {
             return;
         };
-        self.store.remove_durable_waits(1);
         let Some(session) = self.session_of(wait.session) else {
             return;
         };
@@ -382,7 +412,6 @@ impl Core {
         let places: Vec<Place> = self.durable.parked.iter().filter_map(its).collect();
         for place in places {
             self.durable.remove(place);
-            self.store.remove_durable_waits(1);
         }
         self.durable
             .subscribed

@@ -51,6 +51,7 @@ impl Core {
             if self.expire_session(slot, &limits) {
                 gone.push(slot);
             }
+            self.give_up_reply_room(slot, now_us);
             let Some(session) = self.session_mut(slot) else {
                 continue;
             };
@@ -58,6 +59,12 @@ impl Core {
             let own = session.deadline_us.into_iter();
             let earliest = own
                 .chain(parked.and_then(|frame| frame.deadline_us))
+                .chain(
+                    session
+                        .awaiting_reply
+                        .as_ref()
+                        .map(|awaiting| awaiting.until_us),
+                )
                 .chain(session.caller.transactions.next_deadline_us(&limits))
                 .chain(session.idle_deadline_us(&limits))
                 .min();

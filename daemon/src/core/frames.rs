@@ -67,7 +67,9 @@ impl Core {
                 } else {
                     None
                 };
-                let frame = inbound.detach(in_place, len_bytes);
+                let mut frame = inbound.detach(in_place, len_bytes);
+                // What was reserved for it goes with it.
+                frame.room = self.session_mut(slot).and_then(|s| s.gathered.take());
                 self.set_aside(slot, frame, flow);
             }
         };
@@ -99,6 +101,7 @@ impl Core {
                 self.deadlines.arm(slot, deadline_us);
             }
         }
+        self.forget_reply_room(slot);
         self.touch(slot);
     }
 
@@ -112,7 +115,8 @@ impl Core {
             let Some(session) = self.session_mut(slot) else {
                 continue;
             };
-            if session.parked.is_none() && session.inbound.held_len_bytes() > 0 {
+            let is_held = session.parked.is_some() || session.awaiting_reply.is_some();
+            if !is_held && session.inbound.held_len_bytes() > 0 {
                 self.receive(slot, &[]);
             }
         }

@@ -1,50 +1,68 @@
-//! How much memory frames on their way in may take, over all sessions.
+//! How much memory frames on their way in may take, of one user and over all sessions.
 //!
-//! A frame above [`LARGE_LEN_BYTES`] is read on only once its whole length fits the budget; until
-//! then its session is not read from. Sessions are served in the order they came, and the budget
-//! holds at least one frame of any size, so that large frames wait for each other and never for
-//! ever. The reservation lasts until the request is done.
-
-use std::collections::VecDeque;
+//! A frame above [`MANY_LEN_BYTES`] is read on only once its whole length fits the budget; until
+//! then its session is not read from. Sessions are served in the order they came, as far as it is
+//! not their own user that has too much, and one frame of any size always fits, so that large
+//! frames wait for each other and never for ever. The reservation goes with the frame, wherever it
+//! waits, until it is done.
 
 use super::Core;
-use crate::dispatch::LARGE_LEN_BYTES;
-use crate::session::SessionId;
+use super::line::{Line, Waiter};
+use crate::dispatch::MANY_LEN_BYTES;
+use crate::shares::{Bounds, Resource};
+
+/// What is counted: frames, as long as they claim to be.
+const FRAMES: &[Resource] = &[Resource::GatheredFrames];
 
 /// The budget of a reactor.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gathering {
-    taken_len_bytes: u64,
-    waiting: VecDeque<SessionId>,
+    line: Line,
+}
+
+impl Default for Gathering {
+    fn default() -> Self {
+        Self {
+            line: Line::new(FRAMES),
+        }
+    }
 }
 
 impl Core {
+    fn gather_bounds(&self) -> Bounds {
+        let limits = self.store.limits_in_force();
+        Bounds {
+            all_max: limits.gather_len_bytes_max,
+            user_max: limits.gather_len_bytes_per_user_max,
+        }
+    }
+
     /// Reserves room for the frame a session has begun to send, or has it wait.
     pub(super) fn reserve_room_for_frame(&mut self, slot: u32, claimed_len_bytes: usize) {
-        if claimed_len_bytes <= LARGE_LEN_BYTES {
+        if claimed_len_bytes <= MANY_LEN_BYTES {
             return;
         }
-        let max = self.store.limits_in_force().gather_len_bytes_max;
-        let (taken, is_first) = (
-            self.gathering.taken_len_bytes,
-            self.gathering.waiting.is_empty(),
-        );
+        let bounds = self.gather_bounds();
+        let amount = claimed_len_bytes as u64;
         let Some(session) = self.session_mut(slot) else {
             return;
         };
-        if session.gather_len_bytes != 0 {
+        if session.gathered.is_some() || session.waits_to_gather {
             return;
         }
-        let claimed = claimed_len_bytes as u64;
-        session.gather_len_bytes = claimed;
-        if is_first && fits(taken, claimed, max) {
-            self.gathering.taken_len_bytes += claimed;
+        let (id, share) = (session.id, session.share.clone());
+        if self.gathering.line.may_pass(&share, amount, bounds) {
+            let taken = share.take(Resource::GatheredFrames, amount);
+            if let Some(session) = self.session_mut(slot) {
+                session.gathered = Some(taken);
+            }
             return;
         }
-        session.waits_to_gather = true;
-        session.deadline_us = None;
-        let id = session.id;
-        self.gathering.waiting.push_back(id);
+        self.gathering.line.push(Waiter { id, share, amount });
+        if let Some(session) = self.session_mut(slot) {
+            session.waits_to_gather = true;
+            session.deadline_us = None;
+        }
     }
 
     /// Gives back what a session reserved, and lets those go on that fit now.
@@ -52,55 +70,35 @@ impl Core {
         let Some(session) = self.session_mut(slot) else {
             return;
         };
-        let reserved = std::mem::take(&mut session.gather_len_bytes);
-        if reserved == 0 {
-            return;
+        let id = session.id;
+        let is_waiting = std::mem::take(&mut session.waits_to_gather);
+        let gathered = session.gathered.take();
+        if is_waiting {
+            self.gathering.line.forget(id);
         }
-        if std::mem::take(&mut session.waits_to_gather) {
-            let id = session.id;
-            self.gathering.waiting.retain(|waiting| *waiting != id);
-        } else {
-            self.gathering.taken_len_bytes -= reserved;
+        if is_waiting || gathered.is_some() {
+            drop(gathered);
+            self.admit_waiting_frames();
         }
-        self.admit_waiting_frames();
     }
 
     /// Lets those go on that fit now.
     pub(super) fn admit_waiting_frames(&mut self) {
-        let max = self.store.limits_in_force().gather_len_bytes_max;
-        let deadline_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
-        while let Some(id) = self.gathering.waiting.front().copied() {
-            let taken = self.gathering.taken_len_bytes;
-            if let Some(session) = self.session_of(id) {
-                let claimed = session.gather_len_bytes;
-                if !fits(taken, claimed, max) {
-                    return;
-                }
-                session.waits_to_gather = false;
-                session.deadline_us = Some(deadline_us);
-                self.deadlines.arm(id.slot, deadline_us);
-                self.gathering.taken_len_bytes += claimed;
-                self.touch(id.slot);
-            }
-            self.gathering.waiting.pop_front();
+        if self.gathering.line.is_empty() {
+            return;
         }
-    }
-}
-
-/// Whether a frame may be gathered beside what is reserved; the only one always may.
-fn fits(taken: u64, claimed: u64, max: u64) -> bool {
-    taken == 0 || taken.saturating_add(claimed) <= max
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_frame_always_fits_and_more_only_within_the_budget() {
-        assert!(fits(0, 100, 10));
-        assert!(fits(5, 5, 10));
-        assert!(!fits(5, 6, 10));
-        assert!(!fits(1, u64::MAX, 10));
+        let bounds = self.gather_bounds();
+        let deadline_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
+        while let Some(waiter) = self.gathering.line.pop_fitting(bounds) {
+            let Some(session) = self.session_of(waiter.id) else {
+                continue;
+            };
+            let taken = waiter.share.take(Resource::GatheredFrames, waiter.amount);
+            session.gathered = Some(taken);
+            session.waits_to_gather = false;
+            session.deadline_us = Some(deadline_us);
+            self.deadlines.arm(waiter.id.slot, deadline_us);
+            self.touch(waiter.id.slot);
+        }
     }
 }

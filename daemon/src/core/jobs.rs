@@ -26,9 +26,13 @@ use crate::health;
 use crate::inbound::OwnedFrame;
 use crate::metrics::LiveView;
 use crate::session::{Phase, Session, SessionId};
+use crate::shares::{Bounds, Resource, Taken};
 use crate::slow::Subject;
 use crate::store::Store;
-use crate::workers::Lane;
+use crate::workers::{Lane, QUEUE_COUNT_MAX};
+
+/// Requests of one user that wait for a worker, at most: half of all that may.
+pub(super) const JOB_COUNT_PER_USER_MAX: u64 = QUEUE_COUNT_MAX as u64 / 2;
 
 /// A request a worker is done with.
 pub(super) struct JobDone {
@@ -44,6 +48,9 @@ pub(super) struct JobDone {
     caller: Option<Caller>,
     is_blocking: bool,
     may_commit: bool,
+    /// What was reserved for its answer, and its place on the workers.
+    room: Taken,
+    _place: Taken,
     /// How often room in the log had been announced when it was started.
     room_count: u64,
 }
@@ -82,6 +89,8 @@ struct Job {
     completion: Option<Completion>,
     shape: Shape,
     now_us: u64,
+    /// The longest answer there is room for, bytes.
+    reply_len_bytes_max: u64,
     /// Counts the view among those held.
     live_view: Option<LiveView>,
     /// Somebody wants to know how long each step takes.
@@ -89,8 +98,23 @@ struct Job {
 }
 
 impl Core {
-    /// Gives a request to the workers.
+    /// Gives a request to the workers, or has it wait until there is room for its reply.
     pub(super) fn offload(&mut self, slot: u32, frame: OwnedFrame) {
+        let Some((kind, frame_len_bytes)) = kind_of(&frame) else {
+            return;
+        };
+        if self.has_too_many_jobs(slot) {
+            self.refuse_frame(slot, &frame, too_many_jobs());
+            return;
+        }
+        match self.reserve_reply(slot, kind, frame_len_bytes) {
+            Some(room) => self.start_job(slot, frame, room),
+            None => self.await_reply_room(slot, frame, kind, frame_len_bytes),
+        }
+    }
+
+    /// Gives a request to the workers whose reply has room.
+    pub(super) fn start_job(&mut self, slot: u32, frame: OwnedFrame, room: Taken) {
         let store = Arc::clone(&self.store);
         let now_us = self.monotonic_us();
         let notes_steps = self.slow.is_on();
@@ -101,12 +125,7 @@ impl Core {
             return;
         };
         let id = session.id;
-        let subject = Subject {
-            operation: head.kind,
-            run: run_of(&head.header, session),
-            request_id: head.request_id,
-            frame_len_bytes: head.frame_len_bytes,
-        };
+        let subject = head.subject(session);
         let steps = frame.steps;
         let is_blocking = head.kind.is_write() || head.txn_id != 0;
         let may_commit = head.may_commit();
@@ -122,34 +141,25 @@ impl Core {
             completion: None,
             shape,
             now_us,
+            reply_len_bytes_max: room.amount(),
             live_view: None,
             notes_steps,
         };
         if !is_blocking {
-            job.view = job.take_view();
-            let is_live = job.view.is_some();
-            job.live_view = is_live.then(|| LiveView::of_read(&job.store.metrics, now_us));
+            job.take_live_view();
         }
-        session.started(head.frame_len_bytes);
-        session.job_count += 1;
-        session.commit_job_count += u32::from(may_commit);
+        let place = head.count_in(session, &room);
         session.is_blocked |= is_blocking;
         let token = head.kind.is_write().then(|| {
             let pending = PendingCommit::new(id, job.shape.clone(), subject, steps);
             self.pending.insert(pending)
         });
         job.completion = token.map(|token| self.completion(token));
+        let reserved_len_bytes = room.amount();
         let inbox = Arc::clone(&self.job_inbox);
         let room_count = self.log_inbox.room_count();
         let work = move || {
-            let ran = catch_unwind(AssertUnwindSafe(|| job.run()));
-            let (verdict, answer, rest) = match ran {
-                Ok((verdict, answer, job)) => (verdict, answer, Some((job.frame, job.caller))),
-                Err(_) => {
-                    let (verdict, answer) = given_up(&subject, encoding, may_commit);
-                    (verdict, answer, None)
-                }
-            };
+            let (verdict, answer, rest) = job.run_caught(&subject, may_commit);
             let (frame, caller) = rest.unzip();
             inbox.push(JobDone {
                 session: id,
@@ -161,13 +171,15 @@ impl Core {
                 caller,
                 is_blocking,
                 may_commit,
+                room,
+                _place: place,
                 room_count,
             });
             inbox.wake();
         };
         let lane = dispatch::lane_of(head.kind);
         if self.workers.run(lane, Box::new(work)).is_err() {
-            self.give_up_job(slot, &head, token, is_blocking);
+            self.give_up_job(slot, &head, token, is_blocking, reserved_len_bytes);
         }
     }
 
@@ -226,6 +238,7 @@ impl Core {
         }
         session.job_count -= 1;
         session.commit_job_count -= u32::from(job.may_commit);
+        session.reserved_len_bytes -= job.room.amount();
         if job.is_blocking {
             session.is_blocked = false;
         }
@@ -234,7 +247,10 @@ impl Core {
         }
         if matches!(verdict, Verdict::Replied | Verdict::GivenUp) {
             session.outbound.append(answer);
+            // Counted at its length from here on, and no longer at its longest.
+            session.count_load();
         }
+        drop(job.room);
         // A repeat over another connection may have been told already that nothing was committed.
         // A stop is the exception: it finishes what was started.
         let is_dropped = session.phase == Phase::Closing && !is_draining;
@@ -243,8 +259,6 @@ impl Core {
         }
         if verdict == Verdict::Busy && !is_dropped {
             self.wait_for_room(id.slot, frame, job.room_count);
-        } else {
-            self.release_room_for_frame(id.slot);
         }
         self.watch_transactions(id.slot);
         self.touch(id.slot);
@@ -259,7 +273,14 @@ impl Core {
     }
 
     /// The workers have too much to do: the request is refused, nothing was done.
-    fn give_up_job(&mut self, slot: u32, head: &Head, token: Option<u64>, is_blocking: bool) {
+    fn give_up_job(
+        &mut self,
+        slot: u32,
+        head: &Head,
+        token: Option<u64>,
+        is_blocking: bool,
+        reserved_len_bytes: u64,
+    ) {
         if let Some(token) = token {
             self.pending.remove(token);
         }
@@ -267,15 +288,40 @@ impl Core {
             session.finished(head.frame_len_bytes);
             session.job_count -= 1;
             session.commit_job_count -= u32::from(head.may_commit());
+            session.reserved_len_bytes -= reserved_len_bytes;
             if is_blocking {
                 session.is_blocked = false;
             }
         }
-        let message = "too many long requests wait for a worker; nothing was done";
-        let error = Error::new(SubCode::ResourceExhausted, message)
-            .with_outcome(CommitOutcome::NotCommitted);
-        self.refuse(slot, head.request_id, head.kind, error);
+        self.refuse(slot, head.request_id, head.kind, too_many_jobs());
     }
+
+    /// Whether the user of a session has so much of the queue of the workers that others would not
+    /// find a place.
+    fn has_too_many_jobs(&mut self, slot: u32) -> bool {
+        let bounds = Bounds {
+            all_max: QUEUE_COUNT_MAX as u64,
+            user_max: JOB_COUNT_PER_USER_MAX,
+        };
+        self.session_mut(slot)
+            .is_some_and(|session| !session.share.fit(&[Resource::Jobs], 1, bounds).is_there())
+    }
+}
+
+fn too_many_jobs() -> Error {
+    let message = "too many long requests wait for a worker; nothing was done: try again when some \
+                   of them are answered";
+    Error::new(SubCode::ResourceExhausted, message)
+        .with_outcome(CommitOutcome::NotCommitted)
+        .with_detail("resource", "workers")
+}
+
+/// What a request is, and its size, bytes.
+fn kind_of(frame: &OwnedFrame) -> Option<(OperationKind, u64)> {
+    let frame = frame.frame()?;
+    let request = access_request(frame.body).ok()?;
+    let frame_len_bytes = u64::from(frame.header.frame_len_bytes());
+    Some((request.operation.kind(), frame_len_bytes))
 }
 
 /// The answer to a request that a defect took, wherever it struck.
@@ -321,6 +367,24 @@ impl Head {
     fn may_commit(&self) -> bool {
         self.kind.is_write() && (self.txn_id == 0 || self.kind == OperationKind::TxnCommit)
     }
+
+    /// Counts the job among those of its session, and gives its place on the workers.
+    fn count_in(&self, session: &mut Session, room: &Taken) -> Taken {
+        session.started(self.frame_len_bytes);
+        session.job_count += 1;
+        session.commit_job_count += u32::from(self.may_commit());
+        session.reserved_len_bytes += room.amount();
+        session.share.take(Resource::Jobs, 1)
+    }
+
+    fn subject(&self, session: &Session) -> Subject {
+        Subject {
+            operation: self.kind,
+            run: run_of(&self.header, session),
+            request_id: self.request_id,
+            frame_len_bytes: self.frame_len_bytes,
+        }
+    }
 }
 
 impl Job {
@@ -345,7 +409,30 @@ impl Job {
         call.take_view().ok()
     }
 
-    /// Handles the request; on a worker.
+    /// Has the request answer as of now, which counts as a view that is held.
+    fn take_live_view(&mut self) {
+        self.view = self.take_view();
+        let metrics = &self.store.metrics;
+        let is_live = self.view.is_some();
+        self.live_view = is_live.then(|| LiveView::of_read(metrics, self.now_us));
+    }
+
+    /// Handles the request; on a worker. What was taken along comes back unless a defect took it.
+    fn run_caught(
+        self,
+        subject: &Subject,
+        may_commit: bool,
+    ) -> (Verdict, FrameBuffer, Option<(OwnedFrame, Caller)>) {
+        let encoding = self.encoding;
+        match catch_unwind(AssertUnwindSafe(|| self.run())) {
+            Ok((verdict, answer, job)) => (verdict, answer, Some((job.frame, job.caller))),
+            Err(_) => {
+                let (verdict, answer) = given_up(subject, encoding, may_commit);
+                (verdict, answer, None)
+            }
+        }
+    }
+
     fn run(mut self) -> (Verdict, FrameBuffer, Self) {
         let mut answer = FrameBuffer::new();
         let mut verdict = Verdict::Replied;
@@ -354,7 +441,8 @@ impl Job {
         {
             let kind = request.operation.kind();
             let request_id = frame.header.request_id;
-            let mut out = Out::new(&mut answer, self.encoding, request_id, kind);
+            let mut out = Out::new(&mut answer, self.encoding, request_id, kind)
+                .within(self.reply_len_bytes_max);
             let started_us = SystemClock.monotonic_us();
             if self.frame.is_late(started_us) {
                 let message = "no worker was free within the deadline of the request; \

@@ -12,12 +12,14 @@ mod frames;
 mod gathering;
 mod greeting;
 mod jobs;
+mod line;
+mod replies;
 mod requests;
 #[cfg(test)]
 mod tests;
 mod translation;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use in_mem_engine::CompletionSink;
@@ -28,9 +30,11 @@ use in_mem_wal::clock::{Clock, SystemClock};
 use crate::caller::Caller;
 use crate::completions::Inbox;
 use crate::config::OnPoison;
+use crate::disk_space::DiskWatch;
 use crate::log_budget::LineBudget;
 use crate::reactor::Waker;
 use crate::session::{Credentials, Session, SessionId};
+use crate::shares::Resource;
 use crate::slow::SlowLog;
 use crate::store::Store;
 use crate::workers::Workers;
@@ -40,6 +44,7 @@ use deadlines::Deadlines;
 use durable::DurableWaits;
 use gathering::Gathering;
 use jobs::{Departed, JobDone};
+use replies::Replies;
 use translation::Translation;
 
 /// Lines of the log of one kind that clients can provoke, count in [`PROVOKED_WINDOW_US`].
@@ -52,8 +57,6 @@ const PROVOKED_WINDOW_US: u64 = 60_000_000;
 pub(crate) struct Core {
     pub(crate) store: Arc<Store>,
     sessions: Vec<Option<Box<Session>>>,
-    /// Connections of each user.
-    users: HashMap<u32, u64>,
     next_session_number: u64,
     pending: PendingCommits,
     log_inbox: Arc<LogInbox>,
@@ -79,6 +82,9 @@ pub(crate) struct Core {
     durable: DurableWaits,
     /// Memory of frames on their way in.
     gathering: Gathering,
+    /// Requests whose replies have no room yet.
+    replies: Replies,
+    disk_watch: DiskWatch,
     /// Slots to flush at the end of the turn.
     touched: Vec<u32>,
     /// When sessions have to be looked at.
@@ -99,12 +105,12 @@ impl Core {
         let slow = SlowLog::new(store.settings.observe.slow_request_us, &store.metrics);
         log_inbox.note_times(slow.is_on());
         Self {
+            disk_watch: DiskWatch::new(&store),
             store,
             slow,
             stranger_lines: LineBudget::new(PROVOKED_LINE_COUNT_MAX, PROVOKED_WINDOW_US),
             expiry_lines: LineBudget::new(PROVOKED_LINE_COUNT_MAX, PROVOKED_WINDOW_US),
             sessions: Vec::new(),
-            users: HashMap::new(),
             next_session_number: 1,
             pending: PendingCommits::default(),
             log_inbox,
@@ -119,6 +125,7 @@ impl Core {
             turn_room_count: 0,
             durable: DurableWaits::default(),
             gathering: Gathering::default(),
+            replies: Replies::default(),
             touched: Vec::new(),
             deadlines: Deadlines::default(),
             drain_deadline_us: None,
@@ -134,6 +141,9 @@ impl Core {
         self.turn_room_count = self.log_inbox.room_count();
         self.store.set_now(SystemClock.wall_us());
         self.store.set_connection_count(connection_count);
+        let positions = self.store.database.log_positions();
+        let written = positions.map_or(0, |(written_lsn, _)| written_lsn.to_u64());
+        self.disk_watch.turn(self.turn_us, written);
         // What this turn commits is one batch for the log.
         self.store.database.gather_commits(true);
     }
@@ -145,6 +155,8 @@ impl Core {
         self.take_durable();
         self.take_finished_jobs();
         self.retry_waiting();
+        self.start_with_reply_room();
+        self.admit_waiting_frames();
         self.resume_touched();
         self.store.database.gather_commits(false);
     }
@@ -166,8 +178,10 @@ impl Core {
         let id = SessionId { slot, number };
         let deadline_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
         let caller = Caller::new(credentials, &self.store);
+        let share = caller.share.clone();
         let mut session = Session::new(id, credentials, caller, deadline_us);
         session.counts_in(&self.store.metrics);
+        let of_user = share.get(Resource::Connections);
         let index = slot as usize;
         if self.sessions.len() <= index {
             self.sessions.resize_with(index + 1, || None);
@@ -177,10 +191,8 @@ impl Core {
             *place = Some(Box::new(session));
         }
         self.deadlines.arm(slot, deadline_us);
-        let of_user = self.users.entry(credentials.user).or_default();
-        *of_user += 1;
         let max = self.store.limits_in_force().connection_count_per_user_max;
-        if max < *of_user {
+        if max < of_user {
             let user = credentials.user;
             let limit = "connection_count_per_user_max";
             self.turn_away(
@@ -207,6 +219,7 @@ impl Core {
     pub(crate) fn settings_changed(&mut self, slow_request_us: u64) {
         self.slow.set_threshold(slow_request_us);
         self.log_inbox.note_times(self.slow.is_on());
+        self.store.look_at_disk();
         self.admit_waiting_frames();
         for slot in self.slots() {
             // Deadlines are computed from limits: all of them anew.
@@ -221,10 +234,9 @@ impl Core {
         self.release_room_for_frame(slot);
         self.forget_waiting(slot);
         self.deadlines.disarm(slot);
-        let gone = self.session_mut(slot).map(|s| (s.id, s.credentials.user));
-        if let Some((id, user)) = gone {
+        self.forget_reply_room(slot);
+        if let Some(id) = self.session_mut(slot).map(|session| session.id) {
             self.forget_durable(id);
-            self.forget_user(user);
         }
         if let Some(place) = self.sessions.get_mut(slot as usize) {
             if let Some(session) = place {
@@ -239,6 +251,8 @@ impl Core {
     pub(crate) fn sent(&mut self, slot: u32, buffer: FrameBuffer) {
         if let Some(session) = self.session_mut(slot) {
             session.outbound.sent(buffer);
+            // Others may wait for what it took.
+            session.count_load();
         }
         self.rest(slot);
         self.touch(slot);
@@ -304,7 +318,9 @@ impl Core {
         let store = Arc::clone(&self.store);
         self.session_mut(slot).is_some_and(|session| {
             // What is held already would only grow.
-            let is_held = session.parked.is_some() || session.waits_to_gather;
+            let is_held = session.parked.is_some()
+                || session.awaiting_reply.is_some()
+                || session.waits_to_gather;
             session.may_start(&store.limits_in_force()) && !is_held
         })
     }
@@ -322,15 +338,6 @@ impl Core {
             self.durable.next_deadline_us(),
         ];
         deadlines.into_iter().flatten().min()
-    }
-
-    fn forget_user(&mut self, user: u32) {
-        if let Some(count) = self.users.get_mut(&user) {
-            *count -= 1;
-            if *count == 0 {
-                self.users.remove(&user);
-            }
-        }
     }
 
     fn session_of(&mut self, id: SessionId) -> Option<&mut Session> {

@@ -61,10 +61,7 @@ impl Core {
             None => Flow::Done,
         };
         match flow {
-            Flow::Done => {
-                self.release_room_for_frame(slot);
-                true
-            }
+            Flow::Done => true,
             Flow::Offload => {
                 self.offload(slot, frame);
                 true
@@ -142,6 +139,7 @@ impl Core {
             }
         }
         self.watch_transactions(slot);
+        self.count_answer(slot, &subject, answer_len_bytes);
         match verdict {
             Verdict::Replied | Verdict::Pending | Verdict::GivenUp => Flow::Done,
             Verdict::Busy => Flow::Busy,

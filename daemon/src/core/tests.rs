@@ -17,6 +17,8 @@ use in_mem_wal::disk::{DiskKind, Fault, FaultRule, FileSystem, OpKind, SimOption
 use in_mem_wal::{LogConfig, Turn};
 
 mod once;
+mod replies;
+mod users;
 
 use super::*;
 use crate::config::{Principals, Settings};
@@ -126,7 +128,7 @@ impl Fixture {
     /// The answers a session has got, with the ids of their requests.
     fn answers(&mut self, slot: u32) -> Vec<(u64, Response<'static>)> {
         let session = self.core.session_mut(slot).expect("there");
-        let sent = std::mem::replace(session.outbound.buffer(), FrameBuffer::new());
+        let sent = session.outbound.drain();
         let mut rest: &[u8] = &sent;
         let mut answers = Vec::new();
         while let Some(frame) = parse_frame(rest).expect("our own frames") {

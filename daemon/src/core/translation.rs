@@ -23,6 +23,7 @@ use crate::dispatch::{self, MANY_LEN_BYTES};
 use crate::inbound::OwnedFrame;
 use crate::reactor::Waker;
 use crate::session::{Phase, SessionId};
+use crate::shares::Taken;
 use crate::workers::Lane;
 
 /// What translation needs beside the sessions.
@@ -40,6 +41,8 @@ pub(super) struct Translated {
     /// Size of the frame that came, bytes.
     frame_len_bytes: u64,
     result: Result<OwnedFrame, Untranslated>,
+    /// The memory that was reserved for the frame that came.
+    room: Option<Taken>,
 }
 
 /// Why a request has no archive.
@@ -111,6 +114,7 @@ impl Core {
         let inbox = Arc::clone(&self.translation.inbox);
         let store = Arc::clone(&self.store);
         let work = move || {
+            let mut frame = frame;
             let translated = catch_unwind(AssertUnwindSafe(|| {
                 store.defects.strike(Defect::InTranslation);
                 translate_owned(&frame)
@@ -124,6 +128,7 @@ impl Core {
                 request_id,
                 frame_len_bytes,
                 result,
+                room: frame.room.take(),
             });
             inbox.wake();
         };
@@ -134,6 +139,7 @@ impl Core {
                 request_id,
                 frame_len_bytes,
                 result: Err(refused(SubCode::ResourceExhausted, message)),
+                room: None,
             });
         }
     }
@@ -162,20 +168,19 @@ impl Core {
         let is_served = session.phase != Phase::Closing || self.is_draining();
         self.touch(slot);
         match translated.result {
-            Ok(frame) if is_served => {
+            Ok(mut frame) if is_served => {
+                frame.room = translated.room;
                 let flow = match frame.frame() {
                     Some(archived) => self.on_request(slot, &archived),
                     None => Flow::Done,
                 };
                 if flow != Flow::Done {
                     self.set_aside(slot, frame, flow);
-                    return;
                 }
             }
             Ok(_) => {}
             Err(untranslated) => self.give_back(slot, translated.request_id, untranslated),
         }
-        self.release_room_for_frame(slot);
     }
 
     fn give_back(&mut self, slot: u32, request_id: u64, untranslated: Untranslated) {

@@ -11,6 +11,7 @@ mod kv_write;
 mod observe;
 mod once;
 mod out;
+mod reply_bound;
 mod run;
 mod system;
 mod transaction;
@@ -23,7 +24,9 @@ use in_mem_ipc::codec::access_request;
 use in_mem_ipc::frame::Frame;
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::{ArchivedOperation, RequestHeader, RunChoice};
-use in_mem_model::{Durability, Error, ErrorClass, Outcome as CommitOutcome, RunId, SubCode};
+use in_mem_model::{
+    Durability, Error, ErrorClass, Outcome as CommitOutcome, Retry, RunId, SubCode,
+};
 
 use crate::answer::{self, Shape};
 use crate::caller::Caller;
@@ -33,6 +36,7 @@ use crate::workers::Lane;
 
 pub(crate) use once::begun_run;
 pub(crate) use out::Out;
+pub(crate) use reply_bound::reply_len_bytes_max;
 
 /// Requests and values above this many bytes are handled on a worker: copying and checking more
 /// takes a good part of the millisecond a reactor may be held.
@@ -220,8 +224,11 @@ fn route(call: &mut Call<'_>, operation: &ArchivedOperation<'_>, out: &mut Out<'
         }
         return transaction::route(call, operation, out);
     }
-    if kind.is_write() && !call.is_worker && call.store.database.makes_log(call.durability()) {
-        return Ok(Verdict::Offload);
+    if kind.is_write() && call.store.database.makes_log(call.durability()) {
+        check_place(call.store)?;
+        if !call.is_worker {
+            return Ok(Verdict::Offload);
+        }
     }
     match operation {
         Op::SystemPing | Op::SystemInfo | Op::SystemCapabilities => system::route(call, kind, out),
@@ -234,6 +241,22 @@ fn route(call: &mut Call<'_>, operation: &ArchivedOperation<'_>, out: &mut Out<'
         _ if kind.is_write() => kv_write::route(call, operation, out),
         _ => kv_read::route(call, operation, out),
     }
+}
+
+/// Refuses the first logged commit where the data directory keeps nothing and that is forbidden.
+fn check_place(store: &Store) -> Result<(), Error> {
+    let file_system = store.place.file_system;
+    if !store.settings.refuse_volatile_storage || !file_system.is_volatile() {
+        return Ok(());
+    }
+    let message = format!(
+        "the data directory lies on {}, which does not survive a restart of the machine or \
+         container, and `refuse_volatile_storage` is set: only in_memory commits are taken",
+        file_system.name()
+    );
+    Err(Error::new(SubCode::Unavailable, message)
+        .with_retry(Retry::No)
+        .with_detail("resource", "disk"))
 }
 
 fn is_run(operation: &ArchivedOperation<'_>) -> bool {

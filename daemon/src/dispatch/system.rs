@@ -62,6 +62,7 @@ fn measures(store: &Store) -> Vec<Measure<'static>> {
         ),
     ];
     measures.extend(crate::metrics::measures(store));
+    measures.extend(crate::metrics::limit_measures(store));
     if let Some(recovery) = database.last_recovery_result() {
         measures.extend([
             ("recovery_record_count".to_owned(), recovery.records_applied),

@@ -15,6 +15,7 @@ use super::{Call, Handled, LARGE_LEN_BYTES, METADATA_LEN_BYTES, Out, Verdict, tr
 use crate::answer::encoded_run;
 use crate::errors;
 use crate::metrics::{Abort, LiveView};
+use crate::shares::{Resource, Taken};
 use crate::transactions::{OpenTransaction, not_active};
 
 /// Handles an operation on a transaction, or one that joins it.
@@ -52,11 +53,14 @@ pub(super) fn route(
             .check_run(run)
             .map_err(|error| errors::of_commit(&error))?;
     }
+    let makes_log =
+        matches!(operation, Op::TxnCommit) && call.store.database.makes_log(open.durability);
+    if makes_log {
+        super::check_place(call.store)?;
+    }
     let is_long = !is_worker
         && match operation {
-            Op::TxnCommit => {
-                LARGE_LEN_BYTES < open.len_bytes || call.store.database.makes_log(open.durability)
-            }
+            Op::TxnCommit => LARGE_LEN_BYTES < open.len_bytes || makes_log,
             _ if super::is_run(operation) => {
                 let run = open.context.info().run;
                 METADATA_LEN_BYTES < call.store.database.runs().info_len_bytes(run)
@@ -101,6 +105,7 @@ fn begin(call: &mut Call<'_>, begin: &ArchivedTxnBegin, out: &mut Out<'_>) -> Ha
         timeout_ms: 0,
         durability: Some(durability),
     };
+    let taken = one_more(call, limits.open_transaction_count_per_user_max)?;
     let context = call.run()?.begin(options).map_err(|error| {
         Error::new(SubCode::DatabaseClosed, error.to_string()).with_outcome(Outcome::NotCommitted)
     })?;
@@ -115,6 +120,7 @@ fn begin(call: &mut Call<'_>, begin: &ArchivedTxnBegin, out: &mut Out<'_>) -> Ha
         begun_us: call.now_us,
         used_us: call.now_us,
         view: LiveView::of_transaction(&call.store.metrics, call.now_us),
+        _taken: taken,
     };
     call.caller.transactions.insert(id, open, &limits)?;
     out.reply(&Response::TxnBegun(TxnBegun {
@@ -122,6 +128,23 @@ fn begin(call: &mut Call<'_>, begin: &ArchivedTxnBegin, out: &mut Out<'_>) -> Ha
         start_version,
     }));
     Ok(Verdict::Replied)
+}
+
+/// Takes one of the transactions that a user may have open.
+fn one_more(call: &Call<'_>, count_max: u64) -> Result<Taken, Error> {
+    let share = &call.caller.share;
+    if share.get(Resource::Transactions) < count_max {
+        return Ok(share.take(Resource::Transactions, 1));
+    }
+    let limit = "open_transaction_count_per_user_max";
+    let user = share.user();
+    let message = format!(
+        "the connections of user {user} have {count_max} transactions open ({limit}): commit or \
+         roll back some of them, and try again"
+    );
+    Err(Error::new(SubCode::ResourceExhausted, message)
+        .with_outcome(Outcome::NotCommitted)
+        .with_detail("limit", limit))
 }
 
 /// Commits. Unless the log has no room, the transaction is over whatever comes of it.

@@ -5,6 +5,7 @@
 //! looked at alone, so a reading may be a moment apart in itself.
 
 mod exposition;
+mod limits;
 mod process;
 mod report;
 mod responder;
@@ -17,6 +18,7 @@ use in_mem_ipc::operation::{OPERATIONS, OperationKind};
 use in_mem_model::Level;
 use in_mem_wal::histogram::{Histogram, TIME_BOUNDS_US};
 
+pub(crate) use limits::measures as limit_measures;
 pub(crate) use process::read_small;
 pub(crate) use report::{measures, render};
 pub(crate) use responder::{Responder, ResponderError};

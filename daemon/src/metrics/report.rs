@@ -11,7 +11,7 @@ use in_mem_wal::clock::{Clock, SystemClock};
 use in_mem_wal::{LogMetrics, LogObserved};
 
 use super::exposition::{Exposition, Kind, Unit, seconds};
-use super::{Abort, LEVELS, Metrics, load, process};
+use super::{Abort, LEVELS, Metrics, limits, load, process};
 use crate::health::{self, state_name};
 use crate::store::{SERVER_VERSION, Store};
 
@@ -24,6 +24,7 @@ pub(crate) fn render(store: &Store) -> String {
     requests(&mut text, store);
     commits(&mut text, &store.metrics);
     views(&mut text, &store.metrics);
+    limits::expose(&mut text, store);
     let database = &store.database;
     if let (Some(log), Some(observed)) = (database.log_metrics(), database.log_observed()) {
         self::log(&mut text, &log);

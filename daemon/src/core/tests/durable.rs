@@ -4,6 +4,7 @@ use in_mem_ipc::request::db::{Unsubscribe, WaitDurable};
 use in_mem_ipc::request::version::TaggedVersion;
 
 use super::*;
+use crate::shares::Resource;
 
 /// What a session got: an answer to a request, or a push of a subscription.
 #[derive(Debug, PartialEq)]
@@ -53,7 +54,7 @@ impl Fixture {
     /// Everything a session has got since it was asked last.
     fn got(&mut self, slot: u32) -> Vec<Got> {
         let session = self.core.session_mut(slot).expect("there");
-        let bytes = std::mem::replace(session.outbound.buffer(), FrameBuffer::new());
+        let bytes = session.outbound.drain();
         got_in(&bytes)
     }
 
@@ -166,8 +167,14 @@ fn more_waits_than_the_limit_are_refused() {
     let mut this = Fixture::new(2);
     this.start_turn();
     let version = this.put_in(DurabilityChoice::Buffered);
-    let max = this.core.store.settings.limits.durable_wait_count_max;
-    this.core.store.add_durable_waits(max - 1);
+    let max = this
+        .core
+        .store
+        .settings
+        .limits
+        .durable_wait_count_per_user_max;
+    let share = this.core.session_mut(1).expect("there").share.clone();
+    let _others = share.take(Resource::DurableWaits, max - 1);
     this.core.receive(1, &wait(1, 0, version));
     assert_eq!(this.got(1), []);
     this.core.receive(1, &wait(2, 0, version));

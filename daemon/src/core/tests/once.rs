@@ -34,7 +34,7 @@ fn greet(
     fixture.core.receive(slot, &bytes);
     let session = fixture.core.session_mut(slot).expect("there");
     session.say_farewell();
-    let sent = std::mem::replace(session.outbound.buffer(), FrameBuffer::new());
+    let sent = session.outbound.drain();
     let frame = parse_frame(&sent).expect("our own").expect("whole");
     match frame.header.kind {
         FrameKind::HelloReply => Ok(HelloReply::decode(frame.body).expect("our own")),

@@ -550,7 +550,10 @@ mod tests {
             peer
         });
         wait_for(&mut reactor, |_, event| match event {
-            Event::Sent { result, .. } => Some(result.unwrap()),
+            Event::Sent { result, .. } => {
+                result.unwrap();
+                Some(())
+            }
             _ => None,
         });
         reactor.receive(slot);
