@@ -2,7 +2,8 @@
 //! on the simulated disk: no thread, clock or chance but the seed's.
 //!
 //! Two layers: the log alone, whose images are cheap, and the engine with its log, held against
-//! the history checker. A failure prints the line that replays it.
+//! the history checker, and what it tells beside: durable versions, and the answers to what is sent
+//! again. A failure prints the line that replays it.
 
 #![allow(
     clippy::indexing_slicing,
@@ -17,6 +18,8 @@ mod engine_images;
 mod engine_log_mutants;
 #[path = "simulation/engine_mutants.rs"]
 mod engine_mutants;
+#[path = "simulation/engine_once.rs"]
+mod engine_once;
 #[path = "simulation/log_faults.rs"]
 mod log_faults;
 #[path = "simulation/log_images.rs"]

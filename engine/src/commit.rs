@@ -142,7 +142,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
                 let error = self.shared.poisoned_error(true);
                 self.shard.publication.fail(&error);
                 if let Some(once) = self.once {
-                    once::insert_in_doubt(self.shard, once);
+                    once::insert_in_doubt(&self.shared.store.memory, self.shard, once);
                 }
                 Submitted::Done(Err(error))
             }
@@ -308,7 +308,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
                 let step = self.source.step(index);
                 let key = step_key(&step);
                 if self.shard.index.insert_key(key) {
-                    self.shared.store.memory.add_key(key.user_key.len());
+                    self.shared.store.memory.add_key(key);
                 }
             }
         }
@@ -329,7 +329,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
         let Some(once) = self.once else {
             return Ok(None);
         };
-        let Some(entry) = once::find(state, once)? else {
+        let Some(entry) = once::find(self.shared, self.shard, state, once)? else {
             return Ok(None);
         };
         Ok(Some(
@@ -347,7 +347,9 @@ impl<'a, S: StepSource> Commit<'a, S> {
         let result = encode_result(level, outcomes);
         if let Some(writeset) = &mut self.prepared.writeset {
             let write = |bytes: &mut Vec<u8>| write_attributes(once, &result, bytes);
-            self.prepared.attributes = writeset.push_attributes(write);
+            if !self.shared.planted.is(Mutant::OnceKeptInMemoryAlone) {
+                self.prepared.attributes = writeset.push_attributes(write);
+            }
         }
         state.once.get_or_insert_default().reserve(once);
         self.prepared.once_result = Some(result);
@@ -471,7 +473,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
             self.shard.set_moved(stamp.commit_version);
         }
         if let (Some(once), Some(result)) = (self.once, self.prepared.once_result.take()) {
-            once::insert(state, once, stamp, result);
+            once::insert(&self.shared.store.memory, state, once, stamp, result);
         }
         evaluated.keep_name();
     }

@@ -69,9 +69,12 @@ pub struct DatabaseConfig {
     /// What a key, a value, a run name and a transaction may be; none above its default. They hold
     /// for what is written from now on: what is there stays readable.
     pub limits: Limits,
-    /// Memory the data may take, bytes; 0 for no limit. By its own account of keys and versions,
-    /// see [`crate::limits::KEY_COST_BYTES`]; beyond it writes that grow the data are refused. What
-    /// is recovered may exceed it.
+    /// Memory the data may take, bytes; 0 for no limit. By its own account of keys and versions, the
+    /// metadata of runs included, of exactly-once results, and of what open transactions have read
+    /// and are about to write; see [`crate::limits::KEY_COST_BYTES`] and its neighbours for what
+    /// each costs beside its bytes. Beyond it writes that grow the data are refused: puts, the
+    /// beginning of runs, their metadata, tags, pauses and resumptions. Reads, deletions, rollbacks
+    /// and the end of runs go on. What is recovered may exceed it.
     pub memory_len_bytes_max: u64,
     /// A planted mistake, for tests of the tests; none in a product build.
     pub planted: Planted,

@@ -143,7 +143,7 @@ impl DatabaseInner {
             return Some(Submitted::Done(Err(error)));
         }
         let state = shard.commit.lock();
-        match once::find(&state, once) {
+        match once::find(&self.shared, shard, &state, once) {
             Ok(None) => None,
             Ok(Some(entry)) => Some(repeat(&self.shared, shard, completion, entry)),
             Err(error) => Some(Submitted::Done(Err(error))),

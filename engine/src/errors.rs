@@ -168,7 +168,7 @@ pub enum CommitError {
     /// of runs go on.
     #[error(
         "the data takes {used_len_bytes} of {len_bytes_max} bytes of memory: writes that grow it are \
-         refused; open the database with a higher limit"
+         refused; end open transactions, or open the database with a higher limit"
     )]
     MemoryFull {
         /// What it takes now by its own account, bytes.

@@ -41,16 +41,34 @@ pub enum Mutant {
     FollowerAnsweredAtOnce,
     /// Commits are told to be durable when the kernel has their records.
     DurableBeforeSync,
+    /// Recovery does not rebuild the exactly-once table from the log.
+    OnceNotRebuilt,
+    /// The record of an exactly-once request says nothing of the request.
+    OnceKeptInMemoryAlone,
+    /// A repeat is found only once the request that it repeats is published.
+    OnceFoundWhenPublished,
 }
 
 impl Mutant {
     /// Every mutant, for a test that runs them all.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
         Self::PublishedBeforePromise,
         Self::PendingIgnored,
         Self::FollowerAnsweredAtOnce,
         Self::DurableBeforeSync,
+        Self::OnceNotRebuilt,
+        Self::OnceKeptInMemoryAlone,
+        Self::OnceFoundWhenPublished,
     ];
+
+    /// Whether it is one with exactly-once requests.
+    #[must_use]
+    pub fn is_about_once(self) -> bool {
+        matches!(
+            self,
+            Self::OnceNotRebuilt | Self::OnceKeptInMemoryAlone | Self::OnceFoundWhenPublished
+        )
+    }
 }
 
 /// Reads the writeset of a record of this run and commit version, as recovery does; for tests

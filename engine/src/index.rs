@@ -91,6 +91,11 @@ impl Index {
         })
     }
 
+    /// Whether `key` has an entry, written or not.
+    pub(crate) fn contains_key(&self, key: KeyRef<'_>) -> bool {
+        self.with_entry(key, |entry| entry.is_some())
+    }
+
     /// Makes sure that `key` has an entry; true when it had none. Allocates; belongs before a
     /// version is assigned.
     pub(crate) fn insert_key(&self, key: KeyRef<'_>) -> bool {

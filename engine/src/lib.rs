@@ -72,6 +72,7 @@ mod store;
 mod tests;
 mod ticker;
 mod transaction;
+mod transaction_memory;
 mod transaction_sets;
 mod version_node;
 mod view;

@@ -42,6 +42,19 @@ pub const KEY_COST_BYTES: u64 = 96;
 /// What a version costs in memory beside its value, bytes: its header and its allocation.
 pub const VERSION_COST_BYTES: u64 = 64;
 
+/// What a run costs in memory beside its metadata, bytes: its index, its queue and its name.
+pub const RUN_COST_BYTES: u64 = 4_096;
+
+/// What a key that an open transaction has read costs beside its bytes, bytes.
+pub const TRANSACTION_READ_COST_BYTES: u64 = 96;
+
+/// What a key that an open transaction is about to write costs beside its bytes and its value,
+/// bytes. Not below what it takes once it is committed: what was admitted is admitted again then.
+pub const TRANSACTION_WRITE_COST_BYTES: u64 = 192;
+
+/// What taking a write of an open transaction back to a savepoint costs beside its value, bytes.
+pub const TRANSACTION_UNDO_COST_BYTES: u64 = 96;
+
 /// Gaps between logged commit versions that are kept one by one, count: the newest. At 16 bytes
 /// each, 64 KiB.
 pub const VERSION_GAP_COUNT_MAX: usize = 4_096;

@@ -26,13 +26,16 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::errors::CommitError;
+use crate::faults::Mutant;
 use crate::limits::{
     ONCE_CLIENT_COUNT_MAX, ONCE_CLIENT_OVERHEAD_BYTES, ONCE_LEN_BYTES_MAX, ONCE_RESULT_COUNT_MAX,
     ONCE_RESULT_OVERHEAD_BYTES,
 };
+use crate::memory::MemoryUse;
 use crate::once_result::decode_result;
 use crate::program::Outcome;
 use crate::shard::{CommitState, RunShard};
+use crate::shared::Shared;
 use crate::version_node::Stamp;
 
 /// What makes a write an exactly-once request.
@@ -108,17 +111,29 @@ impl OnceEntry {
 /// # Errors
 /// As [`OnceTable::find`].
 pub(crate) fn find<'a>(
+    shared: &Shared,
+    shard: &RunShard,
     state: &'a CommitState,
     once: &OnceRequest,
 ) -> Result<Option<&'a OnceEntry>, CommitError> {
-    match &state.once {
-        Some(table) => table.find(once),
-        None => Ok(None),
+    let Some(table) = &state.once else {
+        return Ok(None);
+    };
+    let found = table.find(once)?;
+    if shared.planted.is(Mutant::OnceFoundWhenPublished) {
+        return Ok(found.filter(|entry| entry.version <= shard.visible()));
     }
+    Ok(found)
 }
 
 /// Takes in what a commit leaves, whose memory was reserved.
-pub(crate) fn insert(state: &mut CommitState, once: &OnceRequest, stamp: Stamp, result: Box<[u8]>) {
+pub(crate) fn insert(
+    memory: &MemoryUse,
+    state: &mut CommitState,
+    once: &OnceRequest,
+    stamp: Stamp,
+    result: Box<[u8]>,
+) {
     let entry = OnceEntry {
         sequence: once.sequence,
         fingerprint: once.fingerprint,
@@ -126,12 +141,25 @@ pub(crate) fn insert(state: &mut CommitState, once: &OnceRequest, stamp: Stamp, 
         timestamp_us: stamp.timestamp_us,
         result,
     };
-    state.once.get_or_insert_default().insert(once, entry);
+    insert_entry(memory, state, once, entry);
+}
+
+/// Takes in an entry, and counts what the table takes with it.
+pub(crate) fn insert_entry(
+    memory: &MemoryUse,
+    state: &mut CommitState,
+    once: &OnceRequest,
+    entry: OnceEntry,
+) {
+    let table = state.once.get_or_insert_default();
+    let before = table.len_bytes;
+    table.insert(once, entry);
+    memory.changed(before, table.len_bytes);
 }
 
 /// Notes a commit that was given up half-way, so that no repeat is told that it did not happen.
 /// The database takes no more commits.
-pub(crate) fn insert_in_doubt(shard: &RunShard, once: &OnceRequest) {
+pub(crate) fn insert_in_doubt(memory: &MemoryUse, shard: &RunShard, once: &OnceRequest) {
     let mut state = shard.commit.lock();
     let entry = OnceEntry {
         sequence: once.sequence,
@@ -140,7 +168,7 @@ pub(crate) fn insert_in_doubt(shard: &RunShard, once: &OnceRequest) {
         timestamp_us: 0,
         result: Box::default(),
     };
-    state.once.get_or_insert_default().insert(once, entry);
+    insert_entry(memory, &mut state, once, entry);
 }
 
 /// The results kept for one client, by ascending sequence.
@@ -151,6 +179,9 @@ struct Client {
     dropped_to: u64,
     /// Its highest commit version.
     last_version: u64,
+    /// The client that committed last before it did, and the one that did so next after it.
+    older: Option<ClientKey>,
+    newer: Option<ClientKey>,
 }
 
 /// The table of one run.
@@ -166,6 +197,10 @@ pub(crate) struct OnceTable {
     last_version: u64,
     /// Memory for the entries of a client that is about to be new.
     spare: VecDeque<OnceEntry>,
+    /// The client that committed longest ago, and the one that did so last: the ends of a list
+    /// through all of them, so that the first to go is found without a search.
+    oldest: Option<ClientKey>,
+    newest: Option<ClientKey>,
 }
 
 impl OnceTable {
@@ -231,6 +266,7 @@ impl OnceTable {
             self.len_bytes += ONCE_CLIENT_OVERHEAD_BYTES;
             self.clients.insert(key, client);
         }
+        self.make_newest(key);
         let client = self.clients.get_mut(&key);
         let client = client.expect("a client was inserted if it was missing");
         client.last_version = entry.version;
@@ -243,14 +279,52 @@ impl OnceTable {
         self.evict(key);
     }
 
+    /// Nothing was ever taken in.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.last_version == 0
+    }
+
+    /// Puts a client, new or not, at the end of the list.
+    fn make_newest(&mut self, key: ClientKey) {
+        if self.newest == Some(key) {
+            return;
+        }
+        self.unlink(key);
+        let older = self.newest.replace(key);
+        if let Some(client) = self.clients.get_mut(&key) {
+            client.older = older;
+        }
+        match older.and_then(|older| self.clients.get_mut(&older)) {
+            Some(older) => older.newer = Some(key),
+            None => self.oldest = Some(key),
+        }
+    }
+
+    /// Takes a client out of the list; nothing for one that is not in it.
+    fn unlink(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(&key) else {
+            return;
+        };
+        let (older, newer) = (client.older.take(), client.newer.take());
+        match older.and_then(|older| self.clients.get_mut(&older)) {
+            Some(older) => older.newer = newer,
+            None if self.oldest == Some(key) => self.oldest = newer,
+            None => {}
+        }
+        match newer.and_then(|newer| self.clients.get_mut(&newer)) {
+            Some(newer) => newer.older = older,
+            None if self.newest == Some(key) => self.newest = older,
+            None => {}
+        }
+    }
+
     /// Lets clients go until the rest fits: never the one that has just committed.
     fn evict(&mut self, kept: ClientKey) {
         while ONCE_CLIENT_COUNT_MAX < self.clients.len() || ONCE_LEN_BYTES_MAX < self.len_bytes {
-            let others = self.clients.iter().filter(|(key, _)| **key != kept);
-            let Some(oldest) = others.min_by_key(|(_, client)| client.last_version) else {
+            let Some(key) = self.oldest.filter(|key| *key != kept) else {
                 return;
             };
-            let key = *oldest.0;
+            self.unlink(key);
             if let Some(client) = self.clients.remove(&key) {
                 let entries_len: usize = client.entries.iter().map(OnceEntry::len_bytes).sum();
                 self.len_bytes -= ONCE_CLIENT_OVERHEAD_BYTES + entries_len;
@@ -311,5 +385,79 @@ impl Client {
             self.entries.pop_front();
         }
         freed_len_bytes
+    }
+}
+
+#[cfg(test)]
+impl OnceTable {
+    /// What it takes by its own count, and counted anew.
+    pub(crate) fn recount(&self) -> (usize, usize) {
+        let of_client = |client: &Client| {
+            let entries: usize = client.entries.iter().map(OnceEntry::len_bytes).sum();
+            ONCE_CLIENT_OVERHEAD_BYTES + entries
+        };
+        (self.len_bytes, self.clients.values().map(of_client).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(number: u64, sequence: u64) -> OnceRequest {
+        let mut client_id = [0; 16];
+        client_id[..8].copy_from_slice(&number.to_le_bytes());
+        OnceRequest {
+            user: 1,
+            process: 1,
+            client_id,
+            registered_at: 0,
+            sequence,
+            lowest_awaited: 0,
+            fingerprint: 0,
+        }
+    }
+
+    /// Clients in the order of the list, one way and the other.
+    fn listed(table: &OnceTable) -> (Vec<ClientKey>, Vec<ClientKey>) {
+        let walk = |from: Option<ClientKey>, next: fn(&Client) -> Option<ClientKey>| {
+            std::iter::successors(from, |key| next(&table.clients[key])).collect()
+        };
+        (
+            walk(table.oldest, |client| client.newer),
+            walk(table.newest, |client| client.older),
+        )
+    }
+
+    #[test]
+    fn the_list_of_clients_is_in_the_order_of_their_last_commits() {
+        let seed = 0x0_11CE;
+        println!("seed {seed}");
+        let mut rng = in_mem_wal::disk::SimRng::new(seed);
+        let mut table = OnceTable::default();
+        for version in 1..4_000 {
+            let number = rng.below(ONCE_CLIENT_COUNT_MAX as u64 + 40);
+            let once = request(number, version);
+            let entry = OnceEntry {
+                sequence: version,
+                fingerprint: 0,
+                version,
+                timestamp_us: 0,
+                result: Box::default(),
+            };
+            table.insert(&once, entry);
+            let newest = table.newest.map(|key| table.clients[&key].last_version);
+            assert_eq!(newest, Some(version));
+        }
+        let (up, mut down) = listed(&table);
+        down.reverse();
+        assert_eq!(up, down);
+        assert_eq!(up.len(), table.clients.len());
+        assert_eq!(up.len(), ONCE_CLIENT_COUNT_MAX);
+        assert!(up.is_sorted_by_key(|key| table.clients[key].last_version));
+        let oldest = table.clients[&up[0]].last_version;
+        assert!(table.evicted_below < oldest, "the oldest went first");
+        let (kept, counted) = table.recount();
+        assert_eq!(kept, counted);
     }
 }

@@ -14,9 +14,12 @@ use rustc_hash::FxBuildHasher;
 use crate::attributes::ONCE_ATTRIBUTES_LEN_BYTES;
 use crate::errors::CommitError;
 use crate::index::KeyRef;
-use crate::limits::{KEPT_ENTRY_COUNT_MAX, RUN_CHANGE_LEN_BYTES_MAX};
+use crate::limits::{
+    KEPT_ENTRY_COUNT_MAX, KEY_COST_BYTES, ONCE_CLIENT_OVERHEAD_BYTES, ONCE_RESULT_OVERHEAD_BYTES,
+    RUN_CHANGE_LEN_BYTES_MAX, VERSION_COST_BYTES,
+};
 use crate::limits_in_force::LimitsInForce;
-use crate::memory::MemoryUse;
+use crate::memory::{MemoryUse, key_cost};
 use crate::once_result::result_len_max;
 use crate::program::{Expected, Program, ReadCheck, Step, StepOutcome};
 use crate::run_change::RunChange;
@@ -42,6 +45,8 @@ pub(crate) trait StepSource {
     fn is_transaction(&self) -> bool;
     /// True when no key occurs in two steps.
     fn has_distinct_keys(&self) -> bool;
+    /// What it has of the memory account until the commit is over, bytes.
+    fn held_len_bytes(&self) -> u64;
     /// The node made for the step when it was called, if there is one.
     fn take_node(&mut self, index: usize) -> Option<Node>;
     /// Gives back a node of a commit that did not happen and may be tried again.
@@ -119,8 +124,16 @@ pub(crate) fn given_value<'a>(step: &Step<'a>) -> Option<&'a [u8]> {
 fn grows_data(step: &Step<'_>) -> bool {
     match step {
         Step::Delete { .. } | Step::GetAndDelete { .. } => false,
-        Step::Run(change) => matches!(change, RunChange::Begin(_)),
+        Step::Run(change) => change.grows_data(),
         _ => true,
+    }
+}
+
+/// What a step takes at most beside its bytes, bytes.
+fn step_cost(step: &Step<'_>) -> u64 {
+    match step {
+        Step::Run(RunChange::Begin(_)) => key_cost(RUN_ENTITY) + VERSION_COST_BYTES,
+        _ => KEY_COST_BYTES + VERSION_COST_BYTES,
     }
 }
 
@@ -153,18 +166,13 @@ impl Prepared {
             has_data_step: false,
         };
         prepared.states.resize_with(count, StepState::default);
-        let mut grows = false;
+        let (mut grows, mut costs) = (false, 0);
         for index in 0..count {
             let step = source.step(index);
             limits.check(&step)?;
             prepared.measure(shard, index, &step)?;
             grows |= grows_data(&step);
-        }
-        if grows {
-            memory.check(count, prepared.len_bytes_max)?;
-            if log.is_some() {
-                limits.disk.check()?;
-            }
+            costs += step_cost(&step);
         }
         if limits.values.transaction_len_bytes_max < prepared.len_bytes_max {
             let len_bytes = prepared.len_bytes_max;
@@ -178,6 +186,16 @@ impl Prepared {
             prepared.attributes_len_max =
                 CONTROL_OVERHEAD_BYTES + ONCE_ATTRIBUTES_LEN_BYTES + result_len_max(steps);
             prepared.len_bytes_max += prepared.attributes_len_max;
+            costs += (ONCE_CLIENT_OVERHEAD_BYTES + ONCE_RESULT_OVERHEAD_BYTES) as u64;
+        }
+        if grows {
+            memory.check(
+                costs + prepared.len_bytes_max as u64,
+                source.held_len_bytes(),
+            )?;
+            if log.is_some() {
+                limits.disk.check()?;
+            }
         }
         if let Some(log) = log {
             let mut writeset = WritesetWriter::begin(log.take_buffer(), shard.run_id);
@@ -327,6 +345,10 @@ impl StepSource for Program<'_> {
 
     fn has_distinct_keys(&self) -> bool {
         self.steps.len() < 2
+    }
+
+    fn held_len_bytes(&self) -> u64 {
+        0
     }
 
     fn take_node(&mut self, _index: usize) -> Option<Node> {

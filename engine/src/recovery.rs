@@ -17,6 +17,7 @@ use in_mem_wal::recover::{
 use in_mem_wal::{LogConfig, Lsn, StorageCodec, files, names};
 
 use crate::errors::{OpenError, RecordError};
+use crate::faults::Mutant;
 use crate::limits::VERSION_FLOOR_STEP;
 use crate::registry::PrimitiveRegistry;
 use crate::shared::Shared;
@@ -401,7 +402,9 @@ fn apply_record(
         })?;
         owner.apply_versioned(&context.shared.store, &entry)?;
     }
-    if let Some((once, result)) = mutations.once {
+    if let Some((once, result)) = mutations.once
+        && !context.shared.planted.is(Mutant::OnceNotRebuilt)
+    {
         context
             .shared
             .store

@@ -90,6 +90,12 @@ impl RunChange {
         }
     }
 
+    /// Whether it is refused where memory is at its limit: each change keeps the whole metadata once
+    /// more, and what ends a run goes on.
+    pub(crate) fn grows_data(&self) -> bool {
+        !self.target().is_some_and(RunStatus::is_closed)
+    }
+
     /// The entry type of its record.
     pub(crate) fn entry_type(&self) -> u8 {
         match self {

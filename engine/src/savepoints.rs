@@ -5,8 +5,8 @@
 //! them, and what it does next may depend on them.
 
 use crate::errors::CommitError;
-use crate::run_change::RunChange;
 use crate::transaction::{TransactionContext, Write};
+use crate::transaction_memory::{change_cost, node_cost, undo_cost, write_cost};
 
 /// A point of one transaction to which its writes can be taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ struct Mark {
 }
 
 /// What takes one change of the write set back.
-enum Undo {
+pub(crate) enum Undo {
     /// The newest key was not in the set.
     Remove,
     /// The key at this place held another write.
@@ -44,18 +44,10 @@ impl Savepoints {
         self.journal.clear();
     }
 
-    /// A key was added to the write set.
-    pub(crate) fn added(&mut self) {
-        if !self.open.is_empty() {
-            self.journal.push(Undo::Remove);
-        }
-    }
-
-    /// The write at `index` was replaced.
-    pub(crate) fn replaced(&mut self, index: usize, before: Write) {
-        if !self.open.is_empty() {
-            self.journal.push(Undo::Restore(index, before));
-        }
+    /// What the steps back of a transaction take, bytes.
+    #[cfg(test)]
+    pub(crate) fn journal_cost(&self) -> u64 {
+        self.journal.iter().map(undo_cost).sum()
     }
 
     fn find(&self, savepoint: Savepoint) -> Result<usize, CommitError> {
@@ -68,6 +60,34 @@ impl Savepoints {
 }
 
 impl TransactionContext {
+    /// Notes how one change of the write set is taken back, while a savepoint is open.
+    pub(crate) fn journal(&mut self, undo: Undo) {
+        if !self.savepoints.open.is_empty() {
+            self.hold(undo_cost(&undo));
+            self.savepoints.journal.push(undo);
+        }
+    }
+
+    /// Takes the newest change of the write set back.
+    fn take_back(&mut self, undo: Undo) {
+        self.let_go(undo_cost(&undo));
+        match undo {
+            Undo::Remove => {
+                let newest = self.write_set.len().saturating_sub(1);
+                let taken = self.write_set.at(newest);
+                let cost = taken.map_or(0, |(key, write)| write_cost(key) + node_cost(write));
+                self.write_set.remove_newest();
+                self.let_go(cost);
+            }
+            Undo::Restore(index, before) => {
+                self.hold(node_cost(&before));
+                let write = self.write_set.value_at_mut(index);
+                let replaced = write.map(|write| std::mem::replace(write, before));
+                self.let_go(replaced.as_ref().map_or(0, node_cost));
+            }
+        }
+    }
+
     /// Marks the point reached. Savepoints nest; a commit and a rollback end them all.
     ///
     /// # Errors
@@ -99,23 +119,16 @@ impl TransactionContext {
         let Some(mark) = self.savepoints.open.last() else {
             return Ok(());
         };
-        while mark.journal_len < self.savepoints.journal.len() {
-            match self.savepoints.journal.pop() {
-                Some(Undo::Remove) => self.write_set.remove_newest(),
-                Some(Undo::Restore(index, before)) => {
-                    if let Some(write) = self.write_set.value_at_mut(index) {
-                        *write = before;
-                    }
-                }
-                None => break,
-            }
-        }
+        let (journal_len, has_run_change) = (mark.journal_len, mark.has_run_change);
         self.written_len_bytes = mark.written_len_bytes;
-        let has_run_change = mark.has_run_change;
-        self.run_change = self
-            .run_change
-            .take()
-            .filter(|_: &RunChange| has_run_change);
+        while journal_len < self.savepoints.journal.len()
+            && let Some(undo) = self.savepoints.journal.pop()
+        {
+            self.take_back(undo);
+        }
+        if !has_run_change && let Some(change) = self.run_change.take() {
+            self.let_go(change_cost(&change));
+        }
         Ok(())
     }
 
@@ -128,7 +141,9 @@ impl TransactionContext {
         let place = self.savepoints.find(savepoint)?;
         self.savepoints.open.truncate(place);
         if self.savepoints.open.is_empty() {
+            let cost = self.savepoints.journal.iter().map(undo_cost).sum();
             self.savepoints.journal.clear();
+            self.let_go(cost);
         }
         Ok(())
     }

@@ -13,11 +13,11 @@ use rustc_hash::FxBuildHasher;
 
 use crate::index::{IndexKey, KeyRef};
 use crate::limits::{INDEX_PARTITION_COUNT, REGISTRY_SHARD_COUNT};
-use crate::memory::MemoryUse;
+use crate::memory::{MemoryUse, key_cost};
 use crate::names::RunNames;
-use crate::once::{OnceEntry, OnceRequest};
+use crate::once::{OnceEntry, OnceRequest, insert_entry};
 use crate::sequencer::Sequencer;
-use crate::shard::{RUN_ENTITY, RunShard};
+use crate::shard::{CommitState, RUN_ENTITY, RunShard};
 use crate::version_node::{Node, Stamp, VersionNode, VersionedRef};
 use crate::writeset_reader::RecordHead;
 
@@ -125,12 +125,19 @@ impl ShardedStore {
 
     /// Drops a run whose beginning did not happen.
     pub(crate) fn forget_unbegun(&self, run: RunId) {
-        self.runs.remove_if(&run, |_, shard| {
-            shard
-                .commit
-                .try_lock()
-                .is_some_and(|state| state.status.is_none())
-        });
+        let is_unbegun = |shard: &Arc<RunShard>| {
+            let state = shard.commit.try_lock();
+            // One that was given up half-way is still to be told of.
+            let has_request =
+                |state: &CommitState| state.once.as_ref().is_some_and(|table| !table.is_empty());
+            state.is_some_and(|state| state.status.is_none() && !has_request(&state))
+        };
+        if let Some((_, shard)) = self.runs.remove_if(&run, |_, shard| is_unbegun(shard)) {
+            // Its key may have been there before its beginning was refused.
+            let has_key = shard.index.contains_key(RUN_ENTITY);
+            self.memory
+                .remove(if has_key { key_cost(RUN_ENTITY) } else { 0 });
+        }
     }
 
     /// Every shard, in order of the run ids.
@@ -172,7 +179,7 @@ impl ShardedStore {
             .with_newest(key, |node| node.map(VersionNode::commit_version));
         if newest.is_none_or(|newest| newest < stamp.commit_version) {
             if shard.index.insert_key(key) {
-                self.memory.add_key(key.user_key.len());
+                self.memory.add_key(key);
             }
             let node = value.map_or_else(Node::tombstone, Node::with_value);
             self.memory.add_version(node.value().len());
@@ -200,12 +207,7 @@ impl ShardedStore {
             timestamp_us: head.timestamp_us,
             result: result.into(),
         };
-        shard
-            .commit
-            .lock()
-            .once
-            .get_or_insert_default()
-            .insert(once, entry);
+        insert_entry(&self.memory, &mut shard.commit.lock(), once, entry);
     }
 
     /// Calls `visit` with each key of a run and its published versions, newest first, in order.

@@ -19,6 +19,7 @@ use crate::program::{Actual, CommitOptions, Completion, Expected, Outcome, Submi
 use crate::run::Run;
 use crate::run_change::RunChange;
 use crate::savepoints::Savepoints;
+use crate::transaction_memory::change_cost;
 use crate::version_node::{Node, VersionNode, VersionedRef};
 use crate::view::{HistoryEntry, HistoryPage, Versioned, get_with};
 
@@ -78,6 +79,8 @@ pub struct TransactionContext {
     pub(crate) operation_count: u64,
     /// Encoded value bytes kept aside.
     pub(crate) written_len_bytes: usize,
+    /// What it has of the memory account, bytes; 0 without a limit.
+    pub(crate) held_len_bytes: u64,
 }
 
 /// What becomes of one key.
@@ -105,6 +108,7 @@ impl TransactionContext {
             begun_at_us: 0,
             operation_count: 0,
             written_len_bytes: 0,
+            held_len_bytes: 0,
         }
     }
 
@@ -138,6 +142,7 @@ impl TransactionContext {
 
     /// Forgets everything, the run included; the sets keep their memory.
     pub(crate) fn clear(&mut self) {
+        self.let_go_of_all();
         self.run = None;
         self.read_set.clear();
         self.write_set.clear();
@@ -263,13 +268,10 @@ impl TransactionContext {
     /// Writes a value.
     ///
     /// # Errors
-    /// When the key is not allowed, or the transaction takes no writes.
+    /// When the key is not allowed, or the transaction takes no writes; `MemoryFull` where memory is
+    /// at its limit, and the transaction goes on without this write.
     pub fn put(&mut self, key: &[u8], value: ValueRef<'_>) -> Result<(), CommitError> {
-        self.begin_write(key)?;
-        let node = self.write_run()?.shard.node_with_value(value.as_bytes());
-        self.written_len_bytes += key.len() + value.as_bytes().len();
-        self.record_write(key, Some(node), None);
-        Ok(())
+        self.write_value(key, value, None)
     }
 
     /// Writes several values.
@@ -346,11 +348,7 @@ impl TransactionContext {
         expected: Expected,
         value: ValueRef<'_>,
     ) -> Result<(), CommitError> {
-        self.begin_write(key)?;
-        let node = self.write_run()?.shard.node_with_value(value.as_bytes());
-        self.written_len_bytes += key.len() + value.as_bytes().len();
-        self.record_write(key, Some(node), Some(expected));
-        Ok(())
+        self.write_value(key, value, Some(expected))
     }
 
     /// Writes if the value is as expected, now and at commit. Answers with what was found if not.
@@ -480,6 +478,10 @@ impl TransactionContext {
                 what: "one change of an existing run",
             });
         }
+        if change.grows_data() {
+            self.check_growth(change.text_len_bytes())?;
+        }
+        self.hold(change_cost(&change));
         self.run_change = Some(change);
         self.operation_count += 1;
         Ok(())

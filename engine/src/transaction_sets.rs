@@ -14,7 +14,9 @@ use crate::limits::{LIST_STEP_LEN_BYTES_MAX, READ_SET_COUNT_MAX, READ_SET_LEN_BY
 use crate::prepare::StepSource;
 use crate::program::{Expected, ReadCheck, Seen, Step};
 use crate::run::Run;
+use crate::savepoints::Undo;
 use crate::transaction::{TransactionContext, TransactionStatus, Write};
+use crate::transaction_memory::{node_cost, read_cost, write_cost};
 use crate::version_node::{Node, VersionNode};
 use crate::view::{ListItem, ListRequest, ListStep, ReadView, Versioned};
 
@@ -92,6 +94,7 @@ impl TransactionContext {
             });
         }
         self.read_set.insert(key, version);
+        self.hold(read_cost(key));
         Ok(())
     }
 
@@ -103,6 +106,22 @@ impl TransactionContext {
         }
         let recorded = self.read_set.get(key).copied();
         recorded.unwrap_or_else(|| found.map_or(0, |found| found.version))
+    }
+
+    /// Keeps a value aside.
+    pub(crate) fn write_value(
+        &mut self,
+        key: &[u8],
+        value: ValueRef<'_>,
+        expected: Option<Expected>,
+    ) -> Result<(), CommitError> {
+        self.begin_write(key)?;
+        let len_bytes = key.len() + value.as_bytes().len();
+        self.check_growth(len_bytes)?;
+        let node = self.write_run()?.shard.node_with_value(value.as_bytes());
+        self.written_len_bytes += len_bytes;
+        self.record_write(key, Some(node), expected);
+        Ok(())
     }
 
     /// No node deletes. Whatever a later write does, every expectation of an earlier one stays.
@@ -118,15 +137,18 @@ impl TransactionContext {
             is_delete,
             expected: [expected, None],
         };
+        self.hold(node_cost(&new));
         let Some((index, write)) = self.write_set.entry_mut(key) else {
             self.write_set.insert(key, new);
-            self.savepoints.added();
+            self.hold(write_cost(key));
+            self.journal(Undo::Remove);
             return;
         };
         new.expected = write.expected;
         new.expect(expected);
         let before = std::mem::replace(write, new);
-        self.savepoints.replaced(index, before);
+        self.let_go(node_cost(&before));
+        self.journal(Undo::Restore(index, before));
     }
 
     /// One bounded step of a listing in key order, own writes included.
@@ -323,6 +345,10 @@ impl StepSource for TransactionContext {
 
     fn has_distinct_keys(&self) -> bool {
         true
+    }
+
+    fn held_len_bytes(&self) -> u64 {
+        self.held_len_bytes
     }
 
     fn take_node(&mut self, index: usize) -> Option<Node> {

@@ -6,6 +6,7 @@ mod durable;
 mod kv;
 mod lifecycle;
 mod limits;
+mod memory;
 mod modes;
 mod once;
 mod once_limits;

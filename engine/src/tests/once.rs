@@ -459,6 +459,26 @@ fn a_repeated_beginning_of_a_run_finds_the_run_it_began() {
     assert_eq!(submit(&database), first);
 }
 
+/// What was lost: the run was dropped as one that had not begun, and with it what was noted of the
+/// request; a repeat was told that nothing had happened.
+#[test]
+fn a_repeat_of_a_beginning_that_panicked_half_way_is_not_told_that_nothing_happened() {
+    let database = over(&world(), DurabilityMode::Strict).open().unwrap();
+    let collector = Arc::new(Collector::default());
+    let begin = || {
+        let (runs, completion) = (database.runs(), collector.completion(1));
+        let once = Some(&request(1));
+        let begin = BeginRun::default();
+        match runs.submit_begin_as(RunId([9; 16]), begin, once, &completion) {
+            Submitted::Done(answer) => answer.unwrap_err(),
+            other => panic!("{other:?}"),
+        }
+    };
+    panic_at(Point::CommitHandedOff);
+    assert!(begin().is_outcome_unknown());
+    assert!(begin().is_outcome_unknown());
+}
+
 #[test]
 fn a_commit_without_a_request_leaves_nothing() {
     let world = world();
