@@ -271,6 +271,24 @@ def test_a_pipeline_repeats_what_may_be_repeated() -> None:
         assert all(request.get("client_sequence_lag", 0) < 64 for request in server.requests)
 
 
+def test_no_write_runs_further_ahead_than_the_server_keeps_answers() -> None:
+    sequences = []
+
+    def script(server: FakeServer, _: int, request: Any) -> Any:
+        if len(server.hellos) == 1:
+            sequences.append(request["client_sequence"])
+        return SILENCE if request["client_sequence"] == 1 else WRITTEN
+
+    async def main(path: str) -> None:
+        async with AsyncClient(path, exactly_once=True, timeout_s=0.5) as client:
+            asked = (client.kv.put("key", number) for number in range(200))
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    with FakeServer(script) as server:
+        asyncio.run(main(server.path))
+    assert sequences == list(range(1, 65))
+
+
 def test_a_killed_daemon_that_comes_back_is_found_again() -> None:
     async def main(daemon: Daemon) -> None:
         async with AsyncClient(daemon.socket) as client:

@@ -150,10 +150,14 @@ class Sequences:
             raise errors.ProtocolError(message, code="protocol_mismatch")
         self.identity = replace(self.identity, registered_at=greeting.registered_at)
 
+    def is_once(self, call: Call[Any], header: Header) -> bool:
+        """Whether a request is to have one effect, however often it is sent."""
+        is_alone = header.txn_id == 0 or call.op == "txn.commit"
+        return self.identity is not None and call.is_write and is_alone
+
     def begin(self, call: Call[Any], header: Header) -> int:
         """The sequence of a request; 0 for one that has none."""
-        is_once = call.is_write and (header.txn_id == 0 or call.op == "txn.commit")
-        if self.identity is None or not is_once:
+        if self.identity is None or not self.is_once(call, header):
             return 0
         sequence = self.identity.next_sequence
         self.identity = replace(self.identity, next_sequence=sequence + 1)
@@ -163,6 +167,12 @@ class Sequences:
     def may_be_repeat(self, sequence: int) -> bool:
         """Whether an earlier process may have sent a write with this sequence."""
         return 0 < sequence < self._new_from
+
+    def has_room(self) -> bool:
+        """Whether the server keeps the answers from the lowest awaited to the next one."""
+        if self.identity is None or not self._unanswered:
+            return True
+        return self.identity.next_sequence - min(self._unanswered) < UNANSWERED_COUNT_MAX
 
     def end(self, sequence: int) -> None:
         """The answer came, or nobody waits for it."""

@@ -8,7 +8,6 @@ from typing import Any, AsyncGenerator, TypeVar
 from . import calls, errors
 from ._session import (
     RECEIVE_LEN_BYTES,
-    UNANSWERED_COUNT_MAX,
     Attempt,
     Closed,
     Connecting,
@@ -174,8 +173,7 @@ class Link:
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._subscribing = asyncio.Lock()
-        # Of exactly-once writes only so many may be on their way.
-        self._unanswered = asyncio.Semaphore(UNANSWERED_COUNT_MAX)
+        self._answered = asyncio.Event()
         self._is_closed = False
 
     async def connect(self) -> Greeting:
@@ -216,14 +214,19 @@ class Link:
 
     async def call(self, call: Call[R], header: Header, bound_to: int | None = None) -> R:
         """Executes one call; one `bound_to` a connection only over that one."""
-        if self.sequences.identity is None:
+        if not self.sequences.is_once(call, header):
             return await self._settle(Attempt(call, header), bound_to)
-        async with self._unanswered:
-            attempt = Attempt.begin(self.sequences, call, header)
-            try:
-                return await self._settle(attempt, bound_to)
-            finally:
-                self.sequences.end(attempt.sequence)
+        # A write far ahead of an unanswered one would have the server forget that one's answer.
+        while not self.sequences.has_room():
+            await self._answered.wait()
+        attempt = Attempt.begin(self.sequences, call, header)
+        try:
+            return await self._settle(attempt, bound_to)
+        finally:
+            self.sequences.end(attempt.sequence)
+            # Whoever waits looks again; whoever comes later waits for the next.
+            answered, self._answered = self._answered, asyncio.Event()
+            answered.set()
 
     async def _settle(self, attempt: Attempt[R], bound_to: int | None) -> R:
         while True:
