@@ -189,13 +189,9 @@ impl Prepared {
             costs += (ONCE_CLIENT_OVERHEAD_BYTES + ONCE_RESULT_OVERHEAD_BYTES) as u64;
         }
         if grows {
-            memory.check(
-                costs + prepared.len_bytes_max as u64,
-                source.held_len_bytes(),
-            )?;
-            if log.is_some() {
-                limits.disk.check()?;
-            }
+            let len_bytes = costs + prepared.len_bytes_max as u64;
+            memory.check(len_bytes, source.held_len_bytes())?;
+            log.map_or(Ok(()), |_| limits.disk.check())?;
         }
         if let Some(log) = log {
             let mut writeset = WritesetWriter::begin(log.take_buffer(), shard.run_id);
