@@ -236,7 +236,9 @@ impl Life {
                     self.server.send(REPEAT + at as u64, &self.all[at]);
                 }
                 9 => self.server.settle(),
-                10 => self.server.database.start_flush(),
+                10 => {
+                    self.server.database.start_flush();
+                }
                 _ => {
                     self.server.turn();
                 }
