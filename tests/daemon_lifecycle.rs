@@ -386,7 +386,10 @@ fn a_stop_that_is_cut_off_does_not_wait_for_a_worker_that_is_stuck() {
             return;
         }
     }
-    client.start(RequestHeader::default(), Operation::DbFlush);
+    let all = in_mem_ipc::request::kv::Prefix {
+        prefix: in_mem_ipc::Bytes::default(),
+    };
+    client.start(RequestHeader::default(), Operation::KvCount(all));
     client.put("behind", SEVEN);
     daemon.signal(Signal::TERM);
     let status = daemon.wait();

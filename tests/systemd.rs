@@ -94,6 +94,35 @@ fn ready_is_said_after_recovery_and_recovery_says_how_far_it_is() {
     });
 }
 
+/// What was lost: a stop during a recovery was served only after it.
+#[test]
+fn a_stop_during_the_recovery_ends_the_daemon_before_it_is_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(directory.path());
+    RawClient::connect(daemon.socket()).put("key", SEVEN);
+    daemon.kill();
+    let manager = Manager::listen(directory.path());
+    let hold = Hold::new(directory.path());
+    let mut command = manager.command(directory.path());
+    command.env("INMEM_FAULT_POINT", hold.setting("RecoveryAfterScan"));
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    manager.expect("STATUS=recovering");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    manager.expect("STATUS=stopping");
+    hold.release();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut said).unwrap();
+    assert_eq!(said, "", "it is never ready");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let daemon = Daemon::start(directory.path());
+    let mut client = RawClient::connect(daemon.socket());
+    assert_eq!(client.get("key").as_deref(), Some(SEVEN));
+}
+
 #[test]
 fn a_start_that_fails_tells_the_manager_why() {
     let directory = tempfile::tempdir().unwrap();
@@ -134,6 +163,22 @@ fn signs_of_life_go_on_while_the_log_is_idle_and_stop_when_its_thread_is_stuck()
     // The reactor is well: it answers what needs no log.
     let mut other = RawClient::connect(daemon.socket());
     assert_eq!(other.get("absent"), None);
+}
+
+/// What was lost: the status line knew nothing of what lies outside the process.
+#[test]
+fn the_status_line_says_degraded_when_the_directory_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let manager = Manager::listen(directory.path());
+    let mut command = manager.command(directory.path());
+    command.env("WATCHDOG_USEC", WATCHDOG_US);
+    let daemon = start(command, directory.path());
+    let (ready, _) = manager.expect("READY=1");
+    assert!(ready.contains("STATUS=serving: "), "{ready}");
+    std::fs::remove_dir_all(directory.path().join("data.inmem")).unwrap();
+    let (status, _) = manager.expect("STATUS=DEGRADED: ");
+    assert!(status.contains("removed"), "{status}");
+    drop(daemon);
 }
 
 #[test]

@@ -360,8 +360,18 @@ impl Client {
 
     /// A client whose writes carry this sequence: for one write, the one that had the sequence when
     /// it was sent and not answered, with the same parameters and in the same run. If it was
-    /// committed, its answer comes again; else it is executed now. Another write with the sequence
-    /// is `invalid_argument`, as is one so old that its answer is forgotten.
+    /// committed, its answer comes again; else it is executed now, and is as durable as it says.
+    ///
+    /// An error speaks of the write, not of this attempt: whatever kept the repeat from its answer
+    /// (no daemon, a lost connection, a refusal before the server has looked), the outcome is
+    /// `outcome_unknown`, and `not_committed` only when the server has looked and neither attempt
+    /// committed anything. Such a write can be asked for again, of the same client or of another
+    /// one of the same sequence.
+    ///
+    /// Reads are as always. Refused with `invalid_argument`, and without being sent, are a second
+    /// write, also the same one after its answer, and a transaction; the server refuses so a write
+    /// that is another than the one with the sequence (`not_committed`), and one so old that its
+    /// answer is forgotten (`outcome_unknown`).
     #[must_use]
     pub fn repeat(&self, sequence: u64) -> Self {
         Self {

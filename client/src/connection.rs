@@ -7,6 +7,7 @@
 //! [`Fault`] is finished. It refuses to know retries, runs and values.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,9 @@ use in_mem_ipc::{Encoding, FrameBuffer};
 use in_mem_model::Error;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, send};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use crate::durable::durable;
 use crate::error::ClientError;
@@ -67,7 +71,7 @@ pub enum ProtocolError {
     /// A frame that has no place here.
     #[error("the server sent a {0:?} frame out of turn")]
     OutOfTurn(FrameKind),
-    /// An answer to a request that was not made, or was answered before.
+    /// An answer to a request that was not sent, or was answered before.
     #[error("the server answered request {0}, which is not open")]
     UnknownRequest(u64),
 }
@@ -110,6 +114,12 @@ impl Progress {
             .map_or(usize::MAX, |spread| self.first_unanswered + spread.max(1));
         let by_window = self.answered_count + window.max(1);
         by_window.min(by_spread).min(outgoing.ends.len())
+    }
+
+    /// The kernel took the whole request: nobody can have answered it before.
+    fn was_sent(&self, outgoing: &Outgoing<'_>, position: usize) -> bool {
+        let end = outgoing.ends.get(position);
+        end.is_some_and(|end| *end <= self.sent_len_bytes)
     }
 
     /// Counts an answer.
@@ -338,7 +348,7 @@ impl Connection {
             let position = request_id
                 .checked_sub(outgoing.request_id_first)
                 .and_then(|position| usize::try_from(position).ok())
-                .filter(|position| *position < outgoing.ends.len())
+                .filter(|position| progress.was_sent(&outgoing, *position))
                 .ok_or(ProtocolError::UnknownRequest(request_id))?;
             read(position, frame.body)?;
             progress.answered(&outgoing, position);
@@ -352,7 +362,9 @@ impl Connection {
         known: Known,
         within: Duration,
     ) -> Result<Option<Result<u64, ClientError>>, Fault> {
-        let mut left = within;
+        // The kernel counts the time: a signal does not begin it anew.
+        let timer = (!within.is_zero()).then(|| timer(within)).transpose()?;
+        let mut is_over = timer.is_none();
         loop {
             while let Some(frame) = self.incoming.next_frame().map_err(ProtocolError::Frame)? {
                 if frame.header.kind != FrameKind::Push {
@@ -360,16 +372,27 @@ impl Connection {
                 }
                 self.push.take_in(&frame, self.encoding)?;
             }
-            if self.push.news(known).is_some() {
-                left = Duration::ZERO;
-            }
-            let mut readable = [PollFd::new(&self.stream, PollFlags::IN)];
-            let timeout = Timespec::try_from(left).ok();
-            match poll(&mut readable, timeout.as_ref()) {
-                // After a signal the caller looks again for as long as its time lasts.
-                Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(self.push.news(known)),
-                Ok(_) => self.receive()?,
+            is_over |= self.push.news(known).is_some();
+            let timeout = is_over.then_some(Timespec::default());
+            let mut either = [
+                PollFd::new(&self.stream, PollFlags::IN),
+                // Without a timer, the socket once more.
+                timer.as_ref().map_or_else(
+                    || PollFd::new(&self.stream, PollFlags::empty()),
+                    |timer| PollFd::new(timer, PollFlags::IN),
+                ),
+            ];
+            match poll(&mut either, timeout.as_ref()) {
+                Ok(0) => return Ok(self.push.news(known)),
+                Err(rustix::io::Errno::INTR) => continue,
+                Ok(_) => {}
                 Err(errno) => return Err(Fault::Broken(errno.into())),
+            }
+            let [socket, clock] = either.map(|fd| !fd.revents().is_empty());
+            if socket {
+                self.receive()?;
+            } else {
+                is_over |= clock;
             }
         }
     }
@@ -415,6 +438,22 @@ impl Connection {
             Err(error) => Err(Fault::Broken(error)),
         }
     }
+}
+
+/// A descriptor that is readable after this time.
+fn timer(after: Duration) -> Result<OwnedFd, Fault> {
+    let failed = |errno: rustix::io::Errno| Fault::Broken(errno.into());
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).map_err(failed)?;
+    let once = Itimerspec {
+        it_interval: Timespec::default(),
+        // More than the kernel can count is for ever.
+        it_value: Timespec::try_from(after).unwrap_or(Timespec {
+            tv_sec: i64::MAX,
+            tv_nsec: 0,
+        }),
+    };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once).map_err(failed)?;
+    Ok(timer)
 }
 
 fn is_timeout(error: &io::Error) -> bool {

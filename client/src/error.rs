@@ -92,6 +92,18 @@ impl ClientError {
         }
     }
 
+    const fn body_mut(&mut self) -> &mut Error {
+        match self {
+            Self::Server(body)
+            | Self::Rejected(body)
+            | Self::Refused(body)
+            | Self::Unreachable { body, .. }
+            | Self::ConnectionLost { body, .. }
+            | Self::Protocol { body, .. }
+            | Self::Value { body, .. } => body,
+        }
+    }
+
     /// The class of the error.
     #[must_use]
     pub const fn class(&self) -> ErrorClass {
@@ -289,6 +301,60 @@ pub(crate) fn never_executed(kind: OperationKind, error: &ClientError) -> Client
         body: Box::new(body),
         source: None,
     }
+}
+
+/// The same, of a write that was sent before: what kept this attempt from an answer says nothing of
+/// the earlier one.
+pub(crate) fn in_doubt(mut error: ClientError) -> ClientError {
+    let body = error.body_mut();
+    if body.outcome != Some(Outcome::OutcomeUnknown) {
+        body.message
+            .push_str("; an earlier attempt of the write may have been committed");
+    }
+    body.outcome = Some(Outcome::OutcomeUnknown);
+    body.retry = Retry::IfNotCommitted;
+    error
+}
+
+/// What came for a write cannot be read: whether it was committed, nobody here knows.
+pub(crate) fn unread(mut error: ClientError) -> ClientError {
+    if matches!(error, ClientError::Protocol { .. }) {
+        error.body_mut().outcome = Some(Outcome::OutcomeUnknown);
+    }
+    error
+}
+
+/// A write that may have been committed would be executed a second time.
+pub(crate) fn not_remembered(kind: OperationKind) -> ClientError {
+    let message = format!(
+        "{} is not sent again: this connection does not remember writes",
+        kind.name()
+    );
+    refused(Error::new(SubCode::InvalidArgument, message))
+}
+
+/// A sequence names one write.
+pub(crate) fn second_of_repeat(client_sequence: u64) -> ClientError {
+    let message = format!(
+        "one write has sequence {client_sequence}: a second one needs another, and so does the \
+         same one after its answer"
+    );
+    refused(
+        Error::new(SubCode::InvalidArgument, message)
+            .with_detail("client_sequence", client_sequence),
+    )
+}
+
+/// A transaction is made of several requests, and its id is the server's.
+pub(crate) fn transaction_in_repeat(client_sequence: u64) -> ClientError {
+    let message = format!(
+        "a transaction cannot be the repeat of the write with sequence {client_sequence}: begin it \
+         from the client itself"
+    );
+    refused(
+        Error::new(SubCode::InvalidArgument, message)
+            .with_detail("client_sequence", client_sequence),
+    )
 }
 
 /// The write was committed, by a request whose repeat got its receipt alone.

@@ -21,6 +21,7 @@
 
 mod address;
 mod answer;
+mod attempt;
 mod batch;
 mod cancel;
 pub mod check;
@@ -36,6 +37,7 @@ mod lane;
 mod link;
 mod observe;
 mod pipeline;
+mod repeat;
 mod resend;
 mod results;
 mod retry;

@@ -1,10 +1,9 @@
 //! The link to the server: a connection when there is one, and the way back when there is not.
 //!
-//! Promises that a write has at most one effect: it is sent again only when the kernel certainly
-//! did not take it, or when the server remembers what it committed under the sequence of the write
-//! and answers that again. Reads whose answer was lost are sent again. Waiting for a lost server is bounded by the
-//! policy. A transaction is bound to the connection it began on; on another its id means nothing,
-//! so its requests are refused here instead of being sent. It refuses to know what requests say.
+//! Promises that there is one exchange at a time, and that waiting for a lost server is bounded by
+//! the policy. A transaction is bound to the connection it began on; on another its id means
+//! nothing, so its requests are refused here instead of being sent. What is sent again is decided
+//! in `attempt.rs` and `resend.rs`. It refuses to know what requests say.
 
 use std::fmt;
 use std::io;
@@ -13,21 +12,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use in_mem_ipc::codec::{WireError, access_request, access_response, encode_request};
+use in_mem_ipc::codec::{WireError, access_request, encode_request};
 use in_mem_ipc::frame::parse_frame;
 use in_mem_ipc::hello::{Hello, HelloReply};
-use in_mem_ipc::once::stamp_sequence;
-use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::{Request, RequestHeader};
 use in_mem_ipc::response::ArchivedResponse;
 use in_mem_ipc::{Encoding, FrameBuffer, message_pack};
-use in_mem_model::SubCode;
 
+use crate::attempt::Call;
 use crate::cancel::Canceller;
 use crate::connection::{Connection, Fault, Known, Outgoing, Progress, Reader, archive};
 use crate::error::{self, ClientError};
-use crate::identity::{self, Identity};
+use crate::identity::Identity;
 use crate::lane::Lane;
+use crate::repeat::Repeat;
 use crate::retry::ReconnectPolicy;
 
 /// Most requests on their way at once where the server names no limit.
@@ -147,6 +145,22 @@ impl Link {
         }
     }
 
+    /// Makes the connection if there is none: what the greeting says holds for the next exchange.
+    pub(crate) fn ready(&mut self, binding: Binding) -> Result<(), ClientError> {
+        if !self.is_bound(binding) {
+            return Err(error::unbound());
+        }
+        if self.connection.is_none() {
+            self.connection = Some(self.take_connection()?);
+        }
+        Ok(())
+    }
+
+    /// Whether the server that was greeted last remembers the writes of this client.
+    pub(crate) const fn remembers(&self) -> bool {
+        self.greeting.registered_at.is_some() && self.options.identity.is_some()
+    }
+
     /// Reserves ids for requests that are encoded before they are sent.
     pub(crate) const fn reserve_request_ids(&mut self, count: u64) -> u64 {
         let first = self.request_id_next;
@@ -160,8 +174,8 @@ impl Link {
         self.options.identity
     }
 
-    /// The sequence of a write that is about to be sent; none when the server would not remember
-    /// it.
+    /// The sequence of a write that is about to be sent over the connection that is [`Self::ready`];
+    /// none when its server would not remember it.
     pub(crate) fn sequence_of(&mut self, header: &RequestHeader) -> Option<u64> {
         self.greeting.registered_at?;
         let identity = self.options.identity.as_mut()?;
@@ -180,11 +194,12 @@ impl Link {
         }
     }
 
-    /// Sends one request and reads its answer in place.
+    /// Sends one request and reads its answer in place. A write of a `repeat` has to be its one.
     pub(crate) fn call<T>(
         &mut self,
         request: &Request<'_>,
         binding: Binding,
+        repeat: Option<&Repeat>,
         read: impl Fn(&ArchivedResponse<'static>) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
         let kind = request.operation.kind();
@@ -197,109 +212,25 @@ impl Link {
                 let call = Call {
                     kind,
                     request_id,
+                    len_bytes: frames.len(),
                     header: request.header,
                     binding,
                 };
-                self.call_encoded(&mut frames, call, &read)
+                match repeat.filter(|_| call.is_remembered()) {
+                    None => self.call_encoded(&mut frames, call, &read),
+                    Some(repeat) => repeat.claim(&frames, &call.header).and_then(|()| {
+                        let result = self.call_encoded(&mut frames, call, &read);
+                        let error = result.as_ref().err();
+                        repeat.settle(error.and_then(ClientError::outcome));
+                        result
+                    }),
+                }
             }
         };
         if frames.capacity() <= OUTGOING_LEN_BYTES_IDLE_MAX {
             self.outgoing = frames;
         }
         result
-    }
-
-    /// Sends one encoded request, under a sequence if the server remembers it. A client that was
-    /// forgotten before the request was sent at all sends it as a new one.
-    fn call_encoded<T>(
-        &mut self,
-        frames: &mut [u8],
-        call: Call,
-        read: &impl Fn(&ArchivedResponse<'static>) -> Result<T, ClientError>,
-    ) -> Result<T, ClientError> {
-        if !identity::is_remembered(call.kind, &call.header) {
-            return self.attempt(frames, call, false, read).0;
-        }
-        let mut is_renewed = false;
-        loop {
-            let sequence = self.sequence_of(&call.header);
-            if let Some(sequence) = sequence {
-                stamp_sequence(frames, sequence, 0);
-            }
-            let (result, is_in_doubt) = self.attempt(frames, call, sequence.is_some(), read);
-            let is_new = call.header.client_sequence == 0 && !is_in_doubt && !is_renewed;
-            match &result {
-                Err(error) if error.sub() == Some(SubCode::SessionExpired) => {
-                    self.renew_identity();
-                    if !is_new || call.binding != Binding::Free {
-                        return match is_in_doubt || call.header.client_sequence != 0 {
-                            true => result,
-                            false => Err(error::never_executed(call.kind, error)),
-                        };
-                    }
-                    stamp_sequence(frames, 0, 0);
-                    is_renewed = true;
-                }
-                _ => return result,
-            }
-        }
-    }
-
-    /// Sends one request until it is answered or given up; and whether an attempt was lost that
-    /// may have committed it.
-    fn attempt<T>(
-        &mut self,
-        frames: &[u8],
-        call: Call,
-        is_remembered: bool,
-        read: &impl Fn(&ArchivedResponse<'static>) -> Result<T, ClientError>,
-    ) -> (Result<T, ClientError>, bool) {
-        let kind = call.kind;
-        let is_bound = call.binding != Binding::Free;
-        let ends = [frames.len()];
-        let outgoing = Outgoing {
-            frames,
-            ends: &ends,
-            request_id_first: call.request_id,
-            spread_max: None,
-        };
-        let mut binding = call.binding;
-        let mut doubt = None;
-        let mut resend_count = 0;
-        loop {
-            let mut answer = None;
-            let exchanged = self.exchange(outgoing, binding, &mut |_, body| {
-                answer = Some(read(access_response(body)?));
-                Ok(())
-            });
-            let (progress, fault) = match exchanged {
-                Ok(exchanged) => exchanged,
-                Err(error) => return in_doubt(doubt, error),
-            };
-            let Some(fault) = fault else {
-                let answer = answer.unwrap_or_else(|| Err(error::unanswered(kind)));
-                return settled(answer, kind, doubt);
-            };
-            let was_sent = frames.len() <= progress.sent_len_bytes;
-            let may_resend = match (&fault, kind.is_write()) {
-                (Fault::NotSent(_), _) => true,
-                (Fault::Silence(_) | Fault::GivenUp | Fault::Protocol(_), _) => false,
-                (_, true) => is_remembered && fault.is_transient(),
-                (_, false) => kind.is_idempotent(),
-            };
-            // A commit outlives the connection it began on, and is remembered; nothing else is.
-            let is_free = !is_bound || (is_remembered && was_sent);
-            let may_resend = may_resend && is_free && self.options.reconnect.resends;
-            let lost = error::lost(fault, kind, was_sent, is_bound);
-            if !may_resend || RESEND_COUNT_MAX <= resend_count {
-                return in_doubt(doubt, lost);
-            }
-            if was_sent && kind.is_write() {
-                doubt.get_or_insert(lost);
-                binding = Binding::Free;
-            }
-            resend_count += 1;
-        }
     }
 
     /// Runs one exchange over the connection, made again if it was lost. After a fault there is
@@ -402,43 +333,6 @@ impl Link {
     }
 }
 
-/// One request to be sent.
-#[derive(Debug, Clone, Copy)]
-struct Call {
-    kind: OperationKind,
-    request_id: u64,
-    header: RequestHeader,
-    binding: Binding,
-}
-
-/// What is said of a request that is given up: an attempt that may have committed it comes before
-/// one that certainly did not.
-fn in_doubt<T>(doubt: Option<ClientError>, error: ClientError) -> (Result<T, ClientError>, bool) {
-    match doubt {
-        Some(doubt) => (Err(doubt), true),
-        None => (Err(error), false),
-    }
-}
-
-/// What an answer says of the request, when an earlier attempt may have committed it.
-fn settled<T>(
-    answer: Result<T, ClientError>,
-    kind: OperationKind,
-    doubt: Option<ClientError>,
-) -> (Result<T, ClientError>, bool) {
-    let Some(doubt) = doubt else {
-        return (answer, false);
-    };
-    let answer = match answer {
-        Err(error) if kind == OperationKind::TxnCommit && error.is_not_active() => {
-            Err(error::unbound())
-        }
-        Err(error) if !error.is_decisive() => Err(doubt),
-        answer => answer,
-    };
-    (answer, true)
-}
-
 /// Requests once more, as MessagePack.
 struct Maps {
     frames: FrameBuffer,
@@ -520,10 +414,6 @@ fn connect_within(
         attempt += 1;
     }
 }
-
-/// How often one request is sent again. Each time a new connection was made, so the server is
-/// there; a server that dies three times over one request may be dying of it.
-pub(crate) const RESEND_COUNT_MAX: u32 = 3;
 
 /// Why there is no connection.
 enum ConnectFailure {

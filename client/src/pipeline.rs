@@ -13,7 +13,7 @@ use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::kv::{Increment, Key, KeyValue, KeyValues};
 use in_mem_ipc::request::{Operation, Request};
 use in_mem_ipc::response::ArchivedResponse;
-use in_mem_model::SubCode;
+use in_mem_model::{Outcome, SubCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,6 +22,7 @@ use crate::batch::Batch;
 use crate::connection::{Fault, ProtocolError};
 use crate::durable::Fence;
 use crate::error::{self, ClientError};
+use crate::identity::is_remembered;
 use crate::link::{Binding, Link, lock};
 use crate::resend::{self, Answered, Queued, Sent};
 use crate::results::{Conditional, Deleted, Incremented, Receipt, Versioned};
@@ -44,6 +45,8 @@ pub struct Pipeline {
     frames: FrameBuffer,
     ends: Vec<usize>,
     kinds: Vec<OperationKind>,
+    /// The position of the one write that is repeated, if the pipeline is for one.
+    repeated: Option<usize>,
 }
 
 /// Which answer of a pipeline is meant, and how to read it.
@@ -72,6 +75,7 @@ impl Pipeline {
             frames: FrameBuffer::new(),
             ends: Vec::new(),
             kinds: Vec::new(),
+            repeated: None,
         }
     }
 
@@ -212,8 +216,10 @@ impl Pipeline {
     /// # Errors
     ///
     /// There was no connection to be had; nothing was sent. A connection lost on the way is an
-    /// error of each request it left without an answer.
+    /// error of each request it left without an answer. A pipeline of [`crate::Client::repeat`] is
+    /// also refused when the write in it is not the one the repeat was used for before.
     pub fn send(mut self) -> Result<Answers, ClientError> {
+        self.claim_repeat()?;
         let mut answers = Collected::new(self.ends.len());
         let mut link = lock(&self.scope.link);
         let queued = Queued {
@@ -226,7 +232,24 @@ impl Pipeline {
         };
         let sent = resend::send(&mut link, queued, &mut answers)?;
         let is_bound = self.scope.binding != Binding::Free;
-        Ok(settle(&mut link, self.kinds, is_bound, answers, sent))
+        let answers = settle(&mut link, self.kinds, is_bound, answers, sent);
+        if let (Some(repeat), Some(position)) = (&self.scope.repeat, self.repeated) {
+            repeat.settle(answers.outcome_of(position));
+        }
+        Ok(answers)
+    }
+
+    /// Takes the one write of a repeat for its one write, if there is one.
+    fn claim_repeat(&self) -> Result<(), ClientError> {
+        let (Some(repeat), Some(position)) = (&self.scope.repeat, self.repeated) else {
+            return Ok(());
+        };
+        let before = position.checked_sub(1);
+        let start = before.and_then(|before| self.ends.get(before));
+        let start = start.copied().unwrap_or_default();
+        let end = self.ends.get(position).copied().unwrap_or_default();
+        let frame = self.frames.get(start..end).unwrap_or_default();
+        repeat.claim(frame, &self.scope.header)
     }
 
     fn queue<T>(
@@ -251,6 +274,14 @@ impl Pipeline {
             self.frames.resize(start, 0);
             return Err(error::pipeline_full());
         }
+        if self.scope.repeat.is_some() && is_remembered(kind, &self.scope.header) {
+            if self.repeated.is_some() {
+                self.frames.resize(start, 0);
+                let sequence = self.scope.header.client_sequence;
+                return Err(error::second_of_repeat(sequence));
+            }
+            self.repeated = Some(position);
+        }
         self.ends.push(self.frames.len());
         self.kinds.push(kind);
         Ok(Ticket {
@@ -270,6 +301,7 @@ fn settle(
     sent: Sent,
 ) -> Answers {
     let Collected { bodies, ranges } = collected;
+    let was_lost = sent.fault.is_some();
     let mut fault = sent.fault;
     let mut is_expired = false;
     let mut answers = Vec::with_capacity(ranges.len());
@@ -291,7 +323,11 @@ fn settle(
             .as_ref()
             .is_some_and(|error| error.sub() == Some(SubCode::SessionExpired));
         answers.push(match refusal {
-            Some(error) if in_doubt && !error.is_decisive() => Err(lose()),
+            Some(error) if in_doubt && !error.is_decisive() => Err(match was_lost {
+                true => lose(),
+                // It is in doubt because of an attempt before this pipeline.
+                false => error::in_doubt(error),
+            }),
             Some(error) if !in_doubt && error.sub() == Some(SubCode::SessionExpired) => {
                 Err(error::never_executed(*kind, &error))
             }
@@ -349,6 +385,14 @@ impl Answers {
             }
         }
         Ok(fence)
+    }
+
+    /// What the error of a request says of it, if it met one.
+    fn outcome_of(&self, position: usize) -> Option<Outcome> {
+        match self.answers.get(position)? {
+            Ok(range) => refusal(self.bodies.get(range.clone())?)?.outcome(),
+            Err(error) => error.outcome(),
+        }
     }
 
     fn read(&self, range: Range<usize>) -> Result<&Answer, ClientError> {

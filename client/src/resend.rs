@@ -10,10 +10,11 @@ use in_mem_ipc::once::{UNANSWERED_COUNT_MAX, stamp_sequence};
 use in_mem_ipc::operation::OperationKind;
 use in_mem_ipc::request::RequestHeader;
 
+use crate::attempt::RESEND_COUNT_MAX;
 use crate::connection::{Fault, Outgoing, Progress, ProtocolError};
-use crate::error::ClientError;
+use crate::error::{self, ClientError};
 use crate::identity::is_remembered;
-use crate::link::{Binding, Link, RESEND_COUNT_MAX};
+use crate::link::{Binding, Link};
 
 /// Requests as they are queued: encoded, with consecutive ids.
 pub(crate) struct Queued<'a> {
@@ -27,7 +28,7 @@ pub(crate) struct Queued<'a> {
 
 /// How sending ended.
 pub(crate) struct Sent {
-    /// Of each request: whether an attempt was lost that may have committed it.
+    /// Of each request: whether an attempt without an answer may have committed it.
     pub(crate) in_doubt: Vec<bool>,
     /// What ended the first connection that was lost.
     pub(crate) fault: Option<Fault>,
@@ -46,32 +47,36 @@ struct Round {
 /// `collect`, which tells whether a position is answered.
 ///
 /// # Errors
-/// There was no connection to be had; nothing was sent.
+/// There was no connection to be had; nothing was sent by this call.
 pub(crate) fn send(
     link: &mut Link,
-    mut queued: Queued<'_>,
+    queued: Queued<'_>,
     answers: &mut impl Answered,
 ) -> Result<Sent, ClientError> {
-    let is_remembered = number(link, &mut queued);
+    let Queued { kinds, header, .. } = queued;
     let binding = queued.binding;
-    let spread_max = is_remembered.then_some(UNANSWERED_COUNT_MAX);
+    // What has a sequence already was sent before.
+    let is_repeat =
+        |kind: &OperationKind| header.client_sequence != 0 && is_remembered(*kind, &header);
     let mut sent = Sent {
-        in_doubt: vec![false; queued.ends.len()],
+        in_doubt: kinds.iter().map(is_repeat).collect(),
         fault: None,
     };
-    let mut round = Round {
-        positions: (0..queued.ends.len()).collect(),
-        frames: std::mem::take(queued.frames),
-        ends: queued.ends.to_vec(),
-        request_id_first: queued.request_id_first,
-    };
+    let mut round = Round::of(queued);
+    link.ready(binding).map_err(|error| sent.refused(error))?;
+    let mut is_numbered = round.number(link, kinds, &header);
+    if let Some(kind) = sent.write_in_doubt(kinds)
+        && !is_numbered
+    {
+        return Err(error::in_doubt(error::not_remembered(kind)));
+    }
     let mut resend_count = 0;
     loop {
         let outgoing = Outgoing {
             frames: &round.frames,
             ends: &round.ends,
             request_id_first: round.request_id_first,
-            spread_max,
+            spread_max: is_numbered.then_some(UNANSWERED_COUNT_MAX),
         };
         let positions = &round.positions;
         let mut collect = |at: usize, body: &[u8]| {
@@ -83,7 +88,7 @@ pub(crate) fn send(
         };
         let (progress, fault) = match link.exchange(outgoing, binding, &mut collect) {
             Ok(exchanged) => exchanged,
-            Err(error) if resend_count == 0 => return Err(error),
+            Err(error) if resend_count == 0 => return Err(sent.refused(error)),
             Err(_) => return Ok(sent),
         };
         let Some(fault) = fault else { return Ok(sent) };
@@ -91,7 +96,7 @@ pub(crate) fn send(
         let may_resend = match &fault {
             Fault::NotSent(_) => true,
             Fault::Silence(_) | Fault::Protocol(_) => false,
-            fault => is_remembered && fault.is_transient(),
+            fault => is_numbered && fault.is_transient(),
         };
         sent.fault.get_or_insert(fault);
         let is_free = binding == Binding::Free && link.resends();
@@ -100,6 +105,31 @@ pub(crate) fn send(
         }
         resend_count += 1;
         round = round.rest(link, answers);
+        // By what the server of the next connection says, not that of the last.
+        if link.ready(binding).is_err() {
+            return Ok(sent);
+        }
+        if sent.write_in_doubt(kinds).is_none() {
+            is_numbered = round.number(link, kinds, &header);
+        } else if !link.remembers() {
+            return Ok(sent);
+        }
+    }
+}
+
+impl Sent {
+    /// A write that may have been committed, if there is one.
+    fn write_in_doubt(&self, kinds: &[OperationKind]) -> Option<OperationKind> {
+        let in_doubt = kinds.iter().zip(&self.in_doubt).filter(|(_, is)| **is);
+        in_doubt.map(|(kind, _)| *kind).find(|kind| kind.is_write())
+    }
+
+    /// Why nothing was sent by this call.
+    fn refused(&self, error: ClientError) -> ClientError {
+        match self.in_doubt.contains(&true) {
+            true => error::in_doubt(error),
+            false => error,
+        }
     }
 }
 
@@ -109,31 +139,44 @@ pub(crate) trait Answered {
     fn is_answered(&self, position: usize) -> bool;
 }
 
-/// Gives each write its sequence, as the last thing before all are sent; false when the server
-/// would not remember them.
-fn number(link: &mut Link, queued: &mut Queued<'_>) -> bool {
-    let mut first = None;
-    let mut start = 0;
-    for (end, kind) in queued.ends.iter().zip(queued.kinds) {
-        let frame_at = start..*end;
-        start = *end;
-        if !is_remembered(*kind, &queued.header) {
-            continue;
-        }
-        let Some(sequence) = link.sequence_of(&queued.header) else {
-            return false;
-        };
-        // Those before it in the queue may be unanswered, as far as they may be at once.
-        let lag = sequence - *first.get_or_insert(sequence);
-        let lag = lag.min(UNANSWERED_COUNT_MAX as u64 - 1);
-        if let Some(frame) = queued.frames.get_mut(frame_at) {
-            stamp_sequence(frame, sequence, u16::try_from(lag).unwrap_or(u16::MAX));
+impl Round {
+    /// All that is queued.
+    fn of(queued: Queued<'_>) -> Self {
+        Self {
+            positions: (0..queued.ends.len()).collect(),
+            frames: std::mem::take(queued.frames),
+            ends: queued.ends.to_vec(),
+            request_id_first: queued.request_id_first,
         }
     }
-    first.is_some()
-}
 
-impl Round {
+    /// Gives each write its sequence, as the last thing before all are sent; false when the server
+    /// of the connection would not remember them.
+    fn number(&mut self, link: &mut Link, kinds: &[OperationKind], header: &RequestHeader) -> bool {
+        let mut first = None;
+        let mut start = 0;
+        for (position, end) in self.positions.iter().zip(&self.ends) {
+            let frame_at = start..*end;
+            start = *end;
+            let kind = kinds.get(*position);
+            if !kind.is_some_and(|kind| is_remembered(*kind, header)) {
+                continue;
+            }
+            let Some(frame) = self.frames.get_mut(frame_at) else {
+                continue;
+            };
+            let Some(sequence) = link.sequence_of(header) else {
+                stamp_sequence(frame, 0, 0);
+                continue;
+            };
+            // Those before it in the queue may be unanswered, as far as they may be at once.
+            let lag = sequence - *first.get_or_insert(sequence);
+            let lag = lag.min(UNANSWERED_COUNT_MAX as u64 - 1);
+            stamp_sequence(frame, sequence, u16::try_from(lag).unwrap_or(u16::MAX));
+        }
+        first.is_some()
+    }
+
     /// Notes which requests may have been committed by the connection that was lost.
     fn doubt(&self, progress: &Progress, answers: &impl Answered, in_doubt: &mut [bool]) {
         for (position, end) in self.positions.iter().zip(&self.ends) {

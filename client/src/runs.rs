@@ -91,7 +91,8 @@ impl Runs {
             if_missing: options.if_missing,
         });
         let (info, receipt) = self.scope.call(operation, answer::run_begun)?;
-        let run = Run::new(self.scope.with_run(info.id), info.id);
+        // The sequence, if there was one, was that of the run's begin.
+        let run = Run::new(self.scope.without_sequence().with_run(info.id), info.id);
         Ok(Begun { run, info, receipt })
     }
 

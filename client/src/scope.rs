@@ -11,6 +11,7 @@ use in_mem_model::{Durability, RunId};
 
 use crate::error::ClientError;
 use crate::link::{Binding, Link, lock};
+use crate::repeat::Repeat;
 
 /// A link and a request header.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub(crate) struct Scope {
     pub(crate) link: Arc<Mutex<Link>>,
     pub(crate) header: RequestHeader,
     pub(crate) binding: Binding,
+    /// The write that is repeated, if the header names its sequence.
+    pub(crate) repeat: Option<Arc<Repeat>>,
 }
 
 impl Scope {
@@ -27,6 +30,7 @@ impl Scope {
             link: Arc::new(Mutex::new(link)),
             header: RequestHeader::default(),
             binding: Binding::Free,
+            repeat: None,
         }
     }
 
@@ -62,6 +66,20 @@ impl Scope {
         };
         Self {
             header,
+            repeat: Some(Arc::default()),
+            ..self.clone()
+        }
+    }
+
+    /// The same for other writes than the repeated one.
+    pub(crate) fn without_sequence(&self) -> Self {
+        let header = RequestHeader {
+            client_sequence: 0,
+            ..self.header
+        };
+        Self {
+            header,
+            repeat: None,
             ..self.clone()
         }
     }
@@ -76,6 +94,6 @@ impl Scope {
             header: self.header,
             operation,
         };
-        lock(&self.link).call(&request, self.binding, read)
+        lock(&self.link).call(&request, self.binding, self.repeat.as_deref(), read)
     }
 }

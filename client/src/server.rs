@@ -17,6 +17,8 @@ pub enum ServerHealth {
     Poisoned,
     /// Opened for reading only.
     ReadOnly,
+    /// Serves, but somebody has to see to it: what is acknowledged now, or soon, may not be kept.
+    Degraded,
 }
 
 impl ServerHealth {
@@ -28,6 +30,7 @@ impl ServerHealth {
             Self::Draining => "draining",
             Self::Poisoned => "poisoned",
             Self::ReadOnly => "read-only",
+            Self::Degraded => "degraded",
         }
     }
 }
@@ -104,6 +107,7 @@ pub(crate) fn info_of(info: &ArchivedInfo<'static>) -> ServerInfo {
             Health::Draining => ServerHealth::Draining,
             Health::Poisoned => ServerHealth::Poisoned,
             Health::ReadOnly => ServerHealth::ReadOnly,
+            Health::Degraded => ServerHealth::Degraded,
         },
         health_reason: info.health_reason.as_str().to_owned(),
         measures: measures(&info.measures),

@@ -7,4 +7,5 @@ mod lanes;
 mod loss;
 mod once;
 mod pipelines;
+mod repeats;
 mod transactions;

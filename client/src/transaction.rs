@@ -74,6 +74,9 @@ impl Transaction {
         run_id: RunId,
         options: &TransactionOptions,
     ) -> Result<Self, ClientError> {
+        if scope.repeat.is_some() {
+            return Err(error::transaction_in_repeat(scope.header.client_sequence));
+        }
         let timeout_us = options.timeout.map_or(0, |timeout| timeout.as_micros());
         let durability = options
             .durability
@@ -89,7 +92,7 @@ impl Transaction {
             operation,
         };
         let (txn_id, start_version) =
-            link.call(&request, Binding::Free, |answer| match answer {
+            link.call(&request, Binding::Free, None, |answer| match answer {
                 ArchivedResponse::TxnBegun(begun) => {
                     Ok((begun.txn_id.to_native(), begun.start_version.to_native()))
                 }
@@ -106,6 +109,7 @@ impl Transaction {
             link: scope.link.clone(),
             header,
             binding,
+            repeat: None,
         };
         Ok(Self {
             scope,

@@ -194,6 +194,14 @@ pub(crate) fn of_wait_durable(error: &WaitDurableError) -> Error {
         WaitDurableError::NotLogged { version } => {
             new(SubCode::NotLogged).with_detail("version", Version::Txn(*version))
         }
+        WaitDurableError::Forgotten {
+            version,
+            known_above,
+            durable_version,
+        } => new(SubCode::NotLogged)
+            .with_detail("version", Version::Txn(*version))
+            .with_detail("known_above", Version::Txn(*known_above))
+            .with_detail("durable_version", Version::Txn(*durable_version)),
         WaitDurableError::Poisoned(cause) => {
             poisoned(cause.as_ref().map(ToString::to_string), true)
         }

@@ -41,8 +41,8 @@ pub(crate) enum InboundError {
     },
 }
 
-/// A whole frame that was taken out of the receive path.
-#[derive(Debug)]
+/// A whole frame that was taken out of the receive path; none by default.
+#[derive(Debug, Default)]
 pub(crate) struct OwnedFrame {
     buffer: FrameBuffer,
     start: usize,

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::completions::Inbox;
-use crate::config::{Changes, ConfigError, Configuration, Given, Principals, Settings, changes};
+use crate::config::{
+    Changes, ConfigError, Configuration, DescribedSetting, Given, Principals, Settings,
+};
 use crate::log::{Filter, Log, LogError};
 use crate::reactor::Waker;
 
@@ -43,7 +45,7 @@ pub(crate) enum ReloadError {
 /// A configuration that was read and understood, and is not in force.
 #[derive(Debug)]
 pub(crate) struct Fresh {
-    pub(crate) settings: Settings,
+    configuration: Configuration,
     pub(crate) principals: Principals,
     filter: Filter,
 }
@@ -52,8 +54,8 @@ pub(crate) struct Fresh {
 pub(crate) struct Reload {
     sources: Sources,
     log: Log,
-    /// What holds now, and what a restart would still change.
-    in_force: Settings,
+    /// What holds now.
+    in_force: Configuration,
     inbox: Arc<Inbox<Result<Fresh, ReloadError>>>,
     is_reading: bool,
     /// Asked for while a reading was on its way: it may have missed what was changed meanwhile.
@@ -62,7 +64,7 @@ pub(crate) struct Reload {
 
 impl Reload {
     /// Nothing is on its way; the reactor of `waker` is woken when something comes.
-    pub(crate) fn new(sources: Sources, log: Log, in_force: Settings, waker: Waker) -> Self {
+    pub(crate) fn new(sources: Sources, log: Log, in_force: Configuration, waker: Waker) -> Self {
         Self {
             sources,
             log,
@@ -112,32 +114,32 @@ impl Reload {
         Some(come)
     }
 
-    /// Puts the filter into force, remembers what else is, and tells what changes.
+    /// Puts the filter into force, takes over what else can be, and tells what changes.
     pub(crate) fn adopt(&mut self, fresh: Fresh) -> Changes {
-        let changes = changes(&self.in_force, &fresh.settings);
+        let changes = self.in_force.adopt(&fresh.configuration);
         if changes.live.contains(&"log") {
             self.log.set_filter(fresh.filter);
         }
-        let shutdown_timeout_ms = self.in_force.limits.shutdown_timeout_ms;
-        self.in_force.log = fresh.settings.log;
-        self.in_force.access = fresh.settings.access;
-        self.in_force.limits = fresh.settings.limits;
-        self.in_force.limits.shutdown_timeout_ms = shutdown_timeout_ms;
         changes
     }
 
     /// The settings in force.
     pub(crate) fn in_force(&self) -> &Settings {
-        &self.in_force
+        &self.in_force.settings
+    }
+
+    /// Every setting in force with its origin.
+    pub(crate) fn described(&self) -> Vec<DescribedSetting> {
+        self.in_force.described()
     }
 }
 
 fn read(sources: &Sources) -> Result<Fresh, ReloadError> {
-    let settings = sources.load()?.settings;
-    let principals = Principals::resolve(&settings.access)?;
-    let filter = Filter::parse(&settings.log)?;
+    let configuration = sources.load()?;
+    let principals = Principals::resolve(&configuration.settings.access)?;
+    let filter = Filter::parse(&configuration.settings.log)?;
     Ok(Fresh {
-        settings,
+        configuration,
         principals,
         filter,
     })

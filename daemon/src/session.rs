@@ -46,6 +46,11 @@ pub(crate) struct SessionId {
     pub(crate) number: u64,
 }
 
+impl SessionId {
+    /// Names no session: their numbers begin with 1.
+    pub(crate) const NOBODY: Self = Self { slot: 0, number: 0 };
+}
+
 /// What a session is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -98,6 +103,8 @@ pub(crate) struct Session {
     pub(crate) reserved_len_bytes: u64,
     /// The request that waits until there is room for its reply.
     pub(crate) awaiting_reply: Option<AwaitingReply>,
+    /// Those of them that may commit something, as far as is known.
+    pub(crate) commit_job_count: u32,
     /// A request must finish before the next may start.
     pub(crate) is_blocked: bool,
     /// Memory reserved for the large frame on its way in.
@@ -153,6 +160,7 @@ impl Session {
             job_count: 0,
             reserved_len_bytes: 0,
             awaiting_reply: None,
+            commit_job_count: 0,
             is_blocked: false,
             gathered: None,
             waits_to_gather: false,

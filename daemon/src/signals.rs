@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
 
 /// SIGTERM, SIGINT and SIGHUP, blocked in every thread and read one at a time.
 #[derive(Debug)]
@@ -30,6 +31,32 @@ impl Signals {
     /// What to watch.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+
+    /// Calls `stop` when a signal asks for the stop, until `done` is readable. Returns whether one
+    /// asked for another reading of the configuration, which is not looked after here.
+    pub(crate) fn watch(&self, done: BorrowedFd<'_>, stop: impl Fn(Signal)) -> bool {
+        let mut is_reload_asked = false;
+        loop {
+            let mut polled = [
+                PollFd::from_borrowed_fd(done, PollFlags::IN),
+                PollFd::from_borrowed_fd(self.descriptor(), PollFlags::IN),
+            ];
+            match poll(&mut polled, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return is_reload_asked,
+            }
+            let [done, _] = &polled;
+            if !done.revents().is_empty() {
+                return is_reload_asked;
+            }
+            while let Some(signal) = self.next() {
+                match signal {
+                    Signal::SIGHUP => is_reload_asked = true,
+                    signal => stop(signal),
+                }
+            }
+        }
     }
 
     /// The next signal that came, if any.

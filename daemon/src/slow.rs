@@ -9,6 +9,7 @@ use std::sync::Arc;
 use in_mem_ipc::operation::OperationKind;
 use in_mem_model::RunId;
 
+use crate::log_budget::LineBudget;
 use crate::metrics::Metrics;
 
 /// Lines in one second.
@@ -63,9 +64,7 @@ pub(crate) struct Subject {
 pub(crate) struct SlowLog {
     threshold_us: u64,
     metrics: Arc<Metrics>,
-    window_us: u64,
-    line_count: u32,
-    unsaid_count: u64,
+    lines: LineBudget,
 }
 
 impl SlowLog {
@@ -74,10 +73,13 @@ impl SlowLog {
         Self {
             threshold_us,
             metrics: Arc::clone(metrics),
-            window_us: 0,
-            line_count: 0,
-            unsaid_count: 0,
+            lines: LineBudget::new(LINE_COUNT_MAX, WINDOW_US),
         }
+    }
+
+    /// Requests count as slow from here on; 0 is off.
+    pub(crate) fn set_threshold(&mut self, threshold_us: u64) {
+        self.threshold_us = threshold_us;
     }
 
     /// Whether anybody wants to know: without it, no clock is read for steps.
@@ -97,7 +99,7 @@ impl SlowLog {
         if !self.is_on() || total_us <= self.threshold_us {
             return;
         }
-        let unsaid = self.may_say(answered_us);
+        let unsaid = self.lines.may_say(answered_us);
         self.metrics.slow_request(unsaid.is_some());
         let Some(suppressed) = unsaid else { return };
         let since = |step_us: u64| match step_us {
@@ -122,34 +124,5 @@ impl SlowLog {
             suppressed,
             "slow request"
         );
-    }
-
-    /// How many lines were left out since the last one; none when this one is left out too.
-    fn may_say(&mut self, now_us: u64) -> Option<u64> {
-        if WINDOW_US <= now_us.saturating_sub(self.window_us) {
-            self.window_us = now_us;
-            self.line_count = 0;
-        }
-        if LINE_COUNT_MAX <= self.line_count {
-            self.unsaid_count += 1;
-            return None;
-        }
-        self.line_count += 1;
-        Some(std::mem::take(&mut self.unsaid_count))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_has_ten_lines_and_the_next_line_says_how_many_were_left_out() {
-        let mut slow = SlowLog::new(1, &Arc::new(Metrics::default()));
-        let start_us = 5_000_000;
-        let said = (0..25).filter_map(|at| slow.may_say(start_us + at));
-        assert_eq!(said.collect::<Vec<_>>(), [0; 10]);
-        assert_eq!(slow.may_say(start_us + WINDOW_US), Some(15));
-        assert_eq!(slow.may_say(start_us + WINDOW_US), Some(0));
     }
 }

@@ -28,6 +28,7 @@ use crate::exit::{self, Exit};
 use crate::log::Log;
 use crate::metrics::{Responder, ResponderError};
 use crate::reactor::{Reactor, Readiness, Ring, SetupError};
+use crate::recovering::open_unless_stopped;
 use crate::reload::{Reload, Sources};
 use crate::server::{Server, Stopped};
 use crate::signals::Signals;
@@ -246,8 +247,8 @@ impl Daemon {
         let failed = |step| move |source| RunError::Io { step, source };
         let start = self.start;
         let is_socket_default = start.configuration.is_socket_default();
-        let described = start.configuration.described();
-        let mut settings = start.configuration.settings;
+        let mut configuration = start.configuration;
+        let mut settings = configuration.settings.clone();
         let principals = Principals::resolve(&settings.access)?;
         let group = settings.socket_group.as_deref();
         let group = group
@@ -265,11 +266,15 @@ impl Daemon {
             None => Listener::bind(&settings.socket, settings.socket_mode, group)?,
         };
         settings.socket = listener.path().to_owned();
+        configuration.settings = settings.clone();
         let backend = Backend {
             reactor: reactor.name(),
             ring_refusal,
         };
-        let (database, place) = open(&settings, &root, backend, &self.supervisor)?;
+        let opened = open(&settings, &root, backend, &self.supervisor, &self.signals)?;
+        let Some((database, place)) = opened else {
+            return Ok(Exit::Clean);
+        };
         warn_of_place(&settings, &place);
         let count_max = settings.limits.connection_count_max;
         let acceptor = Acceptor::new(count_max, self.descriptor_count_max);
@@ -282,11 +287,12 @@ impl Daemon {
             "{ready}"
         );
         let waker = reactor.waker();
-        let reload = Reload::new(start.sources, start.log, settings.clone(), waker.clone());
-        let store = Store::new(database, settings, principals, place).described_by(described);
-        let store = Arc::new(store);
-        store.look_at_disk();
+        let store = Arc::new(Store::new(database, settings, principals, place));
+        store.set_described(configuration.described());
+        let reload = Reload::new(start.sources, start.log, configuration, waker.clone());
         let responder = Responder::start(&store.settings.observe, metrics_group, &store)?;
+        // The first status line knows of the directory and the disk.
+        crate::health::look(&store);
         let core = Core::new(Arc::clone(&store), &waker, workers);
         let (signals, supervisor) = (self.signals, self.supervisor);
         let mut server = Server::new(
@@ -294,8 +300,7 @@ impl Daemon {
         );
         announce(&ready, start.ready_fd).map_err(failed("announce readiness"))?;
         let stopped = server.run().map_err(failed("wait for events"))?;
-        drop(responder);
-        finish(stopped, server, &store, lock)
+        finish(stopped, server, &store, responder, lock)
     }
 }
 
@@ -304,13 +309,20 @@ fn finish<R: Reactor>(
     stopped: Stopped,
     server: Server<R>,
     store: &Arc<Store>,
+    responder: Option<Responder>,
     lock: DirectoryLock,
 ) -> Result<Exit, RunError> {
+    if let Some(responder) = &responder {
+        responder.stop();
+    }
     if stopped == Stopped::Forced {
         cut_off(store);
     }
     drop(server);
     let result = store.database.shutdown();
+    // What its thread is at keeps no acknowledged commit from the disk; and the next daemon of this
+    // directory finds its socket free.
+    drop(responder);
     drop(lock);
     match (stopped, result) {
         (Stopped::Poisoned, _) => Ok(Exit::Other),
@@ -351,7 +363,8 @@ fn open(
     root: &RealRoot,
     backend: Backend,
     supervisor: &Supervisor,
-) -> Result<(Database, Place), RunError> {
+    signals: &Signals,
+) -> Result<Option<(Database, Place)>, RunError> {
     let preference = match settings.io {
         IoChoice::Auto | IoChoice::IoUring => DiskPreference::Auto,
         IoChoice::Readiness => DiskPreference::Thread,
@@ -372,12 +385,9 @@ fn open(
     let config = config_of(settings, disk.block_bytes());
     let progress = Arc::new(RecoveryProgress::default());
     supervisor.recovering(Arc::clone(&progress));
-    let database = Database::builder()
-        .config(config)
-        .disk(disk)
-        .progress(progress)
-        .open()?;
-    Ok((database, place))
+    let builder = Database::builder().config(config).disk(disk);
+    let database = open_unless_stopped(builder, &progress, signals, supervisor)?;
+    Ok(database.map(|database| (database, place)))
 }
 
 /// The settings of a database on a device that writes blocks of `block_len_bytes` whole.

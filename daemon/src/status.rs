@@ -1,29 +1,6 @@
-//! What the daemon says of itself: its health, with the reason, and what it does without.
+//! What the daemon says it does without.
 
-use in_mem_ipc::response::system::Health;
-
-use crate::store::{Place, Store};
-
-/// Whether it takes writes, and why not; if it does, what it does without, and what to change.
-pub(crate) fn health(store: &Store) -> (Health, String) {
-    let database = &store.database;
-    if database.is_poisoned() {
-        let cause = database.poison_cause();
-        let cause = cause.map_or_else(|| "a defect".to_owned(), |cause| cause.to_string());
-        return (Health::Poisoned, cause);
-    }
-    if store.is_draining() {
-        return (Health::Draining, "the server is shutting down".to_owned());
-    }
-    if database
-        .last_recovery_result()
-        .is_some_and(|result| result.is_read_only)
-    {
-        let reason = "no room to make the recovered log writable: make room and restart".to_owned();
-        return (Health::ReadOnly, reason);
-    }
-    (Health::Ok, without_rings(&store.place).unwrap_or_default())
-}
+use crate::store::Place;
 
 /// What runs without io_uring because the kernel refuses it, and what to change; none where
 /// nothing is refused.

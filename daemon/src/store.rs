@@ -14,7 +14,9 @@ use in_mem_wal::disk::{DiskKind, FileSystem, RealRoot};
 use parking_lot::RwLock;
 
 use crate::config::{DescribedSetting, Limits, Principals, Settings};
+use crate::defect::Defects;
 use crate::disk_space::{DiskFound, DiskSpace};
+use crate::health::LastLook;
 use crate::live_limits::LiveLimits;
 use crate::metrics::Metrics;
 use crate::session::Credentials;
@@ -62,11 +64,13 @@ pub(crate) struct Store {
     principals: RwLock<Principals>,
     limits: LiveLimits,
     pub(crate) place: Place,
-    /// Every setting with its origin.
-    pub(crate) described: Vec<DescribedSetting>,
+    /// Every setting in force with its origin.
+    described: RwLock<Vec<DescribedSetting>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shares: Shares,
     pub(crate) disk: DiskSpace,
+    pub(crate) last_look: LastLook,
+    pub(crate) defects: Defects,
     started_us: u64,
     started_at_us: u64,
     is_draining: AtomicBool,
@@ -88,10 +92,12 @@ impl Store {
             settings,
             principals: RwLock::new(principals),
             place,
-            described: Vec::new(),
+            described: RwLock::default(),
             metrics: Arc::default(),
             shares: Shares::default(),
             disk: DiskSpace::default(),
+            last_look: LastLook::default(),
+            defects: Defects::default(),
             started_us: SystemClock.monotonic_us(),
             started_at_us: SystemClock.wall_us(),
             is_draining: AtomicBool::new(false),
@@ -100,10 +106,14 @@ impl Store {
         }
     }
 
-    /// The same, which can say what each setting is and where it came from.
-    pub(crate) fn described_by(mut self, described: Vec<DescribedSetting>) -> Self {
-        self.described = described;
-        self
+    /// This is what each setting in force is, and where it came from.
+    pub(crate) fn set_described(&self, described: Vec<DescribedSetting>) {
+        *self.described.write() = described;
+    }
+
+    /// What each setting in force is, and where it came from.
+    pub(crate) fn described(&self) -> Vec<DescribedSetting> {
+        self.described.read().clone()
     }
 
     /// When the store was ready, microseconds since the Unix epoch.
@@ -156,6 +166,12 @@ impl Store {
     /// Whether the log has failed.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.database.is_poisoned()
+    }
+
+    /// Whether the database was opened for reading only.
+    pub(crate) fn is_read_only(&self) -> bool {
+        let result = self.database.last_recovery_result();
+        result.is_some_and(|result| result.is_read_only)
     }
 
     /// The stop has begun.

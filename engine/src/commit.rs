@@ -478,14 +478,21 @@ impl<'a, S: StepSource> Commit<'a, S> {
 }
 
 /// Answers a repeat of a request whose commit left `entry`: at once when it is published, together
-/// with the commit while it is pending. The caller is in the run's critical section.
+/// with the commit while it is pending. The level told is never above what is known: of a log that
+/// could only be read, records may be in the page cache alone. The caller is in the run's critical
+/// section.
 pub(crate) fn repeat(
     shared: &Shared,
     shard: &RunShard,
     completion: &Completion,
     entry: &OnceEntry,
 ) -> Submitted {
-    let answer = Ok(entry.outcome());
+    let mut outcome = entry.outcome();
+    let is_proven = !shared.is_read_only() || entry.version <= shared.durable.version();
+    if outcome.level == Level::Synced && !is_proven {
+        outcome.level = Level::Logged;
+    }
+    let answer = Ok(outcome);
     if entry.version <= shard.publication.visible() {
         return Submitted::Done(answer);
     }

@@ -416,9 +416,7 @@ impl Database {
     /// When the log failed first.
     pub fn flush(&self) -> Result<(), FlushError> {
         match self.inner.log.get() {
-            Some(log) => log.handle.flush().map(drop).map_err(|error| match error {
-                in_mem_wal::FlushError::Poisoned(cause) => FlushError::Poisoned(cause),
-            }),
+            Some(log) => log.handle.flush().map(drop).map_err(FlushError::from),
             None => Ok(()),
         }
     }
@@ -501,6 +499,15 @@ impl Database {
     /// Adds someone who hears of batch ends and of room in the log, for as long as it lives.
     pub fn add_listener(&self, listener: &Arc<dyn CompletionSink>) {
         self.inner.shared.add_listener(Arc::downgrade(listener));
+    }
+
+    /// While it is on, commits handed to the log wait for it to be turned off before a sleeping log
+    /// is woken: for an owner that submits for many at once, so that their commits share one sync.
+    /// Leaving it on keeps acknowledgements waiting.
+    pub fn gather_commits(&self, is_on: bool) {
+        if let Some(log) = self.inner.log.get() {
+            log.handle.gather(is_on);
+        }
     }
 
     /// The log's counters; none as long as there is no log.

@@ -8,19 +8,19 @@
 //! A version that is missing between two logged ones was never logged by anybody: it was committed
 //! in memory only, or is one of those a restart leaves out because a crash may have lost them.
 //! Waiting for such a version would be waiting for nothing, and an answer that it is durable would
-//! be a lie, so the newest of these gaps are kept; of one that is older nothing is known any more,
-//! and it answers as what surrounds it does.
+//! be a lie, so these gaps are kept, as far back as memory for them reaches (`gaps.rs`). Of what
+//! lies further back it is said that nothing is known, never that it is durable.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use in_mem_wal::PoisonCause;
+use in_mem_wal::{FlushTicket, PoisonCause};
 use parking_lot::{Condvar, Mutex};
 
 use crate::database::{Database, DatabaseInner};
-use crate::limits::VERSION_GAP_COUNT_MAX;
+use crate::errors::FlushError;
+use crate::gaps::{Gaps, Known};
 use crate::shared::Shared;
 
 /// Why a version is not told to be durable.
@@ -44,12 +44,29 @@ pub enum WaitDurableError {
         /// The version asked for.
         version: u64,
     },
+    /// Whether the version is in the log is not known any more: so many volatile commits, or
+    /// restarts, came between logged ones since. Of a commit that is known to have been logged, by
+    /// the level its answer told, [`Database::durable_version`] says whether it is durable.
+    #[error(
+        "it is not known any more whether commit version {version} is in the log, only of those \
+         above {known_above}; a commit that was answered as logged is durable at or below the \
+         durable version {durable_version}"
+    )]
+    Forgotten {
+        /// The version asked for.
+        version: u64,
+        /// Of every version above this one it is known.
+        known_above: u64,
+        /// How far logged commits were durable then.
+        durable_version: u64,
+    },
     /// The log failed before the version was durable. Whether it is in the log is unknown until
     /// the database is reopened.
     #[error("the log failed before the version was durable")]
     Poisoned(#[source] Option<PoisonCause>),
-    /// The database was closed before the version was durable.
-    #[error("database is closed")]
+    /// Nothing more becomes durable: the database was closed before the version was durable, or
+    /// is open for reading only and nothing proves that it is.
+    #[error("nothing more becomes durable: the database is closed, or open for reading only")]
     Closed,
     /// The time was up.
     #[error("commit version {version} was not durable in time; {durable_version} is")]
@@ -61,12 +78,9 @@ pub enum WaitDurableError {
     },
 }
 
-/// Versions that are in no record: from, up to and with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Gap {
-    first: u64,
-    last: u64,
-}
+/// A sync that was asked for, by [`Database::start_flush`]. A later one covers the earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flush(Option<FlushTicket>);
 
 /// See the module.
 pub(crate) struct Durable {
@@ -75,8 +89,8 @@ pub(crate) struct Durable {
     version: AtomicU64,
     /// The highest version in a record. Stored under the log's hand-off lock.
     logged_highest: AtomicU64,
-    /// Rising; the newest. A leaf: nothing is locked while it is held.
-    gaps: Mutex<VecDeque<Gap>>,
+    /// The versions below it that are in none. A leaf: nothing is locked while it is held.
+    gaps: Mutex<Gaps>,
     waiting_count: AtomicUsize,
     /// Nothing more will become durable.
     is_ended: AtomicBool,
@@ -89,8 +103,7 @@ impl Durable {
         Self {
             version: AtomicU64::new(0),
             logged_highest: AtomicU64::new(0),
-            // Made now: the hand-off allocates nothing.
-            gaps: Mutex::new(VecDeque::with_capacity(VERSION_GAP_COUNT_MAX)),
+            gaps: Mutex::new(Gaps::new()),
             waiting_count: AtomicUsize::new(0),
             is_ended: AtomicBool::new(false),
             changes: Mutex::new(()),
@@ -104,31 +117,14 @@ impl Durable {
     }
 
     /// A record of `version` is about to be handed to the log, behind that of every lower version:
-    /// under the hand-off lock.
+    /// under the hand-off lock. Or it was recovered, and the log read from its beginning.
     pub(crate) fn logged(&self, version: u64) {
         let before = self.logged_highest.load(Ordering::Relaxed);
         if before + 1 < version {
-            let mut gaps = self.gaps.lock();
-            if gaps.len() == VERSION_GAP_COUNT_MAX {
-                gaps.pop_front();
-            }
-            gaps.push_back(Gap {
-                first: before + 1,
-                last: version - 1,
-            });
+            self.gaps.lock().push(before + 1, version - 1);
         }
-        // Release; pairs with the load in `was_logged`.
+        // Release; pairs with the loads in `known`.
         self.logged_highest.store(version, Ordering::Release);
-    }
-
-    /// A record of `version` was recovered, behind those of lower versions. What lies below the
-    /// first one is not known: the log need not begin with the first commit.
-    pub(crate) fn recovered(&self, version: u64) {
-        if self.logged_highest.load(Ordering::Relaxed) == 0 {
-            self.logged_highest.store(version, Ordering::Release);
-        } else {
-            self.logged(version);
-        }
     }
 
     /// Every record up to that of `version` is durable.
@@ -152,21 +148,19 @@ impl Durable {
         }
     }
 
-    /// Whether a version that was issued is in a record. False only if it certainly is not.
-    fn was_logged(&self, version: u64, shared: &Shared) -> bool {
+    /// Whether a version that was issued is in a record, as far as that is known.
+    fn known(&self, version: u64, shared: &Shared) -> Known {
         if self.logged_highest.load(Ordering::Acquire) < version {
             // Passing through the hand-off lock: who has the version and not yet its record.
             match shared.log.get() {
                 Some(log) => drop(log.appender()),
-                None => return false,
+                None => return Known::NotLogged,
             }
             if self.logged_highest.load(Ordering::Acquire) < version {
-                return false;
+                return Known::NotLogged;
             }
         }
-        let gaps = self.gaps.lock();
-        let index = gaps.partition_point(|gap| gap.last < version);
-        gaps.get(index).is_none_or(|gap| version < gap.first)
+        self.gaps.lock().look(version)
     }
 }
 
@@ -183,8 +177,16 @@ impl Shared {
                 last_issued,
             });
         }
-        if !self.durable.was_logged(version, self) {
-            return Err(WaitDurableError::NotLogged { version });
+        match self.durable.known(version, self) {
+            Known::Logged => {}
+            Known::NotLogged => return Err(WaitDurableError::NotLogged { version }),
+            Known::Forgotten { known_above } => {
+                return Err(WaitDurableError::Forgotten {
+                    version,
+                    known_above,
+                    durable_version: self.durable.version(),
+                });
+            }
         }
         if version <= self.durable.version() {
             return Ok(true);
@@ -298,10 +300,21 @@ impl Database {
     }
 
     /// Asks for a sync of everything appended so far, and returns at once. Nothing to do when all
-    /// of it is durable, or without a log.
-    pub fn start_flush(&self) {
-        if let Some(log) = self.inner.log.get() {
-            let _ = log.handle.flush_start();
+    /// of it is durable, or without a log. [`Self::is_flushed`] says when the sync has returned,
+    /// [`crate::CompletionSink::durable`] when to ask.
+    pub fn start_flush(&self) -> Flush {
+        Flush(self.inner.log.get().map(|log| log.handle.flush_start()))
+    }
+
+    /// Whether everything that was appended when a flush was asked for is durable: then a power
+    /// loss takes none of it. False while it may still become so.
+    ///
+    /// # Errors
+    /// When the log failed first.
+    pub fn is_flushed(&self, flush: Flush) -> Result<bool, FlushError> {
+        match (flush.0, self.inner.log.get()) {
+            (Some(ticket), Some(log)) => log.handle.flush_poll(ticket).map_err(FlushError::from),
+            _ => Ok(true),
         }
     }
 
@@ -360,23 +373,5 @@ impl Database {
             inner: Arc::clone(&self.inner),
             seen: self.durable_version(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_list_of_gaps_forgets_the_oldest_and_keeps_its_memory() {
-        let durable = Durable::new();
-        let capacity = durable.gaps.lock().capacity();
-        for index in 1..=VERSION_GAP_COUNT_MAX as u64 + 1 {
-            durable.logged(2 * index);
-        }
-        let gaps = durable.gaps.lock();
-        assert_eq!(gaps.front(), Some(&Gap { first: 3, last: 3 }));
-        assert_eq!(gaps.len(), VERSION_GAP_COUNT_MAX);
-        assert_eq!(gaps.capacity(), capacity);
     }
 }

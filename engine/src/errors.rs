@@ -344,6 +344,10 @@ pub enum OpenError {
     /// There is one already.
     #[error("a database exists at the path")]
     AlreadyExists,
+    /// The recovery was told to stop, by [`crate::RecoveryProgress::request_stop`]. Nothing on disk
+    /// was changed: the next open recovers the same.
+    #[error("recovery was told to stop")]
+    Interrupted,
     /// A log exists, but no MANIFEST; nothing is created over data.
     #[error("MANIFEST is missing beside a log")]
     MissingManifest,
@@ -463,6 +467,9 @@ pub enum RecordError {
     /// It stands in a directory that was empty when the database was opened.
     #[error("record is another database's")]
     Foreign,
+    /// The recovery was told to stop before it.
+    #[error("recovery was told to stop")]
+    Interrupted,
 }
 
 /// What a shutdown could not finish.
@@ -485,4 +492,11 @@ pub enum FlushError {
     /// The log has failed.
     #[error("log has failed")]
     Poisoned(#[source] PoisonCause),
+}
+
+impl From<in_mem_wal::FlushError> for FlushError {
+    fn from(error: in_mem_wal::FlushError) -> Self {
+        let in_mem_wal::FlushError::Poisoned(cause) = error;
+        Self::Poisoned(cause)
+    }
 }

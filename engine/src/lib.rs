@@ -34,6 +34,7 @@ mod errors;
 mod evaluate;
 pub mod faults;
 mod follow;
+mod gaps;
 mod index;
 mod keyed_set;
 mod kv;
@@ -86,7 +87,7 @@ pub use database::Database;
 pub use durability::{
     BufferedDurability, Durability, DurabilityMode, InMemoryDurability, StrictDurability,
 };
-pub use durable::{DurableWatch, WaitDurableError};
+pub use durable::{DurableWatch, Flush, WaitDurableError};
 pub use errors::{
     CommitError, ConflictKind, DatabaseClosed, FlushError, OpenError, ReadError, RecordError,
     RunError, ShutdownError,

@@ -42,8 +42,13 @@ pub const KEY_COST_BYTES: u64 = 96;
 /// What a version costs in memory beside its value, bytes: its header and its allocation.
 pub const VERSION_COST_BYTES: u64 = 64;
 
-/// Gaps between logged commit versions that are kept, count: the newest. At 16 bytes each, 64 KiB.
+/// Gaps between logged commit versions that are kept one by one, count: the newest. At 16 bytes
+/// each, 64 KiB.
 pub const VERSION_GAP_COUNT_MAX: usize = 4_096;
+
+/// Versions below those gaps of which it is kept whether they were logged, count: a bit each, 1 MiB
+/// once they are needed.
+pub const VERSION_WINDOW_COUNT: usize = 1 << 23;
 
 /// How far recovery and the log thread raise the version floor at a time, versions.
 pub(crate) const VERSION_FLOOR_STEP: u64 = 1 << 32;

@@ -93,6 +93,7 @@ impl Log {
         }
         // The first log of a database is its only one: a start that failed sets nothing.
         let _ = shared.log.set(log.handle.clone());
+        shared.for_each_listener(|listener| listener.log_started(log.handle.observed()));
         Ok(log)
     }
 

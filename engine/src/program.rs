@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use in_mem_model::{Durability, Level, ValueRef};
+use in_mem_wal::LogObserved;
 
 use crate::errors::CommitError;
 use crate::run_change::RunChange;
@@ -209,6 +210,12 @@ impl StepOutcomes {
 pub trait CompletionSink: Send + Sync {
     /// The program submitted with `token` is decided, and its effect published.
     fn complete(&self, token: u64, result: Result<Outcome, CommitError>);
+
+    /// There is a log now, and nothing is in it yet: what its thread will note. Not called for the
+    /// log of a database that had one when it was opened.
+    fn log_started(&self, observed: &Arc<LogObserved>) {
+        let _ = observed;
+    }
 
     /// All completions of one log batch have been made: wake whoever collects them.
     fn batch_end(&self) {}

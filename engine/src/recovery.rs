@@ -167,8 +167,9 @@ pub(crate) fn recover(
     let scanned = apply_log(disk, context, &manifest, &mut result)?;
     let sequencer = &context.shared.store.sequencer;
     sequencer.recover(scanned.last_txn_id.max(scanned.version_floor));
-    // What was recovered is durable once the log is settled; before that nobody can ask.
-    context.shared.durable.advance(scanned.last_txn_id);
+    // What a mark proves is durable; the rest only once the log is settled, if it is.
+    context.shared.durable.advance(scanned.durable_txn_id);
+    let last_txn_id = scanned.last_txn_id;
     // Nothing recovered, nothing to derive. The first durable commit of an InMemory database comes
     // here too, and its live runs are not recovered ones.
     let recovered = context
@@ -179,7 +180,7 @@ pub(crate) fn recover(
         primitive
             .rebuild_indexes(&context.shared.store)
             .map_err(|source| OpenError::Record {
-                commit_version: scanned.last_txn_id,
+                commit_version: last_txn_id,
                 source: source.into(),
             })?;
     }
@@ -205,6 +206,7 @@ pub(crate) fn recover(
     )?;
     if let Some(settled) = &settled {
         sequencer.floor_durable(settled.version_floor);
+        context.shared.durable.advance(last_txn_id);
         result.truncated_bytes = settled.quarantined_len_bytes;
     }
     result.is_read_only = settled.is_none();
@@ -334,15 +336,22 @@ fn apply_log(
     }
     let scanned = scan(disk, &options, &*context.codec, |record| {
         if let Some(progress) = progress {
+            if progress.is_stop_requested() {
+                return Err(RecordError::Interrupted);
+            }
             progress.record_read(record.lsn.segment());
         }
         if !context.takes_records {
             return Err(RecordError::Foreign);
         }
-        context.shared.durable.recovered(record.txn_id);
         let entries_skipped = &mut result.entries_skipped;
         match apply_record(context, &record, entries_skipped) {
-            Ok(()) => result.records_applied += 1,
+            Ok(()) => {
+                // The log begins with the first commit that was logged: what it leaves out before
+                // and between its records never was, or is lost.
+                context.shared.durable.logged(record.txn_id);
+                result.records_applied += 1;
+            }
             Err(RecordError::Writeset(WritesetError::MissingCommit)) => {
                 result.records_skipped += 1;
                 let version = record.txn_id;
@@ -357,6 +366,10 @@ fn apply_log(
             source: RecordError::Foreign,
             ..
         } => OpenError::AlreadyExists,
+        ScanError::Visitor {
+            source: RecordError::Interrupted,
+            ..
+        } => OpenError::Interrupted,
         error => OpenError::Scan(Box::new(error)),
     })?;
     result.segments_read = scanned.segment_count;

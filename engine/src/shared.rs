@@ -76,7 +76,7 @@ impl Shared {
         if self.is_poisoned() {
             return Err(self.poisoned_error(false));
         }
-        if self.is_read_only.load(Ordering::Relaxed) {
+        if self.is_read_only() {
             return Err(CommitError::OpenedReadOnly);
         }
         Ok(())
@@ -132,9 +132,15 @@ impl Shared {
         }
     }
 
-    /// The log cannot be written to: reads only.
+    /// The log cannot be written to: reads only, and nothing more becomes durable.
     pub(crate) fn set_read_only(&self) {
         self.is_read_only.store(true, Ordering::Relaxed);
+        self.durable.end();
+    }
+
+    /// Opened for reading only.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only.load(Ordering::Relaxed)
     }
 
     /// Adds someone who hears of batch ends and of room in the log, for as long as it lives.

@@ -14,8 +14,10 @@
 //! **The client** gives each write a sequence of its own, whatever run it goes to, and repeats a
 //! write whose answer did not come with the same sequence, the same operation and the same run,
 //! after a new hello with its client id. Writes: every operation of the table that `is_write`,
-//! outside a transaction; inside one only `txn.commit`, with the `txn_id` it had. The server
-//! ignores the sequence of anything else. A client has at most 64 writes unanswered. One client
+//! outside a transaction; inside one only `txn.commit`, with the `txn_id` it had and in the run of
+//! the transaction: that of the request, or the session's where the request names none. In another
+//! run it is refused with `cross_run_write`, and the transaction stays open. The server ignores
+//! the sequence of anything else. A client has at most 64 writes unanswered. One client
 //! id has one connection at a time: a hello ends the earlier connection of its client id and user,
 //! and what that one had not started is never executed. While something it had started is on its
 //! way to the log, the hello is refused with `goodbye`; try again.

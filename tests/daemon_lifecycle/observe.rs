@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use in_mem_ipc::response::observe::{HealthReport, HealthState};
+use in_mem_ipc::response::system::Health;
 use in_mem_ipc::{Operation, RequestHeader, Response};
 
 use crate::daemon_process::Daemon;
@@ -50,10 +51,18 @@ fn health_tells_of_a_directory_that_was_removed_and_of_the_log_that_fails_becaus
     let segments = "[wal]\nsegment_len_bytes = 65536\nbuffered_sync_bytes = 65536\n";
     let daemon = start(directory.path(), segments, None);
     let mut client = RawClient::connect(daemon.socket());
+    let info = |client: &mut RawClient| match client.call(Operation::SystemInfo) {
+        Response::Info(info) => info,
+        other => panic!("{other:?}"),
+    };
     client.put("key", &[7]);
+    assert_eq!(info(&mut client).health, Health::Ok);
     assert_eq!(health(&mut client).state, HealthState::Ok);
     let data = directory.path().join("data.inmem");
     std::fs::remove_dir_all(&data).unwrap();
+    let told = info(&mut client);
+    assert_eq!(told.health, Health::Degraded, "info knows it, too");
+    assert!(told.health_reason.0.contains("removed"), "{told:?}");
     let removed = health(&mut client);
     assert_eq!(removed.state, HealthState::Degraded);
     assert_eq!(&*removed.faults[0].name.0, "data_directory");
@@ -75,6 +84,7 @@ fn health_tells_of_a_directory_that_was_removed_and_of_the_log_that_fails_becaus
             && health(&mut client).state == HealthState::Poisoned
     });
     assert!(has_failed, "the log goes on without its directory");
+    assert_eq!(info(&mut client).health, Health::Poisoned);
     let poisoned = health(&mut client);
     assert_eq!(&*poisoned.faults[0].name.0, "log");
     assert_eq!(&*poisoned.faults[1].name.0, "data_directory");
@@ -143,14 +153,12 @@ fn a_slow_request_is_written_down_with_its_steps_and_without_its_value() {
     let directory = tempfile::tempdir().unwrap();
     start(directory.path(), "", None).terminate();
     let fifo = hold(directory.path());
-    // The second batch: which thread the log is shows with its first.
-    let point = format!("AfterWalWriteBeforeFsync:2:{}", fifo.display());
+    let point = format!("AfterWalWriteBeforeFsync:1:{}", fifo.display());
     let configuration = format!("slow_request_us = {}\n", THRESHOLD.as_micros());
     let daemon = start(directory.path(), &configuration, Some(point));
     let mut client = RawClient::connect(daemon.socket());
-    client.put("first", &[7]);
     let sent = Instant::now();
-    // A string whose letters would be seen.
+    // The first commit of this start. A string whose letters would be seen.
     client.start(
         RequestHeader::default(),
         put("key-in-secret", b"\xa6secret"),
@@ -175,7 +183,7 @@ fn a_slow_request_is_written_down_with_its_steps_and_without_its_value() {
         let log = daemon.log();
         let found = log
             .lines()
-            .find(|line| line.contains("slow request") && line.contains("request_id=2 "));
+            .find(|line| line.contains("slow request") && line.contains("request_id=1 "));
         if let Some(line) = found {
             break line.to_owned();
         }

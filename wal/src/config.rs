@@ -12,10 +12,10 @@ use crate::limits;
 pub enum WriteForm {
     /// Through the page cache, one write with RWF_DSYNC.
     BufferedDsync,
-    /// Through the page cache, a write linked to fdatasync.
+    /// Through the page cache, a write, then fdatasync.
     BufferedLinked,
-    /// Around the page cache, a write linked to fdatasync. The default: of the ring's forms it has
-    /// the best worst case over the tables of `benches/RESULTS.md`, quiet, busy and overloaded. With
+    /// Around the page cache, a write, then fdatasync. The default: of the ring's forms it has the
+    /// best worst case over the tables of `benches/RESULTS.md`, quiet, busy and overloaded. With
     /// the thread disk no form is ahead in all of them, so there is one default for both disks.
     DirectLinked,
     /// Around the page cache, one write with RWF_DSYNC.

@@ -20,7 +20,7 @@ use crate::config::LogConfig;
 use crate::disk::{Disk, FileId, Op, OpenMode};
 use crate::faults::{self, Point};
 use crate::files;
-use crate::format::header::SegmentHeader;
+use crate::format::header::{HEADER_LEN_BYTES, SegmentHeader};
 use crate::format::mark::MARK_LEN_BYTES;
 use crate::limits::{SEGMENT_DATA_OFFSET, SEGMENT_LEN_BYTES_MAX};
 use crate::names;
@@ -285,7 +285,9 @@ pub fn prepare_spare(disk: &mut dyn Disk, spares: &Spares) -> Prepared {
 }
 
 fn build(disk: &mut dyn Disk, spares: &Spares, spare: &Spare) -> io::Result<()> {
-    let file = files::open(disk, &spare.path, OpenMode::CreateTruncate)?;
+    // Around the page cache, like the batches that will be synced: a copy of the zeros in the cache
+    // costs CPU and memory, and its pages would be in the way of those batches.
+    let file = files::open(disk, &spare.path, OpenMode::CreateTruncateDirect)?;
     let result = fill(disk, file, spares, spare);
     files::close(disk, file);
     result
@@ -308,7 +310,11 @@ fn fill(disk: &mut dyn Disk, file: FileId, spares: &Spares, spare: &Spare) -> io
         segment: spare.segment,
         database_uuid: spares.database_uuid,
     };
-    files::write_all(disk, file, 0, &header.encode())?;
+    let mut block = [0; SEGMENT_DATA_OFFSET as usize];
+    if let Some(front) = block.first_chunk_mut::<HEADER_LEN_BYTES>() {
+        *front = header.encode();
+    }
+    files::write_all(disk, file, 0, &block)?;
     files::sync(disk, file)
 }
 

@@ -31,9 +31,12 @@ SEVEN = {"ok": True, "kind": "value", "result": 7}
 BEGUN = {"ok": True, "kind": "txn_begun", "result": {"txn_id": 3, "start_version": 1}}
 
 
+_CLASSES = {"transaction_not_active": 6, "read_conflict": 7, "internal": 10}
+
+
 def refusal(code: str) -> dict[str, Any]:
     """An error of the store."""
-    error = {"class": 9, "sub": 0, "code": code, "message": "no", "retry": "later"}
+    error = {"class": _CLASSES.get(code, 9), "sub": 0, "code": code, "message": "no", "retry": "later"}
     return {"ok": False, "error": {**error, "outcome": "not_committed"}}
 
 
@@ -58,10 +61,15 @@ class FakeServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self.stop_listening()
         for connection in self._connections:
             connection.close()
+
+    def stop_listening(self) -> None:
+        """No further connection is made."""
+        if 0 <= self._listener.fileno():
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
 
     def _accept(self) -> None:
         while True:

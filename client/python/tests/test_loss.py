@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import struct
 from typing import Any
 
@@ -114,6 +116,77 @@ def test_silence_ends_in_time_and_a_write_is_unknown(kind: str) -> None:
         assert write.is_outcome_unknown
 
 
+KEPT = inmem.Identity(client_id=bytes(16), registered_at=42, next_sequence=7)
+
+
+@both
+@pytest.mark.parametrize(
+    "code, outcome",
+    [
+        ("unavailable", "outcome_unknown"),
+        ("wal_poisoned", "outcome_unknown"),
+        ("internal", "outcome_unknown"),
+        # The store has looked: neither attempt committed anything.
+        ("read_conflict", "not_committed"),
+    ],
+)
+def test_a_refusal_says_nothing_about_the_attempt_of_an_earlier_process(
+    kind: str, code: str, outcome: str
+) -> None:
+    with FakeServer(lambda *_: refusal(code)) as server:
+        (repeat,) = ask(kind, server.path, [calls.put("key", 1)], exactly_once=KEPT)
+        assert (repeat.code, repeat.outcome) == (code, outcome)
+        (write,) = ask(kind, server.path, [calls.put("key", 1)], exactly_once=True)
+        assert (write.code, write.outcome) == (code, "not_committed")
+        sequences = [request["client_sequence"] for request in server.requests]
+        assert sequences == [7, 1]
+
+
+@both
+def test_a_repeat_that_finds_no_daemon_is_in_doubt(kind: str) -> None:
+    def script(server: FakeServer, _: int, __: Any) -> Any:
+        server.stop_listening()
+        return LOSE
+
+    quickly = inmem.Reconnect(delay_total_max_s=0)
+    for exactly_once, outcome in [(KEPT, "outcome_unknown"), (True, "not_committed")]:
+        with FakeServer(script) as server:
+            asked: list[calls.Call[Any]] = [calls.get("key"), calls.put("key", 1), calls.get("key")]
+            _, write, read = ask(
+                kind, server.path, asked, exactly_once=exactly_once, reconnect=quickly
+            )
+            assert write.code == read.code == "connection_refused"
+            assert (write.outcome, read.outcome) == (outcome, "not_committed")
+
+
+@both
+def test_only_as_many_writes_as_can_be_unanswered_may_be_repeats(kind: str) -> None:
+    with FakeServer(lambda *_: refusal("unavailable")) as server:
+        asked = [calls.put("key", number) for number in range(65)]
+        outcomes = [
+            error.outcome for error in ask(kind, server.path, asked, exactly_once=KEPT)
+        ]
+        assert outcomes == ["outcome_unknown"] * 64 + ["not_committed"]
+
+
+def test_an_answer_that_is_none_leaves_a_write_unknown() -> None:
+    with FakeServer(lambda *_: {"ok": True, "kind": "written", "result": {}}) as server:
+        with Client(server.path) as client:
+            with pytest.raises(inmem.ProtocolError) as refused:
+                client.kv.put("key", 1)
+            assert refused.value.is_outcome_unknown
+
+
+def test_an_error_survives_being_copied_and_sent_to_another_process() -> None:
+    error = inmem.ConnectionLost(
+        "gone", code="connection_lost", outcome="outcome_unknown", details={"a": 1}
+    )
+    for other in [copy.copy(error), pickle.loads(pickle.dumps(error))]:
+        assert type(other) is inmem.ConnectionLost
+        assert (str(other), other.args) == (str(error), error.args)
+        assert vars(other) == vars(error)
+
+
 def test_a_transaction_ends_with_its_connection() -> None:
     def script(_: FakeServer, number: int, request: Any) -> Any:
         return {"txn.begin": BEGUN, "kv.get": SEVEN}.get(request["op"], LOSE)
@@ -146,6 +219,25 @@ def test_an_exactly_once_commit_is_repeated_on_another_connection() -> None:
         assert "client_sequence" not in put
         assert first == repeated
         assert (first["op"], first["txn_id"], first["client_sequence"]) == ("txn.commit", 3, 1)
+
+
+def test_a_lost_commit_that_did_not_happen_runs_the_function_again() -> None:
+    def script(_: FakeServer, number: int, request: Any) -> Any:
+        if request["op"] == "txn.begin":
+            return BEGUN
+        return {2: LOSE, 3: refusal("transaction_not_active")}.get(number, WRITTEN)
+
+    count = 0
+
+    def body(_: inmem.Transaction) -> int:
+        nonlocal count
+        count += 1
+        return count
+
+    with FakeServer(script) as server, Client(server.path, exactly_once=True) as client:
+        assert client.transact(body) == 2
+        asked = [request["op"] for request in server.requests]
+        assert asked == ["txn.begin", "txn.commit", "txn.commit", "txn.begin", "txn.commit"]
 
 
 def test_a_pipeline_repeats_what_may_be_repeated() -> None:

@@ -22,18 +22,18 @@ use crate::retry::{ReconnectPolicy, RetryPolicy};
 use crate::transaction::TransactionOptions;
 
 /// What the server says of a new client id.
-const REGISTERED_AT: u64 = 7;
+pub(super) const REGISTERED_AT: u64 = 7;
 
 /// What the server was told in greetings and requests, in this order.
 #[derive(Clone, Default)]
-struct Told {
+pub(super) struct Told {
     hellos: Arc<Mutex<Vec<Hello>>>,
-    requests: Arc<Mutex<Vec<(RequestHeader, Operation<'static>)>>>,
+    pub(super) requests: Arc<Mutex<Vec<(RequestHeader, Operation<'static>)>>>,
 }
 
 impl Told {
     /// A connection of a client whose writes are remembered.
-    fn script(&self, script: impl FnOnce(&mut Peer, &Self) + Send + 'static) -> Script {
+    pub(super) fn script(&self, script: impl FnOnce(&mut Peer, &Self) + Send + 'static) -> Script {
         let told = self.clone();
         Box::new(move |peer| {
             let hello = peer.greet_remembering(REGISTERED_AT);
@@ -43,7 +43,7 @@ impl Told {
     }
 
     /// Takes a request; its id.
-    fn take(&self, peer: &mut Peer) -> u64 {
+    pub(super) fn take(&self, peer: &mut Peer) -> u64 {
         let (id, request) = peer.next_request().expect("a request comes");
         let mut requests = self.requests.lock().unwrap();
         requests.push((request.header, request.operation));
@@ -51,7 +51,7 @@ impl Told {
     }
 
     /// Takes so many requests and goes without an answer.
-    fn losing(&self, count: usize) -> Script {
+    pub(super) fn losing(&self, count: usize) -> Script {
         self.script(move |peer, told| {
             for _ in 0..count {
                 told.take(peer);
@@ -60,7 +60,7 @@ impl Told {
     }
 
     /// Gives these answers, and waits for the end of the client.
-    fn answering(&self, answers: impl IntoIterator<Item = Response<'static>>) -> Script {
+    pub(super) fn answering(&self, answers: impl IntoIterator<Item = Response<'static>>) -> Script {
         let answers: Vec<_> = answers.into_iter().collect();
         self.script(move |peer, told| {
             for answer in answers {
@@ -71,7 +71,7 @@ impl Told {
         })
     }
 
-    fn sequences(&self) -> Vec<u64> {
+    pub(super) fn sequences(&self) -> Vec<u64> {
         let requests = self.requests.lock().unwrap();
         requests.iter().map(|it| it.0.client_sequence).collect()
     }
@@ -88,17 +88,17 @@ impl Told {
 }
 
 /// Runs a test in each encoding.
-fn in_both(test: impl Fn(Encoding)) {
+pub(super) fn in_both(test: impl Fn(Encoding)) {
     [Encoding::Rkyv, Encoding::MessagePack]
         .into_iter()
         .for_each(test);
 }
 
-fn connect(fake: &Fake, encoding: Encoding) -> Client {
+pub(super) fn connect(fake: &Fake, encoding: Encoding) -> Client {
     fake.connect_as(Fake::builder().encoding(encoding)).unwrap()
 }
 
-fn refusal(sub: SubCode, outcome: Outcome) -> Response<'static> {
+pub(super) fn refusal(sub: SubCode, outcome: Outcome) -> Response<'static> {
     let error = Error::new(sub, "refused").with_outcome(outcome);
     let body = ErrorBody::from(&error);
     Response::Error(ErrorBody {

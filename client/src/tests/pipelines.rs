@@ -186,3 +186,49 @@ fn an_answer_given_twice_or_to_nobody_ends_the_connection() {
         fake.finish();
     }
 }
+
+#[test]
+fn an_answer_to_a_request_that_was_not_sent_yet_ends_the_connection() {
+    let hasty: Script = Box::new(|peer| {
+        let mut narrow = reply();
+        narrow.limits = vec![Limit {
+            name: "in_flight_count_max".to_owned(),
+            value: 2,
+        }];
+        peer.greet_as(&narrow);
+        let (first, _) = peer.request();
+        peer.request();
+        // One write: the third request is still with the client when its answer comes.
+        let answers = [first + 2, first, first + 1];
+        let answers = answers.map(|id| super::fake::frame_of(id, &written(id)).to_vec());
+        peer.send(&answers.concat());
+    });
+    let fake = Fake::new([hasty]);
+    let client = fake.connect().unwrap();
+    let mut pipeline = client.pipeline();
+    let tickets: Vec<_> = (0..3).map(|n| pipeline.put("key", &n).unwrap()).collect();
+    let mut answers = pipeline.send().unwrap();
+    let outcomes: Vec<_> = tickets
+        .into_iter()
+        .map(|ticket| answers.take(ticket).unwrap_err().outcome())
+        .collect();
+    let unknown = Some(Outcome::OutcomeUnknown);
+    assert_eq!(outcomes, [unknown, unknown, Some(Outcome::NotCommitted)]);
+    fake.finish();
+}
+
+#[test]
+fn a_second_answer_does_not_take_the_place_of_the_first() {
+    let confused: Script = Box::new(|peer| {
+        peer.greet();
+        let (id, _) = peer.request();
+        let answers = [1, 2].map(|version| super::fake::frame_of(id, &written(version)).to_vec());
+        peer.send(&answers.concat());
+    });
+    let fake = Fake::new([confused]);
+    let client = fake.connect().unwrap();
+    let error = client.kv().put("key", &1).unwrap_err();
+    assert_eq!(error.sub(), Some(SubCode::ProtocolViolation));
+    assert_eq!(error.outcome(), Some(Outcome::OutcomeUnknown));
+    fake.finish();
+}

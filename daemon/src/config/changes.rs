@@ -1,11 +1,12 @@
 //! What a configuration that is read again changes, and which of it can change without a restart.
 
-use super::Settings;
 use super::keys::KEYS;
+use super::{Configuration, Settings};
 
 /// Settings that take effect while requests are served.
-const LIVE: [&str; 21] = [
+const LIVE: [&str; 22] = [
     "log",
+    "slow_request_us",
     "limits.connection_count_max",
     "limits.in_flight_count_max",
     "limits.in_flight_len_bytes_max",
@@ -38,13 +39,32 @@ pub(crate) struct Changes {
 }
 
 /// How `new` differs from what is in force.
-pub(crate) fn changes(in_force: &Settings, new: &Settings) -> Changes {
+fn changes(in_force: &Settings, new: &Settings) -> Changes {
     let differing = KEYS
         .iter()
         .filter(|key| (key.show)(in_force) != (key.show)(new))
         .map(|key| key.name);
     let (live, at_restart) = differing.partition(|name| LIVE.contains(name));
     Changes { live, at_restart }
+}
+
+impl Configuration {
+    /// Takes over what can change while requests are served, with where it came from. The rest
+    /// stays as it is in force, and is told again at every reading until it is.
+    pub(crate) fn adopt(&mut self, fresh: &Self) -> Changes {
+        let changes = changes(&self.settings, &fresh.settings);
+        for key in KEYS.iter().filter(|key| LIVE.contains(&key.name)) {
+            // What is shown can be read: a printed configuration is one.
+            let is_set = (key.show)(&fresh.settings)
+                .is_some_and(|value| (key.set)(&mut self.settings, &value).is_ok());
+            debug_assert!(is_set, "{} has a value", key.name);
+            match fresh.origins.get(key.name) {
+                Some(origin) => self.origins.insert(key.name, origin.clone()),
+                None => self.origins.remove(key.name),
+            };
+        }
+        changes
+    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 use in_mem_model::Durability;
 
-pub(crate) use changes::{Changes, changes};
+pub(crate) use changes::Changes;
 pub(crate) use file::FileError;
 pub(crate) use keys::ValueError;
 pub(crate) use keys::durability_name;

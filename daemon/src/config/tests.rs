@@ -144,3 +144,38 @@ fn own_user_and_root_may_always_connect_and_others_only_when_listed() {
     };
     assert!(Principals::resolve(&access).is_err());
 }
+
+/// What was lost: a reload took over a limit that is fixed at the start, so that the next one said
+/// nothing of it, and what is described was what had been in force at the start.
+#[test]
+fn a_reload_takes_over_what_is_live_and_names_the_rest_every_time() {
+    let load = |text: &str| load(text, &[]).unwrap();
+    let described = |configuration: &Configuration, name: &str| {
+        let all = configuration.described();
+        let found = all.into_iter().find(|setting| setting.name == name);
+        let setting = found.unwrap();
+        let is_of_file = setting.origin.starts_with("file ");
+        (setting.value.unwrap(), is_of_file)
+    };
+    let mut in_force = load("[limits]\nmemory_max = 100\n");
+    let fresh = load(
+        "log = \"debug\"\nslow_request_us = 5\n\
+         [limits]\nmemory_max = 200\nshutdown_timeout_ms = 77\n[access]\nusers = [\"4711\"]\n",
+    );
+    let first = in_force.adopt(&fresh);
+    assert_eq!(first.live, ["log", "slow_request_us", "access.users"]);
+    assert_eq!(first.at_restart.len(), 2, "{first:?}");
+    let second = in_force.adopt(&fresh);
+    assert!(second.live.is_empty());
+    assert_eq!(second.at_restart, first.at_restart);
+    assert_eq!(in_force.settings.limits.memory_max, 100);
+    assert_eq!(in_force.settings.observe.slow_request_us, 5);
+    assert_eq!(in_force.settings.access.users, ["4711"]);
+    let memory = described(&in_force, "limits.memory_max");
+    assert_eq!(memory, ("100".to_owned(), true));
+    let slow = described(&in_force, "slow_request_us");
+    assert_eq!(slow, ("5".to_owned(), true));
+    in_force.adopt(&load(""));
+    let slow = described(&in_force, "slow_request_us");
+    assert_eq!(slow, ("0".to_owned(), false));
+}

@@ -18,11 +18,12 @@ use std::thread::{self, ThreadId};
 use in_mem_engine::{CommitError, CompletionSink, Outcome};
 use in_mem_ipc::codec::access_request;
 use in_mem_model::{Error, Outcome as CommitOutcome, SubCode};
-use in_mem_wal::LogObserved;
+use in_mem_wal::{LOG_THREAD_NAME, LogObserved};
 
 use super::Core;
 use crate::answer::Shape;
 use crate::completions::Inbox;
+use crate::dispatch::Verdict;
 use crate::inbound::OwnedFrame;
 use crate::reactor::Waker;
 use crate::session::SessionId;
@@ -48,7 +49,7 @@ pub(super) struct LogInbox {
     is_durable_watched: AtomicBool,
     /// Completions of this thread come in batches whose end it announces.
     log_thread: OnceLock<ThreadId>,
-    /// Times are wanted, and the log that notes them once there is one.
+    /// Whether times are wanted, and the log that notes them once there is one.
     notes_times: AtomicBool,
     observed: OnceLock<Arc<LogObserved>>,
 }
@@ -65,20 +66,25 @@ impl LogInbox {
         }
     }
 
-    /// Has commits bring the times of their batch along.
-    pub(super) fn note_times(&self) {
-        // Relaxed: before the first commit.
-        self.notes_times.store(true, Ordering::Relaxed);
+    /// Whether commits bring the times of their batch along.
+    pub(super) fn note_times(&self, is_wanted: bool) {
+        // Relaxed: whether the next commit brings them or the one after it does not matter.
+        self.notes_times.store(is_wanted, Ordering::Relaxed);
     }
 
-    /// Learns of the log that notes times, if it has to and there is one.
-    fn look_for_log(&self, store: &Store) {
-        if self.notes_times.load(Ordering::Relaxed)
-            && self.observed.get().is_none()
-            && let Some(observed) = store.database.log_observed()
-        {
-            // Only the reactor sets it.
-            let _ = self.observed.set(Arc::clone(observed));
+    /// Learns of the log there is, if there is one: of a later one [`CompletionSink`] tells.
+    pub(super) fn look_for_log(&self, store: &Store) {
+        if let Some(observed) = store.database.log_observed() {
+            self.log_started(observed);
+        }
+    }
+
+    /// Before its first batch is over, the thread of the log is known by its name.
+    fn is_log_thread(&self) -> bool {
+        let thread = thread::current();
+        match self.log_thread.get() {
+            Some(id) => *id == thread.id(),
+            None => thread.name() == Some(LOG_THREAD_NAME),
         }
     }
 
@@ -98,9 +104,10 @@ impl LogInbox {
 
 impl CompletionSink for LogInbox {
     fn complete(&self, token: u64, result: Result<Outcome, CommitError>) {
-        let is_log_thread = self.log_thread.get() == Some(&thread::current().id());
+        let is_log_thread = self.is_log_thread();
+        let is_noted = is_log_thread && self.notes_times.load(Ordering::Relaxed);
         // The log tells of a batch before it writes the next: its notes are of this commit.
-        let observed = self.observed.get().filter(|_| is_log_thread);
+        let observed = self.observed.get().filter(|_| is_noted);
         self.finished.push(Finished {
             token,
             result,
@@ -110,6 +117,11 @@ impl CompletionSink for LogInbox {
         if !is_log_thread {
             self.finished.wake();
         }
+    }
+
+    fn log_started(&self, observed: &Arc<LogObserved>) {
+        // A database has one log as long as it is open.
+        let _ = self.observed.set(Arc::clone(observed));
     }
 
     fn batch_end(&self) {
@@ -186,6 +198,19 @@ impl PendingCommits {
         }
     }
 
+    /// The request of one was answered without its completion.
+    pub(super) fn end(&mut self, token: u64, verdict: Verdict) {
+        if verdict != Verdict::GivenUp {
+            self.remove(token);
+            return;
+        }
+        // Should the completion come, it finds nobody. Until then its token is nobody else's.
+        let slot = usize::try_from(token).unwrap_or(usize::MAX);
+        if let Some(Some(pending)) = self.slots.get_mut(slot) {
+            pending.session = SessionId::NOBODY;
+        }
+    }
+
     /// Takes one out.
     pub(super) fn remove(&mut self, token: u64) -> Option<PendingCommit> {
         let slot = u32::try_from(token).ok()?;
@@ -207,7 +232,6 @@ impl Core {
                 self.answer_commit(&pending, done.result);
             }
         }
-        self.log_inbox.look_for_log(&self.store);
         self.finished = finished;
     }
 
@@ -215,7 +239,7 @@ impl Core {
     /// been announced `room_count` times when the request was started.
     pub(super) fn wait_for_room(&mut self, slot: u32, frame: OwnedFrame, room_count: u64) {
         if let Some(deadline_us) = frame.deadline_us {
-            self.lower_deadline(deadline_us);
+            self.deadlines.arm(slot, deadline_us);
         }
         let Some(session) = self.session_mut(slot) else {
             return;

@@ -1,15 +1,15 @@
 //! Who waits for commits to be durable: requests that are parked, and subscriptions.
 //!
-//! Both cost nothing while they wait. The log thread wakes the reactor after a sync only while
-//! somebody waits; the reactor then looks how far commits are durable, answers what is reached, and
-//! has the subscribed sessions told. Only the newest version matters: a session gets at most one
-//! push in each send, made when the send begins, so a peer that does not read holds back one
-//! number and never the log.
+//! Both cost nothing while they wait, and neither holds a worker. The log thread wakes the reactor
+//! after a sync only while somebody waits; the reactor then looks how far commits are durable,
+//! answers what is reached, and has the subscribed sessions told. Only the newest version matters:
+//! a session gets at most one push in each send, made when the send begins, so a peer that does not
+//! read holds back one number and never the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use in_mem_engine::WaitDurableError;
+use in_mem_engine::{Flush, WaitDurableError};
 use in_mem_ipc::codec::access_request;
 use in_mem_ipc::frame::Frame;
 use in_mem_ipc::operation::OperationKind;
@@ -28,14 +28,28 @@ use crate::shares::{Bounds, Fit, Resource, Taken};
 /// Who waits, on one reactor.
 #[derive(Debug, Default)]
 pub(super) struct DurableWaits {
-    /// By the version waited for, then in the order they came.
-    parked: BTreeMap<(u64, u64), DurableWait>,
+    /// By what they wait for, then in the order they came.
+    parked: BTreeMap<Place, DurableWait>,
     parked_number: u64,
+    /// Those with a deadline, the earliest first.
+    deadlines: BTreeSet<(u64, Place)>,
     subscribed: Vec<SessionId>,
     subscription_id: u64,
     /// The durable version when it was last looked at.
     looked_at: u64,
 }
+
+/// What a parked request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Until {
+    /// A commit version is durable.
+    Version(u64),
+    /// Everything that was committed when the request came is.
+    Flushed(Flush),
+}
+
+/// Where a parked request stands.
+type Place = (Until, u64);
 
 /// A parked request.
 #[derive(Debug)]
@@ -55,10 +69,40 @@ impl DurableWaits {
 
     /// The earliest deadline of a parked request.
     pub(super) fn next_deadline_us(&self) -> Option<u64> {
-        self.parked
-            .values()
-            .filter_map(|wait| wait.deadline_us)
-            .min()
+        self.deadlines.first().map(|(deadline_us, _)| *deadline_us)
+    }
+
+    fn insert(&mut self, until: Until, wait: DurableWait) {
+        self.parked_number += 1;
+        let place = (until, self.parked_number);
+        if let Some(deadline_us) = wait.deadline_us {
+            self.deadlines.insert((deadline_us, place));
+        }
+        self.parked.insert(place, wait);
+    }
+
+    fn remove(&mut self, place: Place) -> Option<DurableWait> {
+        let wait = self.parked.remove(&place)?;
+        if let Some(deadline_us) = wait.deadline_us {
+            self.deadlines.remove(&(deadline_us, place));
+        }
+        Some(wait)
+    }
+
+    /// The first that waits for a version, if it is at or below `version`.
+    fn first_version(&self, version: u64) -> Option<Place> {
+        let (place, _) = self.parked.first_key_value()?;
+        let is_reached = matches!(place.0, Until::Version(wanted) if wanted <= version);
+        is_reached.then_some(*place)
+    }
+
+    /// The first that waits for a flush.
+    fn first_flush(&self) -> Option<(Place, Flush)> {
+        let first = (Until::Version(u64::MAX), u64::MAX);
+        match self.parked.range(first..).next()? {
+            (place @ (Until::Flushed(flush), _), _) => Some((*place, *flush)),
+            _ => None,
+        }
     }
 }
 
@@ -66,7 +110,8 @@ impl DurableWaits {
 pub(super) fn is_about_durable(kind: OperationKind) -> bool {
     matches!(
         kind,
-        OperationKind::DbWaitDurable
+        OperationKind::DbFlush
+            | OperationKind::DbWaitDurable
             | OperationKind::DbSubscribeDurable
             | OperationKind::DbUnsubscribe
     )
@@ -85,18 +130,19 @@ impl Core {
             let message = format!("{} cannot run inside a transaction", kind.name());
             Err(Error::new(SubCode::NotInTransaction, message))
         } else {
+            let deadline_us = (header.deadline_us != 0).then(|| {
+                self.monotonic_us()
+                    .saturating_add(u64::from(header.deadline_us))
+            });
+            let wait = Wait {
+                request_id,
+                frame_len_bytes: u64::from(frame.header.frame_len_bytes()),
+                deadline_us,
+            };
             match &request.operation {
-                ArchivedOperation::DbWaitDurable(wait) => {
-                    let deadline_us = (header.deadline_us != 0).then(|| {
-                        self.monotonic_us()
-                            .saturating_add(u64::from(header.deadline_us))
-                    });
-                    let wait = Wait {
-                        version: wait.version.to_native(),
-                        frame_len_bytes: u64::from(frame.header.frame_len_bytes()),
-                        deadline_us,
-                    };
-                    self.wait_durable(slot, request_id, wait)
+                ArchivedOperation::DbFlush => self.flush_log(slot, wait),
+                ArchivedOperation::DbWaitDurable(durable) => {
+                    self.wait_durable(slot, durable.version.to_native(), wait)
                 }
                 ArchivedOperation::DbSubscribeDurable => self.subscribe_durable(slot).map(Some),
                 ArchivedOperation::DbUnsubscribe(subscription) => {
@@ -123,27 +169,38 @@ impl Core {
     fn wait_durable(
         &mut self,
         slot: u32,
-        request_id: u64,
+        version: u64,
         wait: Wait,
     ) -> Result<Option<Response<'static>>, Error> {
         // Set before the look: a sync that comes in between wakes the reactor.
         self.log_inbox.watch_durable(true);
-        let answer = self.is_durable(wait.version);
-        if matches!(answer, Ok(false)) {
-            let fit = self.fit_durable_wait(slot);
-            if fit.is_there() {
-                self.park_durable(slot, request_id, wait);
-                self.store.database.start_flush();
-                return Ok(None);
-            }
-            self.watch_durable_if_needed();
-            return Err(self.too_many_durable_waits(fit));
+        let parked = match self.is_durable(version) {
+            Ok(true) => Ok(false),
+            Ok(false) => self
+                .park_durable(slot, Until::Version(version), wait)
+                .map(|()| true),
+            Err(error) => Err(errors::of_wait_durable(&error)),
+        };
+        if matches!(parked, Ok(true)) {
+            self.store.database.start_flush();
         }
         self.watch_durable_if_needed();
-        match answer {
-            Ok(_) => Ok(Some(self.durable_version())),
-            Err(error) => Err(errors::of_wait_durable(&error)),
-        }
+        Ok((!parked?).then(|| self.durable_version()))
+    }
+
+    /// Answers once everything that was committed before is durable.
+    fn flush_log(&mut self, slot: u32, wait: Wait) -> Result<Option<Response<'static>>, Error> {
+        self.log_inbox.watch_durable(true);
+        let flush = self.store.database.start_flush();
+        let parked = match self.store.database.is_flushed(flush) {
+            Ok(true) => Ok(false),
+            Ok(false) => self
+                .park_durable(slot, Until::Flushed(flush), wait)
+                .map(|()| true),
+            Err(error) => Err(errors::of_flush(&error)),
+        };
+        self.watch_durable_if_needed();
+        Ok((!parked?).then_some(Response::Done))
     }
 
     /// Whether one more may wait of the user of a session.
@@ -183,26 +240,26 @@ impl Core {
         Response::Version(TaggedVersion::Txn(self.store.database.durable_version()))
     }
 
-    fn park_durable(&mut self, slot: u32, request_id: u64, wait: Wait) {
-        if let Some(deadline_us) = wait.deadline_us {
-            self.lower_deadline(deadline_us);
+    /// Keeps a request, unless too many are kept already.
+    fn park_durable(&mut self, slot: u32, until: Until, wait: Wait) -> Result<(), Error> {
+        let fit = self.fit_durable_wait(slot);
+        if !fit.is_there() {
+            return Err(self.too_many_durable_waits(fit));
         }
         let Some(session) = self.session_mut(slot) else {
-            return;
+            return Ok(());
         };
         session.started(wait.frame_len_bytes);
         let taken = session.share.take(Resource::DurableWaits, 1);
-        let session = session.id;
-        self.durable.parked_number += 1;
-        let place = (wait.version, self.durable.parked_number);
         let wait = DurableWait {
-            session,
-            request_id,
+            session: session.id,
+            request_id: wait.request_id,
             frame_len_bytes: wait.frame_len_bytes,
             deadline_us: wait.deadline_us,
             _taken: taken,
         };
-        self.durable.parked.insert(place, wait);
+        self.durable.insert(until, wait);
+        Ok(())
     }
 
     fn subscribe_durable(&mut self, slot: u32) -> Result<Response<'static>, Error> {
@@ -212,6 +269,10 @@ impl Core {
             let cause = self.store.database.poison_cause();
             let error = WaitDurableError::Poisoned(cause);
             return Err(errors::of_wait_durable(&error));
+        }
+        if self.store.is_read_only() {
+            self.watch_durable_if_needed();
+            return Err(errors::of_wait_durable(&WaitDurableError::Closed));
         }
         let durable_version = self.store.database.durable_version();
         self.durable.subscription_id += 1;
@@ -258,19 +319,24 @@ impl Core {
         if self.durable.is_empty() {
             return;
         }
+        self.take_flushed();
         let version = self.store.database.durable_version();
         let is_poisoned = self.store.is_poisoned();
         if version == self.durable.looked_at && !is_poisoned {
+            self.watch_durable_if_needed();
             return;
         }
         self.durable.looked_at = version;
-        let beyond = self.durable.parked.split_off(&(version + 1, 0));
-        let reached = std::mem::replace(&mut self.durable.parked, beyond);
-        for wait in reached.into_values() {
-            self.answer_durable(&wait, Ok(self.durable_version()));
+        while let Some(place) = self.durable.first_version(version) {
+            self.answer_durable(place, Ok(self.durable_version()));
         }
         if is_poisoned {
-            self.fail_durable();
+            let cause = self.store.database.poison_cause();
+            let error = errors::of_wait_durable(&WaitDurableError::Poisoned(cause));
+            // The log failed: what is not durable now is not going to be.
+            while let Some(place) = self.durable.first_version(u64::MAX) {
+                self.answer_durable(place, Err(error.clone()));
+            }
         }
         for index in 0..self.durable.subscribed.len() {
             if let Some(id) = self.durable.subscribed.get(index).copied() {
@@ -283,22 +349,30 @@ impl Core {
         self.watch_durable_if_needed();
     }
 
-    /// The log failed: what is not durable now is not going to be.
-    fn fail_durable(&mut self) {
-        let parked = std::mem::take(&mut self.durable.parked);
-        let cause = self.store.database.poison_cause();
-        let error = errors::of_wait_durable(&WaitDurableError::Poisoned(cause));
-        for wait in parked.into_values() {
-            self.answer_durable(&wait, Err(error.clone()));
+    /// Answers who waited for a flush that is done. They stand in the order of what they cover.
+    fn take_flushed(&mut self) {
+        while let Some((place, flush)) = self.durable.first_flush() {
+            match self.store.database.is_flushed(flush) {
+                Ok(true) => self.answer_durable(place, Ok(Response::Done)),
+                Ok(false) => return,
+                Err(error) => self.answer_durable(place, Err(errors::of_flush(&error))),
+            }
         }
     }
 
-    fn answer_durable(&mut self, wait: &DurableWait, answer: Result<Response<'static>, Error>) {
+    /// Answers a parked request, which waits no longer.
+    fn answer_durable(&mut self, place: Place, answer: Result<Response<'static>, Error>) {
+        let Some(wait) = self.durable.remove(place) else {
+            return;
+        };
         let Some(session) = self.session_of(wait.session) else {
             return;
         };
         session.finished(wait.frame_len_bytes);
-        let kind = OperationKind::DbWaitDurable;
+        let kind = match place.0 {
+            Until::Version(_) => OperationKind::DbWaitDurable,
+            Until::Flushed(_) => OperationKind::DbFlush,
+        };
         let encoding = session.encoding;
         let mut out = Out::new(session.outbound.buffer(), encoding, wait.request_id, kind);
         match answer {
@@ -311,23 +385,20 @@ impl Core {
     /// Refuses what has waited longer than its deadline.
     pub(super) fn expire_durable(&mut self) {
         let now_us = self.monotonic_us();
-        let is_late = |wait: &DurableWait| wait.deadline_us.is_some_and(|us| us <= now_us);
-        let late: Vec<(u64, u64)> = self
-            .durable
-            .parked
-            .iter()
-            .filter(|(_, wait)| is_late(wait))
-            .map(|(place, _)| *place)
-            .collect();
-        for place in late {
-            let Some(wait) = self.durable.parked.remove(&place) else {
-                continue;
+        while let Some((deadline_us, place)) = self.durable.deadlines.first().copied()
+            && deadline_us <= now_us
+        {
+            let error = match place.0 {
+                Until::Version(version) => errors::of_wait_durable(&WaitDurableError::TimedOut {
+                    version,
+                    durable_version: self.store.database.durable_version(),
+                }),
+                Until::Flushed(_) => {
+                    let message = "the log was not synced within the deadline of the request";
+                    Error::new(SubCode::Timeout, message)
+                }
             };
-            let error = errors::of_wait_durable(&WaitDurableError::TimedOut {
-                version: place.0,
-                durable_version: self.store.database.durable_version(),
-            });
-            self.answer_durable(&wait, Err(error));
+            self.answer_durable(place, Err(error));
         }
         self.watch_durable_if_needed();
     }
@@ -337,7 +408,11 @@ impl Core {
         if self.durable.is_empty() {
             return;
         }
-        self.durable.parked.retain(|_, wait| wait.session != id);
+        let its = |(place, wait): (&Place, &DurableWait)| (wait.session == id).then_some(*place);
+        let places: Vec<Place> = self.durable.parked.iter().filter_map(its).collect();
+        for place in places {
+            self.durable.remove(place);
+        }
         self.durable
             .subscribed
             .retain(|subscribed| *subscribed != id);
@@ -363,9 +438,9 @@ impl Core {
     }
 }
 
-/// What a request to wait says.
+/// What a request that may have to wait says.
 struct Wait {
-    version: u64,
+    request_id: u64,
     frame_len_bytes: u64,
     deadline_us: Option<u64>,
 }

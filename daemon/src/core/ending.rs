@@ -3,6 +3,7 @@
 use in_mem_ipc::close::CloseReason;
 
 use super::Core;
+use crate::config::Limits;
 use crate::session::{Phase, Session};
 
 impl Core {
@@ -11,7 +12,6 @@ impl Core {
     pub(crate) fn drain(&mut self) {
         let deadline_us = self.now_plus_ms(self.store.limits_in_force().shutdown_timeout_ms);
         self.drain_deadline_us = Some(deadline_us);
-        self.lower_deadline(deadline_us);
         self.store.set_draining();
         for slot in self.slots() {
             self.refuse_parked(slot);
@@ -46,47 +46,11 @@ impl Core {
     pub(crate) fn expire(&mut self) -> Vec<u32> {
         let now_us = self.monotonic_us();
         let limits = self.store.limits_in_force();
-        let mut next_us = self.drain_deadline_us;
-        let frame_deadline_us = self.now_plus_ms(limits.frame_timeout_ms);
         let mut gone = Vec::new();
-        for slot in self.slots() {
-            let Some(session) = self.session_mut(slot) else {
-                continue;
-            };
-            let expired = session.caller.transactions.expire(now_us, &limits);
-            if expired > 0 {
-                tracing::info!(target: "txn", slot, expired, "transactions ran out of time");
+        for slot in self.deadlines.take_due(now_us) {
+            if self.expire_session(slot, &limits) {
+                gone.push(slot);
             }
-            if session
-                .deadline_us
-                .is_some_and(|deadline_us| deadline_us <= now_us)
-            {
-                session.deadline_us = None;
-                if session.phase == Phase::Closing {
-                    gone.push(slot);
-                } else if session.waits_for_us(&limits) {
-                    // It is we who do not read on: the peer gets its time again.
-                    session.deadline_us = Some(frame_deadline_us);
-                } else {
-                    let message = "the hello or a frame took too long to arrive".to_owned();
-                    self.close_with(slot, CloseReason::LimitExceeded, message);
-                }
-            }
-            if self.session_mut(slot).is_some_and(|session| {
-                let idle = session.idle_deadline_us(&limits);
-                idle.is_some_and(|deadline_us| deadline_us <= now_us)
-            }) {
-                let message = "nothing was asked for as long as idle_timeout_ms allows".to_owned();
-                self.close_with(slot, CloseReason::LimitExceeded, message);
-            }
-            let is_late = |session: &mut Session| {
-                let parked = session.parked.as_ref();
-                parked.is_some_and(|frame| frame.is_late(now_us))
-            };
-            if self.session_mut(slot).is_some_and(is_late) {
-                self.give_up_waiting(slot);
-            }
-            self.give_up_reply_room(slot, now_us);
             let Some(session) = self.session_mut(slot) else {
                 continue;
             };
@@ -103,12 +67,57 @@ impl Core {
                 .chain(session.caller.transactions.next_deadline_us(&limits))
                 .chain(session.idle_deadline_us(&limits))
                 .min();
-            next_us = next_us.into_iter().chain(earliest).min();
+            if let Some(deadline_us) = earliest {
+                self.deadlines.arm(slot, deadline_us);
+            }
         }
         self.expire_durable();
-        let waits_us = self.durable.next_deadline_us();
-        self.deadline_us = next_us.into_iter().chain(waits_us).min();
         gone
+    }
+
+    /// Ends what passed its deadline in one session; true when its connection must go.
+    fn expire_session(&mut self, slot: u32, limits: &Limits) -> bool {
+        let now_us = self.monotonic_us();
+        let frame_deadline_us = self.now_plus_ms(limits.frame_timeout_ms);
+        let Some(session) = self.session_mut(slot) else {
+            return false;
+        };
+        let expired = session.caller.transactions.expire(now_us, limits);
+        let is_due = session.deadline_us.is_some_and(|us| us <= now_us);
+        let mut is_gone = false;
+        if is_due {
+            session.deadline_us = None;
+            if session.phase == Phase::Closing {
+                is_gone = true;
+            } else if session.waits_for_us(limits) {
+                // It is we who do not read on: the peer gets its time again.
+                session.deadline_us = Some(frame_deadline_us);
+            } else {
+                let message = "the hello or a frame took too long to arrive".to_owned();
+                self.close_with(slot, CloseReason::LimitExceeded, message);
+            }
+        }
+        if self.session_mut(slot).is_some_and(|session| {
+            let idle = session.idle_deadline_us(limits);
+            idle.is_some_and(|deadline_us| deadline_us <= now_us)
+        }) {
+            let message = "nothing was asked for as long as idle_timeout_ms allows".to_owned();
+            self.close_with(slot, CloseReason::LimitExceeded, message);
+        }
+        let is_late = |session: &mut Session| {
+            let parked = session.parked.as_ref();
+            parked.is_some_and(|frame| frame.is_late(now_us))
+        };
+        if self.session_mut(slot).is_some_and(is_late) {
+            self.give_up_waiting(slot);
+        }
+        self.give_up_reply_room(slot, now_us);
+        if expired > 0
+            && let Some(suppressed) = self.expiry_lines.may_say(now_us)
+        {
+            tracing::info!(target: "txn", slot, expired, suppressed, "transactions ran out of time");
+        }
+        is_gone
     }
 
     pub(super) fn slots(&self) -> Vec<u32> {

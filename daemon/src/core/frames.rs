@@ -98,7 +98,7 @@ impl Core {
         if session.phase != Phase::Closing {
             session.begin_closing(Some(Close::new(reason, message)), now_us);
             if let Some(deadline_us) = session.deadline_us {
-                self.lower_deadline(deadline_us);
+                self.deadlines.arm(slot, deadline_us);
             }
         }
         self.forget_reply_room(slot);
@@ -136,6 +136,8 @@ impl Core {
                 let now_us = self.monotonic_us();
                 if let Some(session) = self.session_mut(slot) {
                     session.begin_closing(None, now_us);
+                    let deadline_us = session.deadline_us.unwrap_or(now_us);
+                    self.deadlines.arm(slot, deadline_us);
                 }
             }
             FrameKind::HelloReply | FrameKind::Response | FrameKind::Push => {}
@@ -186,7 +188,7 @@ impl Core {
             session.deadline_us = None;
         } else if has_progress || session.deadline_us.is_none() {
             session.deadline_us = Some(deadline_us);
-            self.lower_deadline(deadline_us);
+            self.deadlines.arm(slot, deadline_us);
         }
     }
 }

@@ -97,7 +97,7 @@ impl Core {
             session.gathered = Some(taken);
             session.waits_to_gather = false;
             session.deadline_us = Some(deadline_us);
-            self.lower_deadline(deadline_us);
+            self.deadlines.arm(waiter.id.slot, deadline_us);
             self.touch(waiter.id.slot);
         }
     }

@@ -22,7 +22,9 @@ impl Core {
         };
         let credentials = session.credentials;
         if !self.store.may_connect(credentials) {
-            tracing::warn!(target: "ipc", ?credentials, "a peer that may not connect");
+            if let Some(suppressed) = self.stranger_lines.may_say(self.turn_us) {
+                tracing::warn!(target: "ipc", ?credentials, suppressed, "a peer that may not connect");
+            }
             let message = format!("user {} may not use this server", credentials.user);
             self.close_with(slot, CloseReason::PermissionDenied, message);
         }
@@ -126,13 +128,14 @@ impl Core {
             .iter()
             .flatten()
             .filter(|session| is_earlier(session))
-            .map(|session| (session.id.slot, session.job_count))
+            .map(|session| (session.id.slot, session.commit_job_count))
             .collect();
         for (earlier_slot, _) in &earlier {
             let message = "another connection of this client id took its place".to_owned();
             self.close_with(*earlier_slot, CloseReason::Refused, message);
         }
-        let is_busy = earlier.iter().any(|(_, job_count)| *job_count != 0)
+        // What only reads may end when it likes: it takes nothing from the truth of an answer.
+        let is_busy = earlier.iter().any(|(_, commit_count)| *commit_count != 0)
             || self
                 .departed
                 .iter()

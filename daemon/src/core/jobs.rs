@@ -4,6 +4,7 @@
 //! the moment it was started and nothing waits for it. A write, and anything in a transaction,
 //! holds back the later requests of its session until it has been handed to the log.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use in_mem_engine::{Completion, ReadView};
@@ -19,14 +20,16 @@ use super::commits::PendingCommit;
 use super::requests::run_of;
 use crate::answer::Shape;
 use crate::caller::Caller;
+use crate::defect::Defect;
 use crate::dispatch::{self, Call, Out, Verdict};
+use crate::health;
 use crate::inbound::OwnedFrame;
 use crate::metrics::LiveView;
-use crate::session::{Session, SessionId};
+use crate::session::{Phase, Session, SessionId};
 use crate::shares::{Bounds, Resource, Taken};
 use crate::slow::Subject;
 use crate::store::Store;
-use crate::workers::QUEUE_COUNT_MAX;
+use crate::workers::{Lane, QUEUE_COUNT_MAX};
 
 /// Requests of one user that wait for a worker, at most: half of all that may.
 pub(super) const JOB_COUNT_PER_USER_MAX: u64 = QUEUE_COUNT_MAX as u64 / 2;
@@ -38,20 +41,22 @@ pub(super) struct JobDone {
     verdict: Verdict,
     /// The encoded answer, if there is one.
     answer: FrameBuffer,
+    /// Empty when a defect took it.
     frame: OwnedFrame,
     token: Option<u64>,
-    /// The transactions that were taken along.
-    caller: Caller,
+    /// The transactions that were taken along; none when a defect took them: they are rolled back.
+    caller: Option<Caller>,
     is_blocking: bool,
     /// What was reserved for its answer, and its place on the workers.
     room: Taken,
     _place: Taken,
+    may_commit: bool,
     /// How often room in the log had been announced when it was started.
     room_count: u64,
 }
 
-/// A job of a client whose session is gone: as long as it is there, what it will commit is not
-/// known, and a repeat of its request cannot be told the truth.
+/// A job of a client whose session is gone, and that may commit: as long as it is there, what it
+/// will commit is not known, and a repeat of its request cannot be told the truth.
 #[derive(Clone)]
 pub(super) struct Departed {
     session: SessionId,
@@ -60,14 +65,14 @@ pub(super) struct Departed {
 }
 
 impl Departed {
-    /// Those of a session that is going, one for each of its jobs.
+    /// Those of a session that is going, one for each of its jobs that may commit.
     pub(super) fn of(session: &Session) -> impl Iterator<Item = Self> {
         let departed = session.caller.client.map(|client| Self {
             session: session.id,
             user: session.credentials.user,
             client_id: client.id,
         });
-        let count = session.job_count as usize;
+        let count = session.commit_job_count as usize;
         departed
             .into_iter()
             .flat_map(move |departed| std::iter::repeat_n(departed, count))
@@ -123,6 +128,7 @@ impl Core {
         let subject = head.subject(session);
         let steps = frame.steps;
         let is_blocking = head.kind.is_write() || head.txn_id != 0;
+        let may_commit = head.may_commit();
         let caller = session.caller.lend(head.txn_id);
         let encoding = session.encoding;
         let shape = head.shape.clone();
@@ -146,6 +152,7 @@ impl Core {
         session.job_count += 1;
         session.reserved_len_bytes += room.amount();
         let place = session.share.take(Resource::Jobs, 1);
+        session.commit_job_count += u32::from(may_commit);
         session.is_blocked |= is_blocking;
         let token = head.kind.is_write().then(|| {
             let pending = PendingCommit::new(id, job.shape.clone(), subject, steps);
@@ -156,26 +163,48 @@ impl Core {
         let inbox = Arc::clone(&self.job_inbox);
         let room_count = self.log_inbox.room_count();
         let work = move || {
-            let (verdict, answer, job) = job.run();
-            let Job { frame, caller, .. } = job;
+            let ran = catch_unwind(AssertUnwindSafe(|| job.run()));
+            let (verdict, answer, rest) = match ran {
+                Ok((verdict, answer, job)) => (verdict, answer, Some((job.frame, job.caller))),
+                Err(_) => {
+                    let (verdict, answer) = given_up(&subject, encoding, may_commit);
+                    (verdict, answer, None)
+                }
+            };
+            let (frame, caller) = rest.unzip();
             inbox.push(JobDone {
                 session: id,
                 subject,
                 verdict,
                 answer,
-                frame,
+                frame: frame.unwrap_or_default(),
                 token,
                 caller,
                 is_blocking,
                 room,
                 _place: place,
+                may_commit,
                 room_count,
             });
             inbox.wake();
         };
-        if self.workers.run(Box::new(work)).is_err() {
+        let lane = dispatch::lane_of(head.kind);
+        if self.workers.run(lane, Box::new(work)).is_err() {
             self.give_up_job(slot, &head, token, is_blocking, reserved_len_bytes);
         }
+    }
+
+    /// Has somebody look at what only the kernel knows of our health; the next turn hears of it.
+    pub(crate) fn look_at_health(&self) {
+        let (store, inbox) = (Arc::clone(&self.store), Arc::clone(&self.job_inbox));
+        let look = move || {
+            let before = health::state(&store);
+            if health::look(&store).state != before {
+                inbox.wake();
+            }
+        };
+        // Looks that wait already come to the same.
+        let _ = self.workers.run(Lane::Look, Box::new(look));
     }
 
     /// Takes what the workers finished.
@@ -199,7 +228,7 @@ impl Core {
         } = job;
         match job.token {
             Some(token) if verdict == Verdict::Pending => self.pending.note(token, frame.steps),
-            Some(token) => drop(self.pending.remove(token)),
+            Some(token) => self.pending.end(token, verdict),
             None => {}
         }
         if verdict == Verdict::Replied {
@@ -207,27 +236,39 @@ impl Core {
             self.slow
                 .answered(&subject, &frame.steps, now_us, answer.len());
         }
+        let is_draining = self.is_draining();
         // Of a session that is gone, the transaction that was taken along is rolled back here.
         let Some(session) = self.session_of(id) else {
-            self.forget_departed(id);
+            if job.may_commit {
+                self.forget_departed(id);
+            }
             return;
         };
-        session.caller.take_back(job.caller);
+        if let Some(caller) = job.caller {
+            session.caller.take_back(caller);
+        }
         session.job_count -= 1;
         session.reserved_len_bytes -= job.room.amount();
+        session.commit_job_count -= u32::from(job.may_commit);
         if job.is_blocking {
             session.is_blocked = false;
         }
         if verdict != Verdict::Pending {
             session.finished(subject.frame_len_bytes);
         }
-        if verdict == Verdict::Replied {
+        if matches!(verdict, Verdict::Replied | Verdict::GivenUp) {
             session.outbound.append(answer);
             // Counted at its length from here on, and no longer at its longest.
             session.count_load();
         }
         drop(job.room);
-        if verdict == Verdict::Busy {
+        // A repeat over another connection may have been told already that nothing was committed.
+        // A stop is the exception: it finishes what was started.
+        let is_dropped = session.phase == Phase::Closing && !is_draining;
+        if is_dropped {
+            session.caller.transactions.roll_back_all();
+        }
+        if verdict == Verdict::Busy && !is_dropped {
             self.wait_for_room(id.slot, frame, job.room_count);
         }
         self.watch_transactions(id.slot);
@@ -258,6 +299,7 @@ impl Core {
             session.finished(head.frame_len_bytes);
             session.job_count -= 1;
             session.reserved_len_bytes -= reserved_len_bytes;
+            session.commit_job_count -= u32::from(head.may_commit());
             if is_blocking {
                 session.is_blocked = false;
             }
@@ -291,6 +333,19 @@ fn kind_of(frame: &OwnedFrame) -> Option<(OperationKind, u64)> {
     let request = access_request(frame.body).ok()?;
     let frame_len_bytes = u64::from(frame.header.frame_len_bytes());
     Some((request.operation.kind(), frame_len_bytes))
+}
+
+/// The answer to a request that a defect took, wherever it struck.
+fn given_up(subject: &Subject, encoding: Encoding, may_commit: bool) -> (Verdict, FrameBuffer) {
+    let kind = subject.operation;
+    tracing::error!(target: "ipc", operation = kind.name(), "a worker panicked");
+    let mut answer = FrameBuffer::new();
+    Out::new(&mut answer, encoding, subject.request_id, kind).fail(dispatch::given_up(may_commit));
+    let verdict = match may_commit {
+        true => Verdict::GivenUp,
+        false => Verdict::Replied,
+    };
+    (verdict, answer)
 }
 
 /// What the head of a request tells.
@@ -327,6 +382,11 @@ impl Head {
             frame_len_bytes: self.frame_len_bytes,
         }
     }
+
+    /// Whether something may be committed by it. Inside a transaction nothing is, up to its commit.
+    fn may_commit(&self) -> bool {
+        self.kind.is_write() && (self.txn_id == 0 || self.kind == OperationKind::TxnCommit)
+    }
 }
 
 impl Job {
@@ -345,6 +405,7 @@ impl Job {
             frame_len_bytes: frame.header.frame_len_bytes() as usize,
             now_us: self.now_us,
             is_worker: false,
+            is_submitted: false,
         };
         // A run that does not exist is found out, and answered, by the worker.
         call.take_view().ok()
@@ -388,10 +449,12 @@ impl Job {
                 frame_len_bytes: frame.header.frame_len_bytes() as usize,
                 now_us: self.now_us,
                 is_worker: true,
+                is_submitted: false,
             };
             verdict = dispatch::handle(&mut call, &request.operation, &mut out);
             self.frame.steps.started_us = started_us;
         }
+        self.store.defects.strike(Defect::OnWorker);
         drop(self.live_view.take());
         if self.notes_steps {
             self.frame.steps.decided_us = SystemClock.monotonic_us();

@@ -5,6 +5,7 @@
 //! descriptor: bytes come in by slot, replies wait in the sessions until the turn ends.
 
 mod commits;
+mod deadlines;
 mod durable;
 mod ending;
 mod frames;
@@ -29,7 +30,8 @@ use in_mem_wal::clock::{Clock, SystemClock};
 use crate::caller::Caller;
 use crate::completions::Inbox;
 use crate::config::OnPoison;
-use crate::disk_space::DiskWatch;
+use crate::disk_space::DiskTurns;
+use crate::log_budget::LineBudget;
 use crate::reactor::Waker;
 use crate::session::{Credentials, Session, SessionId};
 use crate::shares::Resource;
@@ -38,11 +40,18 @@ use crate::store::Store;
 use crate::workers::Workers;
 
 use commits::{Finished, LogInbox, PendingCommits};
+use deadlines::Deadlines;
 use durable::DurableWaits;
 use gathering::Gathering;
 use jobs::{Departed, JobDone};
 use replies::Replies;
 use translation::Translation;
+
+/// Lines of the log of one kind that clients can provoke, count in [`PROVOKED_WINDOW_US`].
+const PROVOKED_LINE_COUNT_MAX: u32 = 10;
+
+/// A minute: a peer that fills the budget all the time writes 2 MB of log a day.
+const PROVOKED_WINDOW_US: u64 = 60_000_000;
 
 /// The sessions of one reactor and what they wait for.
 pub(crate) struct Core {
@@ -53,6 +62,9 @@ pub(crate) struct Core {
     log_inbox: Arc<LogInbox>,
     finished: Vec<Finished>,
     slow: SlowLog,
+    /// Of peers that may not connect, and of transactions that ran out of time.
+    stranger_lines: LineBudget,
+    expiry_lines: LineBudget,
     job_inbox: Arc<Inbox<JobDone>>,
     jobs_done: Vec<JobDone>,
     /// Jobs on the workers of clients whose session is gone.
@@ -72,11 +84,11 @@ pub(crate) struct Core {
     gathering: Gathering,
     /// Requests whose replies have no room yet.
     replies: Replies,
-    disk_watch: DiskWatch,
+    disk_turns: DiskTurns,
     /// Slots to flush at the end of the turn.
     touched: Vec<u32>,
-    /// No deadline is earlier than this; none at all without it.
-    deadline_us: Option<u64>,
+    /// When sessions have to be looked at.
+    deadlines: Deadlines,
     drain_deadline_us: Option<u64>,
     turn_request_count: u64,
     /// The monotonic time of this turn, microseconds.
@@ -89,14 +101,15 @@ impl Core {
         let log_inbox = Arc::new(LogInbox::new(waker.clone()));
         let listener: Arc<dyn CompletionSink> = Arc::<LogInbox>::clone(&log_inbox);
         store.database.add_listener(&listener);
+        log_inbox.look_for_log(&store);
         let slow = SlowLog::new(store.settings.observe.slow_request_us, &store.metrics);
-        if slow.is_on() {
-            log_inbox.note_times();
-        }
+        log_inbox.note_times(slow.is_on());
         Self {
-            disk_watch: DiskWatch::new(&store),
+            disk_turns: DiskTurns::default(),
             store,
             slow,
+            stranger_lines: LineBudget::new(PROVOKED_LINE_COUNT_MAX, PROVOKED_WINDOW_US),
+            expiry_lines: LineBudget::new(PROVOKED_LINE_COUNT_MAX, PROVOKED_WINDOW_US),
             sessions: Vec::new(),
             next_session_number: 1,
             pending: PendingCommits::default(),
@@ -114,7 +127,7 @@ impl Core {
             gathering: Gathering::default(),
             replies: Replies::default(),
             touched: Vec::new(),
-            deadline_us: None,
+            deadlines: Deadlines::default(),
             drain_deadline_us: None,
             turn_request_count: 0,
             turn_us: SystemClock.monotonic_us(),
@@ -130,7 +143,11 @@ impl Core {
         self.store.set_connection_count(connection_count);
         let positions = self.store.database.log_positions();
         let written = positions.map_or(0, |(written_lsn, _)| written_lsn.to_u64());
-        self.disk_watch.turn(self.turn_us, written);
+        if self.store.place.root.is_some() && self.disk_turns.is_due(self.turn_us, written) {
+            self.look_at_health();
+        }
+        // What this turn commits is one batch for the log.
+        self.store.database.gather_commits(true);
     }
 
     /// Takes what the log and the workers finished, and what can start because of it.
@@ -143,6 +160,7 @@ impl Core {
         self.start_with_reply_room();
         self.admit_waiting_frames();
         self.resume_touched();
+        self.store.database.gather_commits(false);
     }
 
     /// Requests handled since the turn began.
@@ -174,7 +192,7 @@ impl Core {
             assert!(place.is_none(), "a slot is freed before it is used again");
             *place = Some(Box::new(session));
         }
-        self.lower_deadline(deadline_us);
+        self.deadlines.arm(slot, deadline_us);
         let max = self.store.limits_in_force().connection_count_per_user_max;
         if max < of_user {
             let user = credentials.user;
@@ -198,13 +216,16 @@ impl Core {
         self.close_with(slot, CloseReason::LimitExceeded, message);
     }
 
-    /// Limits or who may connect have changed: everybody is looked at again.
-    pub(crate) fn settings_changed(&mut self) {
-        // Deadlines are computed from limits: all of them anew.
-        self.lower_deadline(self.monotonic_us());
+    /// Limits, who may connect, or from when on a request is slow have changed: everybody is looked
+    /// at again.
+    pub(crate) fn settings_changed(&mut self, slow_request_us: u64) {
+        self.slow.set_threshold(slow_request_us);
+        self.log_inbox.note_times(self.slow.is_on());
         self.store.look_at_disk();
         self.admit_waiting_frames();
         for slot in self.slots() {
+            // Deadlines are computed from limits: all of them anew.
+            self.deadlines.arm(slot, self.turn_us);
             self.admit(slot);
             self.touch(slot);
         }
@@ -215,6 +236,7 @@ impl Core {
         self.release_room_for_frame(slot);
         self.forget_waiting(slot);
         self.forget_reply_room(slot);
+        self.deadlines.disarm(slot);
         if let Some(id) = self.session_mut(slot).map(|session| session.id) {
             self.forget_durable(id);
         }
@@ -250,7 +272,7 @@ impl Core {
         };
         session.used_us = now_us;
         if let Some(deadline_us) = session.idle_deadline_us(&limits) {
-            self.lower_deadline(deadline_us);
+            self.deadlines.arm(slot, deadline_us);
         }
     }
 
@@ -312,7 +334,12 @@ impl Core {
 
     /// The earliest time something may have to be ended.
     pub(crate) fn next_deadline_us(&self) -> Option<u64> {
-        self.deadline_us
+        let deadlines = [
+            self.deadlines.first_us(),
+            self.drain_deadline_us,
+            self.durable.next_deadline_us(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     fn session_of(&mut self, id: SessionId) -> Option<&mut Session> {
@@ -321,12 +348,5 @@ impl Core {
 
     fn now_plus_ms(&self, ms: u64) -> u64 {
         self.monotonic_us().saturating_add(ms.saturating_mul(1_000))
-    }
-
-    fn lower_deadline(&mut self, deadline_us: u64) {
-        self.deadline_us = Some(
-            self.deadline_us
-                .map_or(deadline_us, |old| old.min(deadline_us)),
-        );
     }
 }

@@ -84,7 +84,7 @@ impl Core {
         let amount = self.reply_amount(kind, frame_len_bytes);
         let patience_us = self.now_plus_ms(self.store.limits_in_force().frame_timeout_ms);
         let until_us = frame.deadline_us.unwrap_or(patience_us).min(patience_us);
-        self.lower_deadline(until_us);
+        self.deadlines.arm(slot, until_us);
         let Some(session) = self.session_mut(slot) else {
             return;
         };

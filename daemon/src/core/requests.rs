@@ -122,13 +122,14 @@ impl Core {
             frame_len_bytes: frame.header.frame_len_bytes() as usize,
             now_us,
             is_worker: false,
+            is_submitted: false,
         };
         let verdict = dispatch::handle(&mut call, &request.operation, &mut out);
         let answer_len_bytes = out.mark() - answer_start;
         if verdict == Verdict::Pending {
             session.started(frame_len_bytes);
         } else if let Some(token) = token {
-            self.pending.remove(token);
+            self.pending.end(token, verdict);
         }
         if self.slow.is_on() {
             steps.decided_us = self.step_us();
@@ -140,7 +141,7 @@ impl Core {
         self.watch_transactions(slot);
         self.count_answer(slot, &subject, answer_len_bytes);
         match verdict {
-            Verdict::Replied | Verdict::Pending => Flow::Done,
+            Verdict::Replied | Verdict::Pending | Verdict::GivenUp => Flow::Done,
             Verdict::Busy => Flow::Busy,
             Verdict::Offload => Flow::Offload,
         }
@@ -219,7 +220,7 @@ impl Core {
             .session_mut(slot)
             .and_then(|session| session.caller.transactions.next_deadline_us(&limits));
         if let Some(deadline_us) = deadline_us {
-            self.lower_deadline(deadline_us);
+            self.deadlines.arm(slot, deadline_us);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Requests that wait for the log, on a log that is driven by hand.
 
+mod defects;
 mod durable;
 
 use in_mem_engine::{Database, Driver, DurabilityMode};
@@ -24,6 +25,7 @@ use crate::config::{Principals, Settings};
 use crate::reactor::{Reactor, Readiness};
 use crate::session::Phase;
 use crate::store::Place;
+use crate::workers::Lane;
 
 /// The value `Int 7`, encoded.
 const SEVEN: &[u8] = &[7];
@@ -172,15 +174,18 @@ fn put(id: u64, deadline_us: u32, key: &str) -> FrameBuffer {
 }
 
 /// A put that is for the workers.
-fn large_put(id: u64, deadline_us: u32, key: &str) -> FrameBuffer {
+fn large_put(id: u64, deadline_us: u32, key: &'static str) -> FrameBuffer {
+    frame(id, deadline_us, large(key))
+}
+
+fn large(key: &'static str) -> Operation<'static> {
     let mut value = vec![0xc6];
     value.extend_from_slice(&(300_u32 << 10).to_be_bytes());
     value.resize(value.len() + (300 << 10), 7);
-    let value = KeyValue {
+    Operation::KvPut(KeyValue {
         key: key.into(),
-        value: value.as_slice().into(),
-    };
-    frame(id, deadline_us, Operation::KvPut(value))
+        value: value.into(),
+    })
 }
 
 fn is_written(answers: &[(u64, Response<'_>)], id: u64) -> bool {
@@ -455,7 +460,7 @@ fn who_may_connect_changes_for_those_that_are_connected_too() {
     this.core.connect(2, stranger());
     assert!(phase(&mut this, 2) == Phase::Greeting, "listed");
     store.set_principals(Principals::resolve(&store.settings.access).expect("resolves"));
-    this.core.settings_changed();
+    this.core.settings_changed(0);
     assert!(phase(&mut this, 2) == Phase::Closing, "listed no longer");
     assert!(phase(&mut this, 0) == Phase::Open, "our own user stays");
 }
@@ -543,4 +548,18 @@ fn a_write_to_a_run_that_does_not_exist_is_told_that_nothing_was_committed() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// What was lost: whoever may not connect could fill the log, a line for each try.
+#[test]
+fn peers_that_may_not_connect_get_few_lines_and_the_next_line_counts_the_others() {
+    let mut this = Fixture::new(0);
+    this.start_turn();
+    for _ in 0..100 {
+        this.core.connect(0, stranger());
+        this.core.disconnect(0);
+    }
+    let later_us = this.core.turn_us + PROVOKED_WINDOW_US;
+    let unsaid = 100 - u64::from(PROVOKED_LINE_COUNT_MAX);
+    assert_eq!(this.core.stranger_lines.may_say(later_us), Some(unsaid));
 }

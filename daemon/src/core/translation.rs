@@ -5,6 +5,7 @@
 //! translated on the reactor, into one buffer that is used again. A large one is translated by a
 //! worker, and holds back the later requests of its session until it has been started.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use in_mem_ipc::close::CloseReason;
@@ -17,11 +18,13 @@ use in_mem_model::{Error, Outcome as CommitOutcome, SubCode};
 use super::Core;
 use super::frames::Flow;
 use crate::completions::Inbox;
-use crate::dispatch::MANY_LEN_BYTES;
+use crate::defect::Defect;
+use crate::dispatch::{self, MANY_LEN_BYTES};
 use crate::inbound::OwnedFrame;
 use crate::reactor::Waker;
 use crate::session::{Phase, SessionId};
 use crate::shares::Taken;
+use crate::workers::Lane;
 
 /// What translation needs beside the sessions.
 pub(super) struct Translation {
@@ -105,20 +108,31 @@ impl Core {
         let id = session.id;
         session.started(frame_len_bytes);
         session.job_count += 1;
+        // What it is about is not known yet.
+        session.commit_job_count += 1;
         session.is_blocked = true;
         let inbox = Arc::clone(&self.translation.inbox);
+        let store = Arc::clone(&self.store);
         let work = move || {
             let mut frame = frame;
+            let translated = catch_unwind(AssertUnwindSafe(|| {
+                store.defects.strike(Defect::InTranslation);
+                translate_owned(&frame)
+            }));
+            let result = translated.unwrap_or_else(|_| {
+                tracing::error!(target: "ipc", "the translation of a request panicked");
+                Err(Untranslated::Refused(dispatch::given_up(false)))
+            });
             inbox.push(Translated {
                 session: id,
                 request_id,
                 frame_len_bytes,
-                result: translate_owned(&frame),
+                result,
                 room: frame.room.take(),
             });
             inbox.wake();
         };
-        if self.workers.run(Box::new(work)).is_err() {
+        if self.workers.run(Lane::Data, Box::new(work)).is_err() {
             let message = "too many long requests wait for a worker; nothing was done";
             self.finish_translation(Translated {
                 session: id,
@@ -148,6 +162,7 @@ impl Core {
         };
         session.finished(translated.frame_len_bytes);
         session.job_count -= 1;
+        session.commit_job_count -= 1;
         session.is_blocked = false;
         let slot = translated.session.slot;
         let is_served = session.phase != Phase::Closing || self.is_draining();

@@ -30,7 +30,9 @@ use in_mem_model::{
 
 use crate::answer::{self, Shape};
 use crate::caller::Caller;
+use crate::defect::Defect;
 use crate::store::{SessionRun, Store};
+use crate::workers::Lane;
 
 pub(crate) use once::begun_run;
 pub(crate) use out::Out;
@@ -59,6 +61,9 @@ pub(crate) enum Verdict {
     Busy,
     /// It takes too long for the reactor; nothing was done.
     Offload,
+    /// It was answered with a defect when its commit had been handed over: whether that happens is
+    /// not known, and its completion may still come.
+    GivenUp,
 }
 
 /// One request being handled.
@@ -83,6 +88,8 @@ pub(crate) struct Call<'a> {
     pub(crate) now_us: u64,
     /// Whether this thread may be held for long.
     pub(crate) is_worker: bool,
+    /// A commit has been handed over.
+    pub(crate) is_submitted: bool,
 }
 
 /// A handler's result: an error is answered by whoever called it.
@@ -103,8 +110,7 @@ pub(crate) fn is_long(kind: OperationKind, frame_len_bytes: usize) -> bool {
         | Kind::SystemInfo
         | Kind::SystemHealth
         | Kind::SystemMetrics
-        | Kind::SystemDescribe
-        | Kind::DbFlush => true,
+        | Kind::SystemDescribe => true,
         Kind::KvGetMany
         | Kind::KvExistsMany
         | Kind::KvPutMany
@@ -123,6 +129,15 @@ pub(crate) fn is_long_frame(frame: &Frame<'_>) -> bool {
             frame.header.frame_len_bytes() as usize,
         )
     })
+}
+
+/// Which workers handle a long request.
+pub(crate) fn lane_of(kind: OperationKind) -> Lane {
+    if kind == OperationKind::SystemInfo || observe::is_observation(kind) {
+        Lane::Look
+    } else {
+        Lane::Data
+    }
 }
 
 /// What the answer to a request looks like if it commits. `begun_run` makes the id of a run that
@@ -152,7 +167,15 @@ pub(crate) fn handle(
     out: &mut Out<'_>,
 ) -> Verdict {
     let start = out.mark();
-    let handled = catch_unwind(AssertUnwindSafe(|| route(call, operation, out)));
+    let handled = catch_unwind(AssertUnwindSafe(|| {
+        let handled = route(call, operation, out);
+        let defect = match call.is_submitted {
+            true => Defect::AfterSubmit,
+            false => Defect::InHandler,
+        };
+        call.store.defects.strike(defect);
+        handled
+    }));
     match handled {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(error)) => {
@@ -168,12 +191,23 @@ pub(crate) fn handle(
         Err(_) => {
             tracing::error!(target: "ipc", operation = operation.kind().name(), "a handler panicked");
             out.rewind(start);
-            let message = "the request was given up because of a defect; nothing was done";
-            let error = Error::of_class(ErrorClass::InternalError, message);
-            out.fail(error.with_outcome(CommitOutcome::NotCommitted));
-            Verdict::Replied
+            out.fail(given_up(call.is_submitted));
+            match call.is_submitted {
+                true => Verdict::GivenUp,
+                false => Verdict::Replied,
+            }
         }
     }
+}
+
+/// What is told of a request that struck a defect.
+pub(crate) fn given_up(may_be_committed: bool) -> Error {
+    let (what, outcome) = match may_be_committed {
+        true => ("it may be committed", CommitOutcome::OutcomeUnknown),
+        false => ("nothing was done", CommitOutcome::NotCommitted),
+    };
+    let message = format!("the request was given up because of a defect; {what}");
+    Error::of_class(ErrorClass::InternalError, message).with_outcome(outcome)
 }
 
 fn route(call: &mut Call<'_>, operation: &ArchivedOperation<'_>, out: &mut Out<'_>) -> Handled {
@@ -197,9 +231,7 @@ fn route(call: &mut Call<'_>, operation: &ArchivedOperation<'_>, out: &mut Out<'
         }
     }
     match operation {
-        Op::SystemPing | Op::SystemInfo | Op::SystemCapabilities | Op::DbFlush => {
-            system::route(call, kind, out)
-        }
+        Op::SystemPing | Op::SystemInfo | Op::SystemCapabilities => system::route(call, kind, out),
         Op::TxnBegin(_) | Op::TxnCommit | Op::TxnRollback | Op::TxnInfo => {
             transaction::route(call, operation, out)
         }
@@ -275,6 +307,7 @@ impl Call<'_> {
         };
         let once = self.once()?;
         let run = self.run()?.clone();
+        self.is_submitted = true;
         let submitted = run.submit_as(program, options, once.as_ref(), self.completion()?);
         self.settle(submitted, out)
     }

@@ -1,6 +1,7 @@
 //! The operations that look inside: `system.health`, `system.metrics` and `system.describe`.
 //!
-//! All of them ask the kernel or walk the runs, so they are handled by a worker.
+//! All of them ask the kernel or walk the runs, so they are handled by a worker, one that nothing
+//! else holds up.
 
 use in_mem_engine::RunFilter;
 use in_mem_ipc::operation::OperationKind;
@@ -49,10 +50,10 @@ fn describe(store: &Store) -> Description<'static> {
         status: run.status.name().into(),
         key_count: store.database.store().count(run.id) as u64,
     });
-    let settings = store.described.iter().map(|setting| Setting {
+    let settings = store.described().into_iter().map(|setting| Setting {
         name: setting.name.into(),
-        value: setting.value.clone().map(Into::into),
-        origin: setting.origin.clone().into(),
+        value: setting.value.map(Into::into),
+        origin: setting.origin.into(),
     });
     Description {
         info: system::info(store),

@@ -1,4 +1,4 @@
-//! The `system.*` operations and `db.flush`: what the server is, can do and is doing.
+//! The `system.*` operations: what the server is, can do and is doing.
 
 use in_mem_ipc::frame::PROTOCOL_VERSION;
 use in_mem_ipc::operation::{OPERATIONS, OperationKind};
@@ -9,25 +9,17 @@ use in_mem_model::{Error, ErrorClass};
 
 use super::{Call, Handled, Out, Verdict};
 use crate::config::durability_name;
-use crate::errors;
+use crate::health;
 use crate::quarantine;
-use crate::status;
 use crate::store::{SERVER_VERSION, Store};
 
 /// Handles an operation on the server itself.
-pub(super) fn route(call: &mut Call<'_>, kind: OperationKind, out: &mut Out<'_>) -> Handled {
+pub(super) fn route(call: &Call<'_>, kind: OperationKind, out: &mut Out<'_>) -> Handled {
     match kind {
         OperationKind::SystemPing => out.reply(&Response::Done),
         OperationKind::SystemInfo => out.reply(&Response::Info(info(call.store))),
         OperationKind::SystemCapabilities => {
             out.reply(&Response::Capabilities(capabilities(call.store)));
-        }
-        OperationKind::DbFlush => {
-            call.store
-                .database
-                .flush()
-                .map_err(|error| errors::of_flush(&error))?;
-            out.reply(&Response::Done);
         }
         _ => {
             let message = format!("{} is not about the server", kind.name());
@@ -39,15 +31,15 @@ pub(super) fn route(call: &mut Call<'_>, kind: OperationKind, out: &mut Out<'_>)
 
 pub(super) fn info(store: &Store) -> Info<'static> {
     let database = &store.database;
-    let (health, health_reason) = status::health(store);
+    let report = health::look(store);
     Info {
         server_version: SERVER_VERSION.into(),
         uptime_us: store.uptime_us(),
         run_count: database.store().run_ids().len() as u64,
         key_count: database.store().total_count() as u64,
         durability: durability_name(store.settings.durability).into(),
-        health,
-        health_reason: health_reason.into(),
+        health: health::in_info(report.state),
+        health_reason: health::reason(store, &report).into(),
         measures: measures(store),
     }
 }

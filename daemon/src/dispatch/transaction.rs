@@ -29,11 +29,17 @@ pub(super) fn route(
     if let Op::TxnBegin(begin) = operation {
         return self::begin(call, begin, out);
     }
+    let mut named_run = match call.header.run {
+        RunChoice::Session => None,
+        RunChoice::Id(run) => Some(RunId(run)),
+    };
     if let Op::TxnCommit = operation
         && let Some(once) = call.once()?
     {
-        // Over a lost connection it is repeated where the transaction is not known any more.
+        // Over a lost connection it is repeated where the transaction is not known any more: all
+        // that a repeat tells is its run, so the run must be right the first time.
         let run = call.run()?.clone();
+        named_run = Some(run.id());
         if let Some(submitted) = run.submit_repeat(&once, call.completion()?) {
             return call.settle(submitted, out);
         }
@@ -42,9 +48,9 @@ pub(super) fn route(
     let frame_len_bytes = call.frame_len_bytes;
     let is_worker = call.is_worker;
     let open = call.caller.transactions.use_one(id, call.now_us, &limits)?;
-    if let RunChoice::Id(run) = call.header.run {
+    if let Some(run) = named_run {
         open.context
-            .check_run(RunId(run))
+            .check_run(run)
             .map_err(|error| errors::of_commit(&error))?;
     }
     let makes_log =
@@ -150,6 +156,7 @@ fn commit(call: &mut Call<'_>, out: &mut Out<'_>) -> Handled {
         .transactions
         .remove(id)
         .ok_or_else(|| not_active(id))?;
+    call.is_submitted = true;
     let submitted = open.context.submit_as(once.as_ref(), call.completion()?);
     if matches!(submitted, Submitted::Busy) {
         call.caller

@@ -56,6 +56,34 @@ fn a_check_below_ok_says_what_to_do() {
 }
 
 #[test]
+fn the_state_of_a_daemon_is_graded_and_its_reasons_are_told() {
+    use in_mem_ipc::response::observe::{Fault, HealthReport, HealthState};
+    let of = |state| {
+        socket::health(&HealthReport {
+            state,
+            faults: vec![Fault {
+                name: "disk_space".into(),
+                reason: "make room".into(),
+            }],
+            log_backend: "thread".into(),
+            socket_backend: "readiness".into(),
+            free_len_bytes: None,
+        })
+    };
+    for (state, grade) in [
+        (HealthState::Ok, Grade::Ok),
+        (HealthState::Draining, Grade::Warn),
+        (HealthState::Degraded, Grade::Warn),
+        (HealthState::ReadOnly, Grade::Fail),
+        (HealthState::Poisoned, Grade::Fail),
+    ] {
+        let check = of(state);
+        assert_eq!(check.grade, grade, "{check:?}");
+        assert_eq!(check.found.contains("make room"), grade != Grade::Ok);
+    }
+}
+
+#[test]
 fn a_mount_without_barriers_fails() {
     let mounts = "22 1 0:20 / /proc rw - proc proc rw\n\
                   30 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,nobarrier\n\

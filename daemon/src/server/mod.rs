@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 
 use crate::acceptor::{Acceptor, Action};
 use crate::core::Core;
+use crate::health::state;
 use crate::reactor::{Event, Reactor, ReceiveEnd};
 use crate::reload::Reload;
 use crate::session::Credentials;
@@ -66,6 +67,7 @@ impl<R: Reactor> Server<R> {
         supervisor: Supervisor,
         reload: Reload,
     ) -> Self {
+        let standing = Standing::new(state(&core.store));
         Self {
             reactor,
             listener,
@@ -75,8 +77,8 @@ impl<R: Reactor> Server<R> {
             supervisor,
             watchdog: Watchdog::from_environment(),
             reload,
-            standing: Standing::default(),
-            said: Standing::default(),
+            standing,
+            said: standing,
             is_forced: false,
         }
     }

@@ -3,23 +3,34 @@
 
 use std::time::Duration;
 
-use in_mem_ipc::response::system::Health;
+use in_mem_ipc::response::observe::HealthState;
 
 use super::Server;
+use crate::health::{standing, state};
 use crate::reactor::Reactor;
 use crate::reload::{Fresh, ReloadError};
-use crate::status::health;
 use crate::supervisor::Look;
 
 /// What a stop may take beside the two waits for what is in flight and for the log.
 const STOP_SLACK: Duration = Duration::from_secs(5);
 
 /// What the status line depends on; compared each turn, so that it is said only when it changes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Standing {
-    is_poisoned: bool,
+    state: HealthState,
     is_stuck: bool,
     is_reload_refused: bool,
+}
+
+impl Standing {
+    /// Of a server that has done nothing yet.
+    pub(super) const fn new(state: HealthState) -> Self {
+        Self {
+            state,
+            is_stuck: false,
+            is_reload_refused: false,
+        }
+    }
 }
 
 impl<R: Reactor> Server<R> {
@@ -39,6 +50,7 @@ impl<R: Reactor> Server<R> {
             Look::Alive => {
                 self.standing.is_stuck = false;
                 self.supervisor.alive();
+                self.core.look_at_health();
             }
             Look::Stuck { for_us } => {
                 if !std::mem::replace(&mut self.standing.is_stuck, true) {
@@ -54,7 +66,7 @@ impl<R: Reactor> Server<R> {
 
     /// Says how we are, if that has changed.
     pub(super) fn say_standing(&mut self) {
-        self.standing.is_poisoned = self.core.store.is_poisoned();
+        self.standing.state = state(&self.core.store);
         if self.standing == self.said || self.core.is_draining() || self.reload.is_reading() {
             return;
         }
@@ -102,13 +114,15 @@ impl<R: Reactor> Server<R> {
     }
 
     fn put_into_force(&mut self, fresh: Fresh) {
-        let (principals, settings) = (fresh.principals.clone(), fresh.settings.clone());
+        let principals = fresh.principals.clone();
         let changes = self.reload.adopt(fresh);
-        let limits = self.reload.in_force().limits;
+        let settings = self.reload.in_force().clone();
+        let limits = settings.limits;
         self.acceptor.set_count_max(limits.connection_count_max);
         self.core.store.set_limits(&limits);
         self.core.store.set_principals(principals);
-        self.core.settings_changed();
+        self.core.store.set_described(self.reload.described());
+        self.core.settings_changed(settings.observe.slow_request_us);
         self.standing.is_reload_refused = false;
         let names = |names: &[&str]| match names {
             [] => "nothing".to_owned(),
@@ -116,8 +130,8 @@ impl<R: Reactor> Server<R> {
         };
         tracing::info!(target: "db", changed = %names(&changes.live), "the configuration was read again");
         if !changes.at_restart.is_empty() {
-            let settings = names(&changes.at_restart);
-            tracing::warn!(target: "db", %settings, "changed, but in force only after a restart");
+            let names = names(&changes.at_restart);
+            tracing::warn!(target: "db", settings = %names, "changed, but in force only after a restart");
         }
         // Who may connect is worth a line of its own, whatever else changed.
         if changes.live.iter().any(|name| name.starts_with("access.")) {
@@ -132,9 +146,9 @@ impl<R: Reactor> Server<R> {
 
     /// One line for people.
     fn status(&self) -> String {
-        let (name, reason) = health(&self.core.store);
+        let (state, reason) = standing(&self.core.store);
         let socket = self.listener.path().display();
-        let mut status = format!("{}: {socket}", word(name));
+        let mut status = format!("{}: {socket}", word(state));
         if !reason.is_empty() {
             status.push_str("; ");
             status.push_str(&reason);
@@ -149,11 +163,12 @@ impl<R: Reactor> Server<R> {
     }
 }
 
-fn word(health: Health) -> &'static str {
-    match health {
-        Health::Ok => "serving",
-        Health::Draining => "stopping",
-        Health::Poisoned => "POISONED, writes are refused",
-        Health::ReadOnly => "READ ONLY, writes are refused",
+fn word(state: HealthState) -> &'static str {
+    match state {
+        HealthState::Ok => "serving",
+        HealthState::Draining => "stopping",
+        HealthState::Poisoned => "POISONED, writes are refused",
+        HealthState::ReadOnly => "READ ONLY, writes are refused",
+        HealthState::Degraded => "DEGRADED",
     }
 }

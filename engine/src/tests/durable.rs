@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use in_mem_model::Durability;
-use in_mem_wal::disk::{CrashMode, Fault, FaultRule, OpKind};
+use in_mem_model::{Durability, Level};
+use in_mem_wal::disk::{CrashMode, Fault, FaultRule, OpKind, SimWorld};
 
+use super::once::{add, request};
 use super::{Collector, MODES, drive, driven, in_memory, int, over, world};
-use crate::{CompletionSink, WaitDurableError};
+use crate::{CompletionSink, Database, DurabilityMode, Submitted, WaitDurableError};
 
 /// Long enough that only a lost wake-up can use it up.
 const LONG: Duration = Duration::from_secs(60);
@@ -167,4 +168,140 @@ fn a_watch_tells_the_newest_version_only_and_a_listener_hears_rising_ones() {
     let told = collector.durable.lock().clone();
     assert_eq!(told.last(), Some(&last));
     assert!(told.is_sorted(), "{told:?}");
+}
+
+/// Opens for reading only what a killed process left: because it is asked for, or because the disk
+/// is full.
+fn open_read_only(killed: &SimWorld, is_full: bool) -> Database {
+    let builder = over(killed, DurabilityMode::Strict);
+    let database = if is_full {
+        let no_space = FaultRule::new(Fault::NoSpace).on(OpKind::Create);
+        killed.add_rule(no_space);
+        builder.open_existing().unwrap()
+    } else {
+        builder.read_only_skipping_unknown().open().unwrap()
+    };
+    assert!(database.last_recovery_result().unwrap().is_read_only);
+    database
+}
+
+/// The highest version that is told to be durable, in any of the ways there are.
+fn highest_told(database: &Database) -> u64 {
+    let mut told = database.durable_version();
+    let shown = database.default_run().visible_version();
+    for version in 1..=shown {
+        match database.wait_durable(version, None) {
+            Ok(reached) => told = told.max(reached).max(version),
+            Err(WaitDurableError::Closed) => assert!(told < version),
+            Err(other) => panic!("{version}: {other:?}"),
+        }
+    }
+    let mut watch = database.watch_durable();
+    assert!(matches!(watch.next(None), Err(WaitDurableError::Closed)));
+    for sequence in 1..=REQUEST_COUNT {
+        match add(&database.default_run(), &request(sequence)) {
+            Ok(again) if again.level == Level::Synced => told = told.max(again.version),
+            Ok(again) => assert_eq!(again.level, Level::Logged),
+            Err(error) => assert!(matches!(error, crate::CommitError::OpenedReadOnly)),
+        }
+    }
+    told
+}
+
+const REQUEST_COUNT: u64 = 6;
+
+/// What was lost: whatever a read-only open had read was told to be durable, although the process
+/// before may have been killed between its write and its sync.
+#[test]
+fn an_open_for_reading_only_tells_no_more_to_be_durable_than_a_power_loss_leaves() {
+    let world = world();
+    let (database, mut driver) = driven(&world);
+    let run = database.default_run();
+    let collector = Arc::new(Collector::default());
+    world.record_moments();
+    for sequence in 1..=REQUEST_COUNT {
+        let steps = [crate::Step::Increment {
+            key: b"n",
+            delta: 1,
+        }];
+        let program = crate::Program {
+            checks: &[],
+            steps: &steps,
+        };
+        let once = request(sequence);
+        let options = crate::CommitOptions::default();
+        let completion = collector.completion(sequence);
+        let submitted = run.submit_as(&program, options, Some(&once), &completion);
+        assert!(matches!(submitted, Submitted::Pending));
+        drive(&mut driver);
+    }
+    let (mut proven_count, mut unproven_count) = (0, 0);
+    for (number, moment) in world.take_moments().iter().enumerate() {
+        let killed = moment.world.kill(number as u64);
+        let database = open_read_only(&killed, number % 2 == 0);
+        let shown = database.default_run().visible_version();
+        let told = highest_told(&database);
+        proven_count += u64::from(0 < told);
+        unproven_count += u64::from(told < shown);
+        drop(database);
+        killed.clear_faults();
+        for image in 0..4 {
+            let mode = [CrashMode::Prefix, CrashMode::Subset][image % 2];
+            let after = killed.crash(image as u64, mode);
+            let database = over(&after, DurabilityMode::Strict).open_existing();
+            let left = database.unwrap().default_run().visible_version();
+            assert!(
+                told <= left,
+                "moment {number}: {told} was told, {left} is left"
+            );
+        }
+    }
+    assert!(0 < proven_count && 0 < unproven_count);
+}
+
+#[test]
+fn a_log_that_was_closed_in_order_is_durable_whole_also_for_who_only_reads_it() {
+    let world = world();
+    let database = over(&world, MODES[1]).open().unwrap();
+    let run = database.default_run();
+    let volatile = run.kv().with_durability(Durability::InMemory);
+    let volatile = volatile.put("v", &int(1)).unwrap();
+    let last = run.kv().put("k", &int(1)).unwrap();
+    database.shutdown().unwrap();
+    drop((run, database));
+    let database = over(&world, MODES[1])
+        .read_only_skipping_unknown()
+        .open()
+        .unwrap();
+    assert_eq!(database.durable_version(), last);
+    assert!(database.is_durable(last).unwrap());
+    // What lies before the first record was told to be durable.
+    assert!(matches!(
+        database.is_durable(volatile),
+        Err(WaitDurableError::NotLogged { .. })
+    ));
+}
+
+/// What was lost: of more than 4,096 gaps the oldest were forgotten, and volatile and lost commits
+/// in them were told to be durable.
+#[test]
+fn volatile_versions_are_never_told_to_be_durable_however_many_there_are() {
+    let database = over(&world(), MODES[1]).open().unwrap();
+    let run = database.default_run();
+    let kv = run.kv();
+    let volatile = kv.with_durability(Durability::InMemory);
+    let mut versions = Vec::new();
+    for value in 0..5_000 {
+        let lost = volatile.put("v", &int(value)).unwrap();
+        versions.push((lost, kv.put("l", &int(value)).unwrap()));
+    }
+    let last = versions.last().unwrap().1;
+    database.wait_durable(last, Some(LONG)).unwrap();
+    for (lost, kept) in versions {
+        assert!(matches!(
+            database.is_durable(lost),
+            Err(WaitDurableError::NotLogged { version }) if version == lost
+        ));
+        assert!(database.is_durable(kept).unwrap());
+    }
 }

@@ -8,7 +8,7 @@ use in_mem_wal::disk::{CrashMode, Fault, FaultRule, OpKind, SimWorld};
 use super::{MODES, int, over, text, world};
 use crate::{
     BeginRun, Database, DurabilityMode, OpenError, PrimitiveError, PrimitiveStorageExt,
-    ShardedStore, WalEntry,
+    RecoveryProgress, ShardedStore, WalEntry,
 };
 
 const STRICT: DurabilityMode = DurabilityMode::Strict;
@@ -61,6 +61,33 @@ fn everything_strict_comes_back_after_a_power_loss_and_reopening_again_changes_n
         assert_eq!(history.len(), 6, "history and the tombstone survive");
         database.shutdown().unwrap();
     }
+}
+
+#[test]
+fn a_recovery_that_is_told_to_stop_changes_nothing_on_disk_and_the_next_one_recovers_all() {
+    let before = world();
+    let digest = {
+        let database = over(&before, STRICT).open().unwrap();
+        fill(&database);
+        database.state_digest()
+    };
+    let stopped_in = before.crash(1, CrashMode::Subset);
+    for kind in [OpKind::Write, OpKind::WriteSynced, OpKind::Sync] {
+        // Whoever writes is found out.
+        stopped_in.add_rule(FaultRule::new(Fault::Io).on(kind));
+    }
+    let progress = Arc::new(RecoveryProgress::default());
+    progress.request_stop();
+    let builder = over(&stopped_in, STRICT).progress(Arc::clone(&progress));
+    let stopped = builder.open_existing().err();
+    assert!(
+        matches!(stopped, Some(OpenError::Interrupted)),
+        "{stopped:?}"
+    );
+    assert_eq!(progress.record_count(), 0, "not one record further");
+    let again = stopped_in.crash(1, CrashMode::Subset);
+    let database = over(&again, STRICT).open_existing().unwrap();
+    assert_eq!(database.state_digest(), digest);
 }
 
 #[test]

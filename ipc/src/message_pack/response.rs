@@ -198,6 +198,7 @@ names!(Health {
     "draining" Draining,
     "poisoned" Poisoned,
     "read_only" ReadOnly,
+    "degraded" Degraded,
 });
 
 message!(Subscribed {

@@ -97,6 +97,8 @@ pub enum Health {
     Poisoned,
     /// Opened for reading only.
     ReadOnly,
+    /// Serves, but somebody has to see to it: what is acknowledged now, or soon, may not be kept.
+    Degraded,
 }
 
 /// A named number.

@@ -531,7 +531,8 @@ fn info(m: &Material) -> Info<'static> {
             Health::Draining,
             Health::Poisoned,
             Health::ReadOnly,
-        ][usize::from(m.choice % 4)],
+            Health::Degraded,
+        ][usize::from(m.choice % 5)],
         health_reason: m.text(1),
         measures: vec![Measure {
             name: m.text(0),

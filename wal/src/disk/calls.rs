@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, Dir, FallocateFlags, OFlags, fallocate, fdatasync, fstat, fsync, ftruncate, renameat,
-    unlinkat,
+    Advice, AtFlags, Dir, FallocateFlags, OFlags, fadvise, fallocate, fdatasync, fstat, fsync,
+    ftruncate, renameat, unlinkat,
 };
 use rustix::io::{Errno, ReadWriteFlags, preadv, pwritev, pwritev2};
 
@@ -26,8 +26,16 @@ use super::{AlignedBuf, FileId, Op, OpenMode, Output, WriteSync};
 #[derive(Debug)]
 pub(super) struct Files {
     root: RealRoot,
-    open: BTreeMap<FileId, Rc<OwnedFd>>,
+    open: BTreeMap<FileId, OpenFile>,
     next_id: u32,
+}
+
+/// One open file.
+#[derive(Debug)]
+struct OpenFile {
+    fd: Rc<OwnedFd>,
+    /// Its transfers go around the page cache.
+    is_direct: bool,
 }
 
 impl Files {
@@ -66,7 +74,15 @@ impl Files {
 
     /// The descriptor of an open file, to keep while an operation is in flight.
     pub(super) fn share(&self, file: FileId) -> Result<Rc<OwnedFd>, Errno> {
-        self.open.get(&file).cloned().ok_or(Errno::BADF)
+        self.open
+            .get(&file)
+            .map(|open| Rc::clone(&open.fd))
+            .ok_or(Errno::BADF)
+    }
+
+    /// Whether writing to the file, without a sync, is a copy into the page cache.
+    pub(super) fn is_cached(&self, file: FileId) -> bool {
+        self.open.get(&file).is_some_and(|open| !open.is_direct)
     }
 
     /// A descriptor of a directory that can be synced.
@@ -76,7 +92,8 @@ impl Files {
     }
 
     fn fd(&self, file: FileId) -> Result<BorrowedFd<'_>, Errno> {
-        self.open.get(&file).map(AsFd::as_fd).ok_or(Errno::BADF)
+        let open = self.open.get(&file).ok_or(Errno::BADF)?;
+        Ok(open.fd.as_fd())
     }
 
     fn perform_plain(&mut self, op: Op) -> Result<Output, Errno> {
@@ -117,20 +134,29 @@ impl Files {
             OpenMode::Read | OpenMode::ReadDirect => OFlags::RDONLY,
             OpenMode::Write | OpenMode::WriteDirect => OFlags::RDWR,
             OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
-            OpenMode::CreateTruncate => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
-        };
-        let fd = if matches!(mode, OpenMode::ReadDirect | OpenMode::WriteDirect) {
-            match self.root.open_beneath(path, plain | OFlags::DIRECT) {
-                // open(2): the file system does not support O_DIRECT.
-                Err(Errno::INVAL) => self.root.open_beneath(path, plain)?,
-                opened => opened?,
+            OpenMode::CreateTruncate | OpenMode::CreateTruncateDirect => {
+                OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC
             }
-        } else {
-            self.root.open_beneath(path, plain)?
         };
+        let direct = mode
+            .is_direct()
+            .then(|| self.root.open_beneath(path, plain | OFlags::DIRECT));
+        let (fd, is_direct) = match direct {
+            Some(Ok(fd)) => (fd, true),
+            // open(2): the file system does not support O_DIRECT.
+            None | Some(Err(Errno::INVAL)) => (self.root.open_beneath(path, plain)?, false),
+            Some(Err(errno)) => return Err(errno),
+        };
+        if is_direct && mode == OpenMode::WriteDirect {
+            // Where the cache holds pages of its range, a direct write of a ring goes to a worker
+            // thread of the kernel (`kiocb_invalidate_pages`, mm/filemap.c). Advice only: what the
+            // kernel keeps costs time, nothing else.
+            let _ = fadvise(&fd, 0, None, Advice::DontNeed);
+        }
         let file = FileId(self.next_id);
         self.next_id = self.next_id.checked_add(1).ok_or(Errno::MFILE)?;
-        self.open.insert(file, Rc::new(fd));
+        let fd = Rc::new(fd);
+        self.open.insert(file, OpenFile { fd, is_direct });
         Ok(file)
     }
 

@@ -1,10 +1,14 @@
 //! The disk of a raw io_uring: transfers and syncs go through the ring of the thread that opened
 //! it; opening, renaming and the like are plain calls.
 //!
-//! A linked write and its sync are two entries and one result: a write that is short or fails
-//! breaks the link, so the sync never happens behind it. An operation is handed to the kernel
-//! while it is submitted; waiting sleeps in the kernel and never spins. Task work runs while this
-//! thread waits, so of a direct write linked to a sync the sync starts no earlier than the wait.
+//! A write with a sync behind it goes through the ring, and its sync is a call of this thread when
+//! it has completed, whole. A ring always gives a sync to a worker thread of the kernel
+//! (`io_fsync_prep` and `io_fsync`, io_uring/sync.c), and this thread would only wait for it: two
+//! wake-ups of another thread more for each batch. `benches/RESULTS.md` has the linked form, which
+//! was measured first. For the same reason a sync beside which nothing is in flight is a call.
+//!
+//! An operation is handed to the kernel while it is submitted; waiting sleeps in the kernel and
+//! never spins.
 //!
 //! Invariant of the unsafe code here: the buffer and the descriptor of an operation stay in its
 //! slot (see [`slot`]), unmoved, until every completion of it was reaped. A slot is emptied only
@@ -23,12 +27,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use io_uring::IoUring;
+use rustix::fs::fdatasync;
 use rustix::io::Errno;
 
 use super::calls::Files;
 use super::ring::{self, IN_FLIGHT_COUNT_MAX};
 use super::root::RealRoot;
-use super::{AlignedBuf, Completion, Disk, DiskKind, Op, Ticket};
+use super::{AlignedBuf, Completion, Disk, DiskKind, Op, Ticket, WriteSync};
 use slot::{Slot, Work};
 
 /// How often entering the ring may fail for lack of memory while nothing else makes progress.
@@ -97,9 +102,30 @@ impl IoUringDisk {
         let index = self.free_slot();
         if let Some(place) = self.slots.get_mut(index) {
             *place = Some(slot);
-            self.push_entries(index);
+            self.push_entry(index);
             self.enter(0);
         }
+    }
+
+    /// Whether the ring would only pass it on to a worker thread of the kernel, for which this
+    /// thread would wait: a copy into the page cache, as far as the file system does not make it
+    /// without waiting, and a sync beside which nothing is in flight.
+    fn is_better_called(&self, op: &Op) -> bool {
+        match op {
+            Op::Write { file, sync, .. } => *sync != WriteSync::Data && self.files.is_cached(*file),
+            Op::Sync { .. } => self.in_flight_count() == 0,
+            _ => false,
+        }
+    }
+
+    /// Performs an operation on this thread.
+    fn call(&mut self, ticket: Ticket, op: Op) {
+        let (result, buf) = self.files.perform(op);
+        self.finished.push_back(Completion {
+            ticket,
+            result,
+            buf,
+        });
     }
 
     /// The index of an empty slot, after waiting for one if need be.
@@ -115,21 +141,18 @@ impl IoUringDisk {
         }
     }
 
-    /// Writes the entries of a slot into the submission queue.
-    fn push_entries(&mut self, index: usize) {
+    /// Writes the entry of a slot into the submission queue.
+    fn push_entry(&mut self, index: usize) {
         let Some(slot) = self.slots.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
         slot.start_count += 1;
-        slot.results = [None; 2];
-        let (first, second) = slot.entries(index as u64 * 2);
-        let mut queue = self.ring.submission();
-        for entry in std::iter::once(first).chain(second) {
-            // SAFETY: the entry's buffer and descriptor are those of the slot, which keeps both
-            // until the entry's completion was reaped.
-            unsafe { queue.push(&entry) }
-                .expect("the queue has two entries for each slot and is emptied by each enter");
-        }
+        slot.result = None;
+        let entry = slot.entry(index as u64);
+        // SAFETY: the entry's buffer and descriptor are those of the slot, which keeps both until
+        // the entry's completion was reaped.
+        unsafe { self.ring.submission().push(&entry) }
+            .expect("the queue has an entry for each slot and is emptied by each enter");
     }
 
     /// Submits what is queued and waits for `wanted` completions. Whatever goes wrong, progress is
@@ -179,26 +202,17 @@ impl IoUringDisk {
                 return count;
             };
             count += 1;
-            let index = usize::try_from(entry.user_data() / 2).unwrap_or(usize::MAX);
+            let index = usize::try_from(entry.user_data()).unwrap_or(usize::MAX);
             let Some(place) = self.slots.get_mut(index) else {
                 continue;
             };
             let Some(slot) = place else { continue };
-            let [first, second] = &mut slot.results;
-            let result = if entry.user_data() % 2 == 0 {
-                first
-            } else {
-                second
-            };
-            *result = Some(entry.result());
-            if !slot.is_done() {
-                continue;
-            }
+            slot.result = Some(entry.result());
             if slot.may_start_again() {
-                self.push_entries(index);
+                self.push_entry(index);
                 self.enter(0);
             } else if let Some(slot) = place.take() {
-                self.finished.push_back(slot.finish());
+                self.finished.push_back(slot.finish(|fd| fdatasync(fd)));
             }
         }
     }
@@ -209,6 +223,7 @@ impl Disk for IoUringDisk {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         match op {
+            op if self.is_better_called(&op) => self.call(ticket, op),
             Op::Write {
                 file,
                 offset,
@@ -235,14 +250,7 @@ impl Disk for IoUringDisk {
                 let fd = self.files.open_directory(&path).map(Rc::new);
                 self.start(ticket, Work::SyncAll, fd, None);
             }
-            op => {
-                let (result, buf) = self.files.perform(op);
-                self.finished.push_back(Completion {
-                    ticket,
-                    result,
-                    buf,
-                });
-            }
+            op => self.call(ticket, op),
         }
         ticket
     }
@@ -284,7 +292,7 @@ impl Drop for IoUringDisk {
 #[cfg(test)]
 mod tests {
     use super::super::open::refusing::with_refused;
-    use super::super::{OpenMode, Output, WriteSync};
+    use super::super::{OpenMode, Output};
     use super::*;
 
     #[test]
@@ -307,7 +315,7 @@ mod tests {
                         file,
                         offset: 0,
                         buf,
-                        sync: WriteSync::LinkedSync,
+                        sync: WriteSync::Data,
                     });
                     let failed = disk.complete().result.expect_err("cannot be done");
                     assert!(failed.raw_os_error().is_some());

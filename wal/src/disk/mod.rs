@@ -159,6 +159,19 @@ pub enum OpenMode {
     CreateNew,
     /// Creating a file, or emptying the existing one, mode 0600, for reading and writing.
     CreateTruncate,
+    /// The same around the page cache, under the conditions of [`Self::WriteDirect`].
+    CreateTruncateDirect,
+}
+
+impl OpenMode {
+    /// Whether transfers go around the page cache where the file system can do that.
+    #[must_use]
+    pub fn is_direct(self) -> bool {
+        matches!(
+            self,
+            Self::ReadDirect | Self::WriteDirect | Self::CreateTruncateDirect
+        )
+    }
 }
 
 /// What a write promises when it completes.
@@ -168,8 +181,8 @@ pub enum WriteSync {
     None,
     /// These bytes are durable (RWF_DSYNC). Covers no earlier write.
     Data,
-    /// These bytes and every earlier write of the file are durable: a write linked to a data sync.
-    /// Both completions are one result; a short write breaks the link and is reported as short.
+    /// These bytes and every earlier write of the file are durable: a write, and behind it a data
+    /// sync. Both are one result; behind a short write nothing is synced, and it is reported as short.
     LinkedSync,
 }
 

@@ -9,12 +9,11 @@
 use std::io;
 
 use io_uring::register::Restriction;
-use io_uring::squeue::Flags;
 use io_uring::{Builder, IoUring, opcode};
 use rustix::io::Errno;
 
-/// Submission entries of a ring: two for each operation in flight, since a linked write needs two.
-pub(super) const ENTRY_COUNT: u32 = 2 * IN_FLIGHT_COUNT_MAX;
+/// Submission entries of a ring: one for each operation in flight.
+pub(super) const ENTRY_COUNT: u32 = IN_FLIGHT_COUNT_MAX;
 
 /// Operations a ring holds at a time; more wait for room. The log has one batch in flight and
 /// reads ahead a few blocks.
@@ -96,7 +95,6 @@ fn build_as(wish: Wish) -> io::Result<IoUring> {
             .iter()
             .map(|code| Restriction::sqe_op(*code))
             .collect();
-        restrictions.push(Restriction::sqe_flags_allowed(Flags::IO_LINK.bits()));
         ring.submitter().register_restrictions(&mut restrictions)?;
         ring.submitter().register_enable_rings()?;
     }

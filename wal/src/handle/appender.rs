@@ -107,6 +107,6 @@ impl<T> Appender<'_, T> {
             token: append.token,
             cost_bytes: reservation.consume(),
         });
-        self.shared.wake_if_waiting(&mut self.queue);
+        self.shared.wake_for_append(&mut self.queue);
     }
 }

@@ -126,6 +126,18 @@ impl<T> LogHandle<T> {
         self.shared.room.note_refusal();
     }
 
+    /// While it is on, appends leave a sleeping log thread asleep: for one thread that appends for
+    /// many, whose records are then one batch and not several. Turning it off wakes the log thread
+    /// if something waits for it. Whoever asks for a flush or an end is heard at once, and a log
+    /// thread that is awake takes what there is.
+    pub fn gather(&self, is_on: bool) {
+        let mut queue = self.shared.queue.lock();
+        queue.is_gathering = is_on;
+        if !is_on && !queue.entries.is_empty() {
+            self.shared.wake_if_waiting(&mut queue);
+        }
+    }
+
     /// Takes no more records, writes and syncs what is queued, and ends without a close mark. What
     /// dropping the owner does; idempotent.
     pub fn stop(&self) {
@@ -185,6 +197,8 @@ pub(crate) struct Queue<T> {
     pub(crate) last_txn_id: u64,
     /// The log thread sleeps in `work`.
     writer_is_waiting: bool,
+    /// Appends do not wake the log thread: more will follow.
+    is_gathering: bool,
     /// Something other than an entry waits for the log thread.
     poked: bool,
 }
@@ -228,6 +242,7 @@ impl<T> Shared<T> {
                 flush_target_count: 0,
                 last_txn_id: start.last_txn_id,
                 writer_is_waiting: false,
+                is_gathering: false,
                 poked: false,
             }),
             work: Condvar::new(),
@@ -295,6 +310,13 @@ impl<T> Shared<T> {
     /// Makes the log thread look around although nothing was appended.
     pub(crate) fn poke_writer(&self) {
         self.wake_writer(&mut self.queue.lock());
+    }
+
+    /// Wakes the log thread for an append, unless more will follow.
+    fn wake_for_append(&self, queue: &mut MutexGuard<'_, Queue<T>>) {
+        if !queue.is_gathering {
+            self.wake_if_waiting(queue);
+        }
     }
 
     /// Sleeps until there may be work, or for `timeout_us`. The log thread only.
@@ -392,5 +414,57 @@ impl<'a> ProgressWaiter<'a> {
 impl Drop for ProgressWaiter<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::disk::{SimOptions, SimWorld};
+    use crate::harness::{Harness, sound};
+    use crate::sink::Need;
+
+    fn is_asleep<T>(handle: &LogHandle<T>) -> bool {
+        handle.shared.queue.lock().writer_is_waiting
+    }
+
+    #[test]
+    fn appends_that_are_gathered_wake_a_sleeping_log_thread_once_at_the_end() {
+        let mut harness = Harness::create(&SimWorld::new(SimOptions::new(1)), &sound()).unwrap();
+        let handle = harness.handle.clone();
+        thread::scope(|scope| {
+            let sleeper = scope.spawn(|| handle.shared.wait_for_work(None));
+            while !is_asleep(&handle) {
+                thread::yield_now();
+            }
+            handle.gather(true);
+            for _ in 0..3 {
+                harness.append(50, Need::Written).unwrap();
+                assert!(is_asleep(&handle), "more will follow");
+            }
+            handle.gather(false);
+            sleeper.join().unwrap();
+        });
+        assert_eq!(handle.shared.queue.lock().entries.len(), 3);
+    }
+
+    #[test]
+    fn a_gathering_without_an_append_leaves_the_log_thread_asleep() {
+        let mut harness = Harness::create(&SimWorld::new(SimOptions::new(1)), &sound()).unwrap();
+        let handle = harness.handle.clone();
+        thread::scope(|scope| {
+            let sleeper = scope.spawn(|| handle.shared.wait_for_work(None));
+            while !is_asleep(&handle) {
+                thread::yield_now();
+            }
+            handle.gather(true);
+            handle.gather(false);
+            assert!(is_asleep(&handle));
+            // Alone, as an embedded committer is, an append is heard at once.
+            harness.append(50, Need::Written).unwrap();
+            sleeper.join().unwrap();
+        });
     }
 }

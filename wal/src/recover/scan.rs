@@ -5,6 +5,8 @@
 //! Closed segments must parse exactly to the end that the next one states; in the last one the
 //! table of [`super::tail`] decides.
 
+use std::collections::VecDeque;
+
 use super::tail::{self, Tail, TailFacts};
 use super::walk::{self, Item, Stop, UnknownVersion, Walk, WalkOptions};
 use super::{Damage, DamageKind, RecoveredRecord, ScanError};
@@ -48,6 +50,9 @@ pub struct Scan {
     pub read_len_bytes: u64,
     /// The highest commit version read; 0 without records.
     pub last_txn_id: u64,
+    /// The highest commit version that a mark behind it proves to be durable; 0 without one. What
+    /// was read above it may be in the page cache alone, until the log is settled.
+    pub durable_txn_id: u64,
     /// The floor in the last valid mark; 0 without one.
     pub version_floor: u64,
     /// The log ends with a close mark.
@@ -116,6 +121,7 @@ pub fn scan<E>(
             record_count: 0,
             read_len_bytes: 0,
             last_txn_id: 0,
+            durable_txn_id: 0,
             version_floor: 0,
             is_closed: false,
             end_lsn: Lsn::new(first, SEGMENT_DATA_OFFSET),
@@ -126,6 +132,8 @@ pub fn scan<E>(
             last: LastSegment::default(),
             newest_junk: None,
         },
+        record_end_lsn: Lsn::ZERO,
+        unproven: VecDeque::new(),
     };
     match scanner.run(disk, first, newest) {
         Ok(()) => Ok(scanner.found),
@@ -163,6 +171,10 @@ struct Scanner<'a, V> {
     codec: &'a dyn StorageCodec,
     visit: V,
     found: Scan,
+    /// End of the last record read.
+    record_end_lsn: Lsn,
+    /// Where batches end that no mark has proven durable yet, each with its highest commit version.
+    unproven: VecDeque<(Lsn, u64)>,
 }
 
 /// Where a segment stands in the log.
@@ -303,6 +315,7 @@ impl<E, V: FnMut(RecoveredRecord<'_>) -> Result<(), E>> Scanner<'_, V> {
                 .map_err(|unknown| unknown_format(number, unknown))?
             {
                 Item::Mark(mark) => {
+                    self.prove_durable(mark.durable_lsn);
                     self.found.version_floor = mark.version_floor;
                     self.found.is_closed = mark.kind == MarkKind::Close;
                     self.found.end_lsn = Lsn::new(number, mark.own_lsn.offset() + MARK_LEN_BYTES);
@@ -424,7 +437,19 @@ impl<E, V: FnMut(RecoveredRecord<'_>) -> Result<(), E>> Scanner<'_, V> {
         (self.visit)(recovered).map_err(|source| ScanError::Visitor { at: lsn, source })?;
         self.found.last_txn_id = head.txn_id;
         self.found.record_count += 1;
+        self.record_end_lsn = end_lsn;
         Ok(())
+    }
+
+    /// A mark, behind the batch read last, says how far the log was durable when it was written.
+    fn prove_durable(&mut self, durable_lsn: Lsn) {
+        let batch_end = (self.record_end_lsn, self.found.last_txn_id);
+        if self.found.durable_txn_id < batch_end.1 && self.unproven.back() != Some(&batch_end) {
+            self.unproven.push_back(batch_end);
+        }
+        while let Some((_, txn_id)) = self.unproven.pop_front_if(|(end, _)| *end <= durable_lsn) {
+            self.found.durable_txn_id = txn_id;
+        }
     }
 
     fn last_end(&mut self, number: u64, bytes: &[u8], stop: Stop) -> Result<(), ScanError<E>> {

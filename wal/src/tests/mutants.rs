@@ -140,9 +140,14 @@ fn damage_before_the_last_batch(config: &LogConfig) -> Outcome {
     }
 }
 
-/// The close mark's sync fails, the process restarts on the same machine, and goes on.
+/// The close mark's write or sync fails, the process restarts on the same machine, and goes on.
 fn close_mark_that_never_reached_the_disk(config: &LogConfig) -> Outcome {
-    let mut harness = open(1, config);
+    // The seed decides how much of the failed write is in the cache.
+    (0..8).try_for_each(|seed| failed_close_mark(seed, config))
+}
+
+fn failed_close_mark(seed: u64, config: &LogConfig) -> Outcome {
+    let mut harness = open(seed, config);
     harness.append(100, Need::Synced).unwrap();
     harness.settle_down();
     harness
@@ -150,8 +155,7 @@ fn close_mark_that_never_reached_the_disk(config: &LogConfig) -> Outcome {
         .add_rule(FaultRule::new(Fault::Io).on(OpKind::WriteSynced).times(1));
     harness.close();
     harness.world.clear_faults();
-    // Bytes of a failed write may or may not be in the cache: take restarts until they are.
-    for seed in 0..50 {
+    for seed in 0..8 {
         let restarted = harness.world.kill(seed);
         let history = harness.history.lock().clone();
         let (mut second, _) =

@@ -3,6 +3,11 @@
 //! Rotation: the old segment is synced; the spare, which is open already and carries a synced
 //! header with the next number, is renamed to its segment name; the directory is synced; only then
 //! is a batch written into it. One block of every segment is kept for the close mark.
+//!
+//! With a direct write form a segment is open twice: batches that are synced go around the page
+//! cache, batches whose promise is that the kernel has them go into it. A later sync of the file
+//! covers both (fdatasync(2) knows files, not descriptors), and a direct write next to a cached
+//! page is ordered behind that page by the kernel.
 
 use std::io;
 
@@ -22,7 +27,7 @@ use crate::spares::Spare;
 /// The segment that batches go to.
 pub(super) struct ActiveSegment {
     number: u64,
-    file: FileId,
+    files: SegmentFiles,
     len_bytes: u64,
     next_offset: u32,
     write_form: WriteForm,
@@ -32,7 +37,49 @@ pub(super) struct ActiveSegment {
 /// A spare the log thread holds open.
 pub(super) struct AdoptedSpare {
     pub(super) spare: Spare,
-    file: FileId,
+    files: SegmentFiles,
+}
+
+/// One segment, open.
+#[derive(Clone, Copy)]
+struct SegmentFiles {
+    /// For batches that are synced, and for syncs.
+    synced: FileId,
+    /// For batches that only have to reach the kernel.
+    cached: FileId,
+}
+
+impl SegmentFiles {
+    fn open(disk: &mut dyn Disk, path: &str, write_form: WriteForm) -> io::Result<Self> {
+        let cached = files::open(disk, path, OpenMode::Write)?;
+        if !write_form.is_direct() {
+            return Ok(Self {
+                synced: cached,
+                cached,
+            });
+        }
+        match files::open(disk, path, OpenMode::WriteDirect) {
+            Ok(synced) => Ok(Self { synced, cached }),
+            Err(error) => {
+                files::close(disk, cached);
+                Err(error)
+            }
+        }
+    }
+
+    fn for_write(self, sync: WriteSync) -> FileId {
+        match sync {
+            WriteSync::None => self.cached,
+            WriteSync::Data | WriteSync::LinkedSync => self.synced,
+        }
+    }
+
+    fn close(self, disk: &mut dyn Disk) {
+        files::close(disk, self.cached);
+        if self.synced != self.cached {
+            files::close(disk, self.synced);
+        }
+    }
 }
 
 /// A prepared spare the log thread has taken and not opened.
@@ -61,7 +108,7 @@ impl ActiveSegment {
         let path = names::segment_path(settled.active_segment);
         Ok(Self {
             number: settled.active_segment,
-            file: files::open(disk, &path, open_mode(config.write_form))?,
+            files: SegmentFiles::open(disk, &path, config.write_form)?,
             len_bytes: settled.active_len_bytes,
             next_offset: settled.next_offset,
             write_form: config.write_form,
@@ -106,7 +153,7 @@ impl ActiveSegment {
         let first = if sync_is_apart { WriteSync::None } else { sync };
         let offset = u64::from(self.next_offset);
         let ticket = disk.submit(Op::Write {
-            file: self.file,
+            file: self.files.for_write(sync),
             offset,
             buf,
             sync: first,
@@ -168,7 +215,7 @@ impl ActiveSegment {
             let len_bytes = rest.len();
             let offset = u64::from(self.next_offset) + from as u64;
             let op = Op::Write {
-                file: self.file,
+                file: self.files.for_write(sync),
                 offset,
                 buf: rest,
                 sync,
@@ -196,7 +243,7 @@ impl ActiveSegment {
             return Ok(());
         }
         if sync != WriteSync::None && planted.is(Mutant::RetryAfterFailedSync) {
-            return files::sync(disk, self.file);
+            return files::sync(disk, self.files.synced);
         }
         Err(error)
     }
@@ -207,14 +254,16 @@ impl ActiveSegment {
         }
         faults::pass(Point::AfterWalWriteBeforeFsync);
         if flight.sync_is_apart {
-            files::sync(disk, self.file).map_err(Failure::at(Stage::Sync))?;
+            files::sync(disk, self.files.synced).map_err(Failure::at(Stage::Sync))?;
         }
         Ok(())
     }
 
     pub(super) fn submit_sync(&self, disk: &mut dyn Disk) -> Ticket {
         assert_eq!(disk.in_flight_count(), 0, "one batch in flight");
-        disk.submit(Op::Sync { file: self.file })
+        disk.submit(Op::Sync {
+            file: self.files.synced,
+        })
     }
 
     pub(super) fn reap_sync(
@@ -236,7 +285,7 @@ impl ActiveSegment {
     }
 
     pub(super) fn close(&self, disk: &mut dyn Disk) {
-        files::close(disk, self.file);
+        self.files.close(disk);
     }
 }
 
@@ -244,7 +293,7 @@ impl AdoptedSpare {
     /// Closes and deletes it: an orderly end leaves no temporary file. Failing to loses nothing,
     /// the next open deletes it.
     pub(super) fn remove(self, disk: &mut dyn Disk) {
-        files::close(disk, self.file);
+        self.files.close(disk);
         remove(disk, &self.spare);
     }
 }
@@ -283,12 +332,12 @@ impl<T, S: Sink<T>> Writer<T, S> {
         else {
             return;
         };
-        let mode = open_mode(self.shared.config.write_form);
-        match files::open(&mut *self.disk, &spare.path, mode) {
-            Ok(file) => {
+        let write_form = self.shared.config.write_form;
+        match SegmentFiles::open(&mut *self.disk, &spare.path, write_form) {
+            Ok(files) => {
                 self.shared.spares.opened();
-                if let Some(smaller) = self.spare.replace(AdoptedSpare { spare, file }) {
-                    files::close(&mut *self.disk, smaller.file);
+                if let Some(smaller) = self.spare.replace(AdoptedSpare { spare, files }) {
+                    smaller.files.close(&mut *self.disk);
                     self.shared.spares.discard(smaller.spare);
                 }
                 self.publish_room();
@@ -324,7 +373,7 @@ impl<T, S: Sink<T>> Writer<T, S> {
         if self.unsynced.record_count != 0 {
             self.sync_active()?;
         }
-        let Some(AdoptedSpare { spare, file }) = self.spare.take() else {
+        let Some(AdoptedSpare { spare, files }) = self.spare.take() else {
             return Err(Failure {
                 stage: Stage::RotateNoSpare,
                 source: io::ErrorKind::StorageFull.into(),
@@ -342,9 +391,9 @@ impl<T, S: Sink<T>> Writer<T, S> {
         faults::pass(Point::DuringSegmentRotationAfterRename);
         files::sync_dir(disk, names::WAL_DIR).map_err(Failure::at(Stage::RotateSyncDir))?;
         faults::pass(Point::DuringSegmentRotationAfterSyncDir);
-        files::close(disk, self.active.file);
+        self.active.files.close(disk);
         self.active.number = spare.segment;
-        self.active.file = file;
+        self.active.files = files;
         self.active.len_bytes = spare.len_bytes;
         self.active.next_offset = SEGMENT_DATA_OFFSET;
         self.publish_room();
@@ -354,14 +403,6 @@ impl<T, S: Sink<T>> Writer<T, S> {
         self.shared.spares.rotated_to(spare.segment);
         self.news.rotated = Some(spare.segment);
         Ok(())
-    }
-}
-
-fn open_mode(write_form: WriteForm) -> OpenMode {
-    if write_form.is_direct() {
-        OpenMode::WriteDirect
-    } else {
-        OpenMode::Write
     }
 }
 

@@ -43,7 +43,7 @@ class Link:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.sequences = Sequences(options.identity)
+        self.sequences = Sequences(options)
         self.connection_number = 0
         self._lock = threading.RLock()
         self._socket: socket.socket | None = None
@@ -81,7 +81,7 @@ class Link:
             step = UNANSWERED_COUNT_MAX if self.sequences.identity else max(1, len(calls))
             for at in range(0, len(calls), step):
                 attempts = [
-                    Attempt(call, header, self.sequences.begin(call, header))
+                    Attempt.begin(self.sequences, call, header)
                     for call in calls[at : at + step]
                 ]
                 try:
@@ -113,7 +113,7 @@ class Link:
                     if index in outcomes:
                         continue
                     if attempt.may_repeat():
-                        attempt.repeat_count += 1
+                        attempt.repeat()
                     else:
                         outcomes[index] = attempt.lost(str(lost))
             except BaseException:

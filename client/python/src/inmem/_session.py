@@ -6,6 +6,7 @@ get it, or if it carries a sequence by which the server knows a repeat from anot
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import uuid
@@ -40,15 +41,6 @@ REPEAT_COUNT_MAX = 3
 
 UNANSWERED_COUNT_MAX = 64
 """Most exactly-once writes on their way at once: as many answers as the server keeps."""
-
-# Refusals made before the server looked whether it has executed the request already.
-_OF_THIS_ATTEMPT = {
-    "unavailable",
-    "database_closed",
-    "resource_exhausted",
-    "timeout",
-    "permission_denied",
-}
 
 
 def default_socket() -> str:
@@ -91,7 +83,12 @@ def backoff(base_s: float, max_s: float, total_max_s: float) -> Iterator[float]:
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who asks exactly once. A process that is to repeat the writes of one before it keeps what
-    `Client.identity` gave, and begins with the sequence of the first write it repeats."""
+    `Client.identity` gave, and begins with the sequence of the first write it repeats: the same
+    writes, in the same order and in the same runs.
+
+    The earlier process had at most 64 writes unanswered, so the first 64 of a client that goes on
+    with an identity may be repeats. Of these an error speaks of all attempts: its outcome is
+    `"not_committed"` only when the server has looked and neither committed anything."""
 
     client_id: bytes = field(default_factory=lambda: uuid.uuid4().bytes)
     """16 bytes, made once."""
@@ -115,6 +112,8 @@ class Options:
     durability: Durability | None = None
     timeout_s: float | None = 60.0
     identity: Identity | None = None
+    goes_on: bool = False
+    """Whether the identity may be that of an earlier process."""
     name: str = ""
     reconnect: Reconnect = field(default_factory=Reconnect)
 
@@ -131,9 +130,13 @@ class Header:
 class Sequences:
     """The sequences of a client: given out, and awaited."""
 
-    def __init__(self, identity: Identity | None) -> None:
-        self.identity = identity
+    def __init__(self, options: Options) -> None:
+        self.identity = options.identity
         self._unanswered: set[int] = set()
+        self._new_from = 1
+        """Sequences from this one on were given to no write before."""
+        if self.identity is not None and options.goes_on:
+            self._new_from = self.identity.next_sequence + UNANSWERED_COUNT_MAX
 
     def greeted(self, greeting: Greeting) -> None:
         """Takes what the server says about the client id."""
@@ -154,6 +157,10 @@ class Sequences:
         self._unanswered.add(sequence)
         return sequence
 
+    def may_be_repeat(self, sequence: int) -> bool:
+        """Whether an earlier process may have sent a write with this sequence."""
+        return 0 < sequence < self._new_from
+
     def end(self, sequence: int) -> None:
         """The answer came, or nobody waits for it."""
         self._unanswered.discard(sequence)
@@ -172,7 +179,15 @@ class Attempt(Generic[R]):
     sequence: int = 0
     repeat_count: int = 0
     was_sent: bool = False
-    """Whether a server may have got it."""
+    """Whether a server may have got it, from this process."""
+    is_in_doubt: bool = False
+    """Whether an attempt before the one under way may have been committed."""
+
+    @classmethod
+    def begin(cls, sequences: Sequences, call: Call[R], header: Header) -> Attempt[R]:
+        """The first attempt of this process, with a sequence if it has to have one."""
+        sequence = sequences.begin(call, header)
+        return cls(call, header, sequence, is_in_doubt=sequences.may_be_repeat(sequence))
 
     @property
     def may_commit(self) -> bool:
@@ -187,6 +202,11 @@ class Attempt(Generic[R]):
             # The transaction went with its connection; only its commit may have happened.
             return self.sequence != 0
         return not self.was_sent or not self.call.is_write or self.sequence != 0
+
+    def repeat(self) -> None:
+        """It is sent again."""
+        self.repeat_count += 1
+        self.is_in_doubt = self.is_in_doubt or (self.may_commit and self.was_sent)
 
     def lost(self, cause: str) -> errors.ConnectionLost:
         """The error of a request whose answer will not come."""
@@ -211,7 +231,7 @@ class Attempt(Generic[R]):
         """What is known about it while there is no answer."""
         if not self.call.is_write:
             return None
-        unknown = self.may_commit and self.was_sent
+        unknown = self.is_in_doubt or (self.may_commit and self.was_sent)
         return errors.OUTCOME_UNKNOWN if unknown else errors.NOT_COMMITTED
 
     def read(self, reply: Reply) -> R:
@@ -220,11 +240,15 @@ class Attempt(Generic[R]):
             try:
                 return self.call.read(reply.kind, reply.result)
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as cause:
-                raise protocol_violation(f"the answer to {self.call.op} is incomplete") from cause
-        error = errors.from_wire(reply.error)
-        if self.repeat_count and self.call.is_write and error.code in _OF_THIS_ATTEMPT:
-            error.outcome = errors.OUTCOME_UNKNOWN
-        raise error
+                error = protocol_violation(f"the answer to {self.call.op} is incomplete")
+                error.outcome = self.outcome
+                raise error from cause
+        refusal = errors.from_wire(reply.error)
+        if self.repeat_count and self.call.op == "txn.commit":
+            # It did not commit, and was rolled back when its connection was lost.
+            if refusal.code == "transaction_not_active":
+                raise unbound() from refusal
+        raise in_doubt(refusal) if self.is_in_doubt and not refusal.is_decisive else refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +368,16 @@ def unreached(attempt: Attempt[Any], error: errors.InmemError) -> errors.InmemEr
     """The error of a request that could not be sent, or not again."""
     if attempt.was_sent and attempt.may_commit:
         return attempt.lost(str(error))
-    return error
+    return in_doubt(error) if attempt.is_in_doubt else error
+
+
+def in_doubt(error: errors.InmemError) -> errors.InmemError:
+    """The error, of a write that was sent before: what kept this attempt from an answer says
+    nothing of the earlier one."""
+    doubtful = copy.copy(error)
+    doubtful.outcome = errors.OUTCOME_UNKNOWN
+    doubtful.retry = "if_not_committed"
+    return doubtful
 
 
 def unbound() -> errors.ConnectionLost:

@@ -174,7 +174,7 @@ class Link:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.sequences = Sequences(options.identity)
+        self.sequences = Sequences(options)
         self.connection_number = 0
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
@@ -224,7 +224,7 @@ class Link:
         if self.sequences.identity is None:
             return await self._settle(Attempt(call, header), bound_to)
         async with self._unanswered:
-            attempt = Attempt(call, header, self.sequences.begin(call, header))
+            attempt = Attempt.begin(self.sequences, call, header)
             try:
                 return await self._settle(attempt, bound_to)
             finally:
@@ -241,7 +241,7 @@ class Link:
             except _Lost as lost:
                 if not attempt.may_repeat():
                     raise attempt.lost(str(lost)) from lost
-                attempt.repeat_count += 1
+                attempt.repeat()
             except asyncio.TimeoutError as error:
                 # A server that is silent to one request is silent to all.
                 await connection.close()

@@ -656,6 +656,7 @@ def _options(
     reconnect: Reconnect,
 ) -> Options:
     id = _run_id(run) if run is not None else None
+    goes_on = isinstance(exactly_once, Identity)
     if exactly_once is True:
         exactly_once = Identity()
     return Options(
@@ -664,6 +665,7 @@ def _options(
         durability=durability,
         timeout_s=timeout_s,
         identity=exactly_once if isinstance(exactly_once, Identity) else None,
+        goes_on=goes_on,
         name=name,
         reconnect=reconnect,
     )

@@ -39,6 +39,16 @@ class InmemError(Exception):
         known = f"{self.message} [{self.code}"
         return f"{known}, {self.outcome}]" if self.outcome else f"{known}]"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are copied and pickled by their `args`, of which ours are not all.
+        return _restored, (type(self), self.message, vars(self).copy())
+
+    @property
+    def is_decisive(self) -> bool:
+        """Whether the store looked at the request before it answered so: then the answer holds for
+        every attempt of it, else for this one alone."""
+        return not isinstance(self, (Io, InternalError)) or isinstance(self, SessionExpired)
+
     @property
     def is_outcome_unknown(self) -> bool:
         """Whether a write may or may not have happened."""
@@ -123,6 +133,12 @@ class ProtocolError(Io):
 
 class InternalError(InmemError):
     """A defect of the server."""
+
+
+def _restored(kind: type[InmemError], message: str, fields: dict[str, Any]) -> InmemError:
+    error = kind(message, code=fields["code"])
+    vars(error).update(fields)
+    return error
 
 
 _BY_CLASS: dict[int, type[InmemError]] = {

@@ -7,21 +7,30 @@ run on it, and `inmem_client` a client whose default run that is: tests do not s
 from __future__ import annotations
 
 import uuid
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
 from .client import Client
-from .testing import Daemon, find_daemon
+from .testing import MISSING_DAEMON, Daemon, find_daemon
 
 
 @pytest.fixture(scope="session")
 def inmem_daemon() -> Iterator[Daemon]:
-    """A daemon that lives as long as the test session. Without an `inmemd` the test is skipped."""
+    """A daemon that lives as long as the test session. Without an `inmemd` the test is skipped, and
+    the summary of the session says so."""
     if find_daemon() is None:
-        pytest.skip("no inmemd: set INMEMD, or put it into PATH")
+        pytest.skip(MISSING_DAEMON)
     with Daemon() as daemon:
         yield daemon
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says aloud, whatever the options, what tests did not run for want of a daemon."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(MISSING_DAEMON in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"SKIPPED {count} tests of inmem: {MISSING_DAEMON}")
 
 
 @pytest.fixture

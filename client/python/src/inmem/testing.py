@@ -15,9 +15,21 @@ DEADLINE_S = 30.0
 """Longest a start or a stop may take."""
 
 
+MISSING_DAEMON = (
+    "no inmemd: put it into PATH, or name it in INMEMD "
+    "(`cargo build --release --bin inmemd` in the repository of in-mem builds it)"
+)
+
+
 def find_daemon() -> str | None:
-    """The `inmemd` executable: that of the variable `INMEMD`, or the one in `PATH`."""
-    return os.environ.get("INMEMD") or shutil.which("inmemd")
+    """The `inmemd` executable: that of the variable `INMEMD`, or the one in `PATH`. Raises
+    `FileNotFoundError` if the variable names something else."""
+    named = os.environ.get("INMEMD")
+    if not named:
+        return shutil.which("inmemd")
+    if shutil.which(named) is None:
+        raise FileNotFoundError(f"INMEMD is {named!r}, which is no executable")
+    return named
 
 
 class Daemon:
@@ -32,7 +44,7 @@ class Daemon:
     ) -> None:
         executable = find_daemon()
         if executable is None:
-            raise FileNotFoundError("no inmemd: set INMEMD, or put it into PATH")
+            raise FileNotFoundError(MISSING_DAEMON)
         # The paths of sockets are short; those of test directories are not.
         self._own = tempfile.mkdtemp(prefix="inmem-")
         self.directory = Path(directory) if directory is not None else Path(self._own)
@@ -72,7 +84,10 @@ class Daemon:
             watch.cancel()
         if not line.startswith("ready "):
             self.kill()
-            raise RuntimeError(f"inmemd is not ready: it said {line!r}")
+            command = " ".join(self._command)
+            raise RuntimeError(
+                f"inmemd is not ready: it said {line!r}; its log is on standard error; {command}"
+            )
         return self
 
     def stop(self) -> None:
@@ -104,7 +119,11 @@ class Daemon:
             process.stdout.close()
 
     def __enter__(self) -> Daemon:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(
         self,

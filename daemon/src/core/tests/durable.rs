@@ -257,3 +257,47 @@ fn a_failed_log_fails_the_waits_and_is_the_last_thing_a_subscriber_is_told() {
     assert_eq!(this.error_of(1, 3), SubCode::WalPoisoned.number());
     assert_eq!(this.core.store.durable_wait_count(), 0);
 }
+
+/// What was lost: a flush held one of two workers until its sync was done, and health, metrics and
+/// every large request waited behind it.
+#[test]
+fn a_flush_waits_for_its_sync_without_a_worker_and_covers_what_came_before_it() {
+    let mut this = Fixture::new(2);
+    this.start_turn();
+    this.core.receive(1, &frame(1, 0, Operation::DbFlush));
+    assert_eq!(this.got(1), [Got::Answer(1, Response::Done)], "no log yet");
+    let version = this.put_in(DurabilityChoice::Buffered);
+    this.core.receive(1, &frame(2, 0, Operation::DbFlush));
+    this.core.receive(1, &frame(3, 500, Operation::DbFlush));
+    this.core.receive(1, &frame(4, 0, Operation::SystemPing));
+    let session = this.core.session_mut(1).expect("there");
+    assert_eq!((session.job_count, session.in_flight_count), (0, 2));
+    this.take_in();
+    assert_eq!(this.got(1), [Got::Answer(4, Response::Done)]);
+    assert_eq!(this.core.store.durable_wait_count(), 2);
+    this.core.turn_us += 500;
+    this.core.expire();
+    assert_eq!(this.error_of(1, 3), SubCode::Timeout.number());
+    this.drive();
+    assert_eq!(this.core.store.database.durable_version(), version);
+    this.take_in();
+    assert_eq!(this.got(1), [Got::Answer(2, Response::Done)]);
+    assert_eq!(this.core.store.durable_wait_count(), 0);
+    assert_eq!(this.core.unfinished_count(), 0);
+}
+
+#[test]
+fn a_flush_of_a_log_that_fails_is_told_so() {
+    let mut this = Fixture::new(2);
+    this.start_turn();
+    this.put_in(DurabilityChoice::Buffered);
+    this.core.receive(1, &frame(1, 0, Operation::DbFlush));
+    for kind in [OpKind::Sync, OpKind::WriteSynced] {
+        this.world.add_rule(FaultRule::new(Fault::Io).on(kind));
+    }
+    while this.driver.drive_log() == Turn::Worked {}
+    this.take_in();
+    assert_eq!(this.error_of(1, 1), SubCode::Unavailable.number());
+    this.core.receive(1, &frame(2, 0, Operation::DbFlush));
+    assert_eq!(this.error_of(1, 2), SubCode::Unavailable.number());
+}

@@ -262,3 +262,167 @@ fn a_hello_waits_for_the_workers_of_the_earlier_connection() {
     fixture.core.finish_turn();
     greet(&mut fixture, 2, None).unwrap();
 }
+
+/// What was lost: a worker that found no room for a write of a displaced connection had it wait for
+/// room, and it was executed after its repeat had been told that nothing was committed.
+#[test]
+fn a_write_of_a_displaced_connection_that_found_no_room_is_never_executed() {
+    let mut fixture = Fixture::new(1);
+    greet(&mut fixture, 1, None).unwrap();
+    fixture.start_turn();
+    fixture.core.receive(0, &put(1, 0, "first"));
+    fixture.core.receive(1, &frame_with(1, FIRST, many()));
+    fixture.wait_for_worker();
+    let refused = greet(&mut fixture, 2, Some(0)).unwrap_err();
+    assert_eq!(refused.reason, CloseReason::Goodbye);
+    fixture.core.take_finished_jobs();
+    assert!(!fixture.is_parked(1));
+    assert!(fixture.core.waiting_for_room.is_empty());
+    greet(&mut fixture, 3, Some(0)).unwrap();
+    for _ in 0..2 {
+        fixture.drive();
+        fixture.start_turn();
+        fixture.core.finish_turn();
+    }
+    assert_eq!(fixture.core.unfinished_count(), 0);
+    fixture.answers(0);
+    let key = format!("many/{:020}", 0);
+    assert_eq!(fixture.value_of(0, &key), Response::Missing);
+}
+
+/// The same for a commit, whose transaction is rolled back with its connection.
+#[test]
+fn a_commit_of_a_displaced_connection_that_found_no_room_is_never_executed() {
+    let mut fixture = Fixture::new(1);
+    greet(&mut fixture, 1, None).unwrap();
+    let txn_id = begin(&mut fixture, 1, RunChoice::Session);
+    let inside = RequestHeader {
+        txn_id,
+        ..RequestHeader::default()
+    };
+    fixture.start_turn();
+    let written = frame_with(2, inside, large("large"));
+    fixture.core.receive(1, &written);
+    fixture.wait_for_worker();
+    fixture.core.take_finished_jobs();
+    fixture.core.receive(0, &put(1, 0, "first"));
+    let commit = RequestHeader {
+        client_sequence: 1,
+        ..inside
+    };
+    let bytes = frame_with(3, commit, Operation::TxnCommit);
+    fixture.core.receive(1, &bytes);
+    fixture.wait_for_worker();
+    greet(&mut fixture, 2, Some(0)).unwrap_err();
+    fixture.core.take_finished_jobs();
+    assert!(!fixture.is_parked(1));
+    let session = fixture.core.session_mut(1).expect("there");
+    assert!(session.caller.transactions.is_empty());
+    greet(&mut fixture, 3, Some(0)).unwrap();
+    let gone = error_of(ask(&mut fixture, 3, (txn_id, 1), Operation::TxnCommit));
+    assert_eq!(gone.sub, Some(SubCode::TransactionNotActive));
+    fixture.start_turn();
+    fixture.core.finish_turn();
+    fixture.drive();
+    fixture.answers(0);
+    assert_eq!(fixture.value_of(0, "large"), Response::Missing);
+}
+
+/// What was lost: the repeat of a commit is looked up in the run it names, and that of another run
+/// knows nothing of it: it was told that nothing was committed.
+#[test]
+fn a_commit_with_a_sequence_names_the_run_of_its_transaction() {
+    let mut fixture = Fixture::new(0);
+    greet(&mut fixture, 0, None).unwrap();
+    let Response::RunBegun(_) = ask(
+        &mut fixture,
+        0,
+        (0, 1),
+        Operation::RunBegin(RunBegin {
+            name: Some("work".into()),
+            ..RunBegin::default()
+        }),
+    ) else {
+        panic!("begun")
+    };
+    let work = RunChoice::Id(fixture.core.store.resolve_run("work").expect("there").0);
+    let txn_id = begin(&mut fixture, 0, work);
+    let commit = |fixture: &mut Fixture, slot: u32, run: RunChoice, client_sequence: u64| {
+        let header = RequestHeader {
+            txn_id,
+            client_sequence,
+            run,
+            ..RequestHeader::default()
+        };
+        let bytes = frame_with(9, header, Operation::TxnCommit);
+        fixture.core.receive(slot, &bytes);
+        fixture.drive();
+        fixture.core.finish_turn();
+        fixture.answers(slot).pop().expect("an answer").1
+    };
+    let inside = RequestHeader {
+        txn_id,
+        ..RequestHeader::default()
+    };
+    let incremented = frame_with(8, inside, incr(1));
+    fixture.core.receive(0, &incremented);
+    let refused = error_of(commit(&mut fixture, 0, RunChoice::Session, 2));
+    assert_eq!(refused.sub, Some(SubCode::CrossRunWrite));
+    assert_eq!(refused.outcome, Some(Outcome::NotCommitted));
+    let committed = commit(&mut fixture, 0, work, 2);
+    assert!(matches!(committed, Response::Written(_)), "{committed:?}");
+    greet(&mut fixture, 1, Some(0)).unwrap();
+    assert_eq!(commit(&mut fixture, 1, work, 2), committed);
+    // Without a sequence nothing is looked up, and the session's run may be another.
+    let txn_id = begin(&mut fixture, 1, work);
+    let done = ask(&mut fixture, 1, (txn_id, 0), Operation::TxnCommit);
+    assert!(matches!(done, Response::Written(_)), "{done:?}");
+}
+
+/// What was lost: every job counted, so a long scan kept a client from coming back.
+#[test]
+fn a_hello_does_not_wait_for_what_the_earlier_connection_only_reads() {
+    let count = || {
+        let prefix = in_mem_ipc::Bytes::default();
+        Operation::KvCount(in_mem_ipc::request::kv::Prefix { prefix })
+    };
+    let mut fixture = Fixture::new(0);
+    greet(&mut fixture, 0, None).unwrap();
+    fixture.start_turn();
+    fixture.core.receive(0, &frame(1, 0, count()));
+    let session = fixture.core.session_mut(0).expect("there");
+    assert_eq!(session.job_count, 1);
+    greet(&mut fixture, 1, Some(0)).unwrap();
+    fixture.core.receive(1, &frame(2, 0, count()));
+    fixture.core.disconnect(1);
+    greet(&mut fixture, 2, Some(0)).unwrap();
+    // Their ends are nobody's any more, and those that commit still count.
+    fixture.core.receive(2, &frame_with(1, FIRST, many()));
+    fixture.core.disconnect(2);
+    greet(&mut fixture, 3, Some(0)).unwrap_err();
+    while !fixture.core.departed.is_empty() {
+        fixture.wait_for_worker();
+        fixture.core.take_finished_jobs();
+    }
+    greet(&mut fixture, 4, Some(0)).unwrap();
+}
+
+/// Begins a transaction in a run; gives its id.
+fn begin(fixture: &mut Fixture, slot: u32, run: RunChoice) -> u64 {
+    let header = RequestHeader {
+        run,
+        ..RequestHeader::default()
+    };
+    let begin = Operation::TxnBegin(TxnBegin {
+        read_only: false,
+        timeout_ms: 0,
+        durability: DurabilityChoice::Session,
+    });
+    let bytes = frame_with(7, header, begin);
+    fixture.core.receive(slot, &bytes);
+    let answers = fixture.answers(slot);
+    let [(7, Response::TxnBegun(begun))] = answers.as_slice() else {
+        panic!("{answers:?}")
+    };
+    begun.txn_id
+}

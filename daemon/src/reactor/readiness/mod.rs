@@ -318,10 +318,11 @@ impl Readiness {
         let Some(endpoint) = self.endpoints.get_mut(slot) else {
             return;
         };
-        // An end is found by the next call, in whichever direction that is.
-        let is_ended = event.is_error() || event.is_read_closed() || event.is_write_closed();
-        endpoint.is_readable |= event.is_readable() || is_ended;
-        if (event.is_writable() || is_ended) && !endpoint.is_writable {
+        // An end is found by the next call, in whichever direction that is. A peer that has only
+        // shut down its sending half may still read: that is no room to send.
+        let is_over = event.is_error() || event.is_write_closed();
+        endpoint.is_readable |= event.is_readable() || event.is_read_closed() || is_over;
+        if (event.is_writable() || is_over) && !endpoint.is_writable {
             endpoint.is_writable = true;
             let raw = endpoint.descriptor.as_raw_fd();
             // Fails for want of memory at worst: then a peer that reads wakes us for nothing.
@@ -497,7 +498,7 @@ fn token_of(slot: u32) -> Token {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     use super::super::tests::{adopted, wait_for};
     use super::*;
@@ -522,5 +523,40 @@ mod tests {
             _ => None,
         });
         assert!(read_len_bytes <= RECEIVE_LEN_BYTES + 1, "{read_len_bytes}");
+    }
+
+    /// What was lost: the end of what the peer sends was taken for room to send, so the thread
+    /// turned without a pause until the peer read its replies.
+    #[test]
+    fn a_peer_that_has_shut_down_its_sending_half_and_does_not_read_wakes_nobody() {
+        let mut reactor = Readiness::new().unwrap();
+        let (slot, mut peer) = adopted(&mut reactor);
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut bytes = FrameBuffer::new();
+        bytes.resize(8 << 20, 7);
+        reactor.send(slot, bytes);
+        let mut last_report = 0;
+        for turn in 1..=100 {
+            reactor.turn(Some(0)).unwrap();
+            if !reactor.polled.is_empty() {
+                last_report = turn;
+            }
+            assert!(reactor.next_event().is_none());
+        }
+        assert!(last_report < 10, "still woken in turn {last_report}");
+        let reader = std::thread::spawn(move || {
+            let mut got = vec![0; 8 << 20];
+            peer.read_exact(&mut got).unwrap();
+            peer
+        });
+        wait_for(&mut reactor, |_, event| match event {
+            Event::Sent { result, .. } => Some(result.unwrap()),
+            _ => None,
+        });
+        reactor.receive(slot);
+        wait_for(&mut reactor, |_, event| {
+            matches!(event, Event::ReceiveEnded { .. }).then_some(())
+        });
+        drop(reader.join().unwrap());
     }
 }

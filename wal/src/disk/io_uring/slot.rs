@@ -1,13 +1,13 @@
-//! One operation in flight: the entries that do it, and what their results come to.
+//! One operation in flight: the entry that does it, and what its result comes to.
 //!
 //! Owns the buffer and the descriptor the kernel uses, until the operation is finished. Knows no
-//! ring: whoever pushes the entries keeps the slot, unmoved, until both results are in.
+//! ring: whoever pushes the entry keeps the slot, unmoved, until its result is in.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use io_uring::squeue::{Entry, Flags};
+use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
 use rustix::io::{Errno, ReadWriteFlags};
 
@@ -26,8 +26,7 @@ pub(super) struct Slot {
     work: Work,
     pub(super) fd: Rc<OwnedFd>,
     pub(super) buf: Option<AlignedBuf>,
-    /// Results of the entries, in order; a linked write has two.
-    pub(super) results: [Option<i32>; 2],
+    pub(super) result: Option<i32>,
     pub(super) start_count: u32,
 }
 
@@ -60,60 +59,38 @@ impl Slot {
             work,
             fd,
             buf,
-            results: [None; 2],
+            result: None,
             start_count: 0,
         }
     }
 
-    /// The entries that do its work; the second one is linked behind the first.
-    pub(super) fn entries(&mut self, user_data: u64) -> (Entry, Option<Entry>) {
+    /// The entry that does its work.
+    pub(super) fn entry(&mut self, user_data: u64) -> Entry {
         let fd = types::Fd(self.fd.as_raw_fd());
-        let data_sync = || {
-            opcode::Fsync::new(fd)
-                .flags(types::FsyncFlags::DATASYNC)
-                .build()
-        };
-        match (self.work, &mut self.buf) {
+        let entry = match (self.work, &mut self.buf) {
             (Work::Write { offset, sync }, Some(buf)) => {
                 let len = transfer_len(buf.len());
                 let write = opcode::Write::new(fd, buf.as_ptr(), len).offset(offset);
-                let (write, second) = match sync {
-                    WriteSync::None => (write.build(), None),
+                match sync {
+                    WriteSync::None | WriteSync::LinkedSync => write.build(),
                     WriteSync::Data => {
                         let flags = ReadWriteFlags::DSYNC.bits().cast_signed();
-                        (write.rw_flags(flags).build(), None)
+                        write.rw_flags(flags).build()
                     }
-                    WriteSync::LinkedSync => {
-                        let linked = write.build().flags(Flags::IO_LINK);
-                        (linked, Some(data_sync().user_data(user_data + 1)))
-                    }
-                };
-                (write.user_data(user_data), second)
+                }
             }
             (Work::Read { offset, len_bytes }, Some(buf)) => {
                 let room = buf.room_for_read(len_bytes);
                 let read = opcode::Read::new(fd, room.as_mut_ptr(), transfer_len(room.len()));
-                (read.offset(offset).build().user_data(user_data), None)
+                read.offset(offset).build()
             }
-            (Work::SyncAll, _) => (opcode::Fsync::new(fd).build().user_data(user_data), None),
+            (Work::SyncAll, _) => opcode::Fsync::new(fd).build(),
             // A transfer always has its buffer.
-            (Work::Sync | Work::Write { .. } | Work::Read { .. }, _) => {
-                (data_sync().user_data(user_data), None)
-            }
-        }
-    }
-
-    /// Whether every entry of it has its result.
-    pub(super) fn is_done(&self) -> bool {
-        let is_linked = matches!(
-            self.work,
-            Work::Write {
-                sync: WriteSync::LinkedSync,
-                ..
-            }
-        );
-        let [first, second] = self.results;
-        first.is_some() && (second.is_some() || !is_linked)
+            (Work::Sync | Work::Write { .. } | Work::Read { .. }, _) => opcode::Fsync::new(fd)
+                .flags(types::FsyncFlags::DATASYNC)
+                .build(),
+        };
+        entry.user_data(user_data)
     }
 
     /// Whether a signal or a lack of memory kept the transfer from starting. Anything that may
@@ -124,14 +101,17 @@ impl Slot {
             Work::Read { .. } => true,
             Work::Sync | Work::SyncAll => false,
         };
-        let [first, _] = self.results;
-        let is_transient = matches!(outcome(first), Err(Errno::INTR | Errno::AGAIN));
+        let is_transient = matches!(outcome(self.result), Err(Errno::INTR | Errno::AGAIN));
         is_transfer && is_transient && self.start_count < START_COUNT_MAX
     }
 
-    pub(super) fn finish(mut self) -> Completion {
-        let [first, second] = self.results;
-        let outcome = outcome(first);
+    /// What it came to. `sync_file` is called behind a whole write that is to be durable
+    /// with everything before it.
+    pub(super) fn finish(
+        mut self,
+        sync_file: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Completion {
+        let outcome = outcome(self.result);
         let result = match (self.work, &mut self.buf) {
             (
                 Work::Write {
@@ -143,7 +123,13 @@ impl Slot {
                 // A file system without RWF_DSYNC has written nothing yet.
                 calls::write(&self.fd, offset, buf, WriteSync::LinkedSync)
             }
-            (Work::Write { sync, .. }, Some(buf)) => finish_write(outcome, second, sync, buf.len()),
+            (Work::Write { sync, .. }, Some(buf)) => outcome.and_then(|count| {
+                let is_whole = count == buf.len().min(TRANSFER_BYTES_MAX as usize);
+                if sync == WriteSync::LinkedSync && is_whole {
+                    sync_file(&self.fd)?;
+                }
+                Ok(Output::Written { count })
+            }),
             (Work::Read { .. }, Some(buf)) => {
                 buf.filled(outcome.unwrap_or(0));
                 outcome.map(|count| Output::Read { count })
@@ -157,21 +143,6 @@ impl Slot {
             buf: self.buf,
         }
     }
-}
-
-/// One result of a write and, when it is linked, its sync.
-fn finish_write(
-    write: Result<usize, Errno>,
-    sync_result: Option<i32>,
-    sync: WriteSync,
-    len_bytes: usize,
-) -> Result<Output, Errno> {
-    let count = write?;
-    let is_whole = count == len_bytes.min(TRANSFER_BYTES_MAX as usize);
-    if sync == WriteSync::LinkedSync && is_whole {
-        outcome(sync_result)?;
-    }
-    Ok(Output::Written { count })
 }
 
 /// What an entry's result says: a count, or an error number.
@@ -190,24 +161,26 @@ fn transfer_len(len_bytes: usize) -> u32 {
 mod tests {
     use super::*;
 
-    const WHOLE: Option<i32> = Some(100);
+    const WHOLE: i32 = 100;
     const EIO: i32 = -libc::EIO;
-    const ECANCELED: i32 = -libc::ECANCELED;
 
-    fn finished(work: Work, results: [Option<i32>; 2]) -> Result<Output, i32> {
-        let fd = Rc::new(std::fs::File::open("/dev/null").expect("opens").into());
-        let buf = Some(AlignedBuf::zeroed(100));
-        let slot = Slot {
-            ticket: Ticket(7),
-            work,
-            fd,
-            buf,
-            results,
-            start_count: START_COUNT_MAX,
-        };
-        assert!(slot.is_done());
+    fn slot(work: Work, result: i32, start_count: u32) -> Slot {
+        let fd = std::fs::File::open("/dev/null").expect("opens").into();
+        Slot {
+            result: Some(result),
+            start_count,
+            ..Slot::new(Ticket(7), work, Rc::new(fd), Some(AlignedBuf::zeroed(100)))
+        }
+    }
+
+    fn finished(
+        work: Work,
+        result: i32,
+        sync_file: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<Output, i32> {
+        let slot = slot(work, result, START_COUNT_MAX);
         assert!(!slot.may_start_again());
-        let completion = slot.finish();
+        let completion = slot.finish(sync_file);
         assert_eq!(completion.ticket, Ticket(7));
         completion
             .result
@@ -215,28 +188,29 @@ mod tests {
     }
 
     #[test]
-    fn a_linked_write_and_its_sync_are_one_result() {
+    fn a_write_and_the_sync_behind_it_are_one_result_and_only_a_whole_write_is_synced() {
         let written = |count| Ok(Output::Written { count });
         let table = [
-            // write, sync, what comes of it
-            (WHOLE, Some(0), written(100)),
-            (WHOLE, Some(EIO), Err(libc::EIO)),
-            (WHOLE, Some(ECANCELED), Err(libc::ECANCELED)),
-            (Some(60), Some(ECANCELED), written(60)),
-            (Some(0), Some(ECANCELED), written(0)),
-            (Some(EIO), Some(ECANCELED), Err(libc::EIO)),
-            (Some(-libc::ENOSPC), Some(ECANCELED), Err(libc::ENOSPC)),
+            // write, sync if there is to be one, what comes of it
+            (WHOLE, Some(Ok(())), written(100)),
+            (WHOLE, Some(Err(Errno::IO)), Err(libc::EIO)),
+            (60, None, written(60)),
+            (0, None, written(0)),
+            (EIO, None, Err(libc::EIO)),
+            (-libc::ENOSPC, None, Err(libc::ENOSPC)),
         ];
         for (write, sync, expected) in table {
             let work = Work::Write {
                 offset: 0,
                 sync: WriteSync::LinkedSync,
             };
-            assert_eq!(
-                finished(work, [write, sync]),
-                expected,
-                "{write:?} {sync:?}"
-            );
+            let mut sync_count = 0;
+            let result = finished(work, write, |_| {
+                sync_count += 1;
+                sync.expect("no sync behind a write that is not whole")
+            });
+            assert_eq!(result, expected, "{write:?} {sync:?}");
+            assert_eq!(sync_count, usize::from(sync.is_some()));
         }
     }
 
@@ -260,7 +234,7 @@ mod tests {
         ];
         for (work, result, expected) in table {
             assert_eq!(
-                finished(work, [Some(result), None]),
+                finished(work, result, |_| unreachable!("it is synced by itself")),
                 expected,
                 "{work:?} {result}"
             );
@@ -307,17 +281,7 @@ mod tests {
                 (libc::EAGAIN, true),
                 (libc::EIO, false),
             ] {
-                let fd = Rc::new(std::fs::File::open("/dev/null").expect("opens").into());
-                let results = [Some(-errno), Some(ECANCELED)];
-                let buf = Some(AlignedBuf::new());
-                let slot = Slot {
-                    ticket: Ticket(0),
-                    work,
-                    fd,
-                    buf,
-                    results,
-                    start_count: 1,
-                };
+                let slot = slot(work, -errno, 1);
                 assert_eq!(
                     slot.may_start_again(),
                     expected && is_transient,

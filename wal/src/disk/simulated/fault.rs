@@ -128,7 +128,8 @@ impl OpKind {
     pub fn of(op: &Op) -> Self {
         match op {
             Op::Open {
-                mode: OpenMode::CreateNew | OpenMode::CreateTruncate,
+                mode:
+                    OpenMode::CreateNew | OpenMode::CreateTruncate | OpenMode::CreateTruncateDirect,
                 ..
             } => Self::Create,
             Op::Open { .. } => Self::Open,

@@ -257,14 +257,17 @@ impl Media {
     fn open(&mut self, disk: DiskId, path: &str, mode: OpenMode) -> Result<FileId, Errno> {
         let inode = match (self.names.find_file(path), mode) {
             (Ok(_), OpenMode::CreateNew) => return Err(Errno::EXIST),
-            (Ok(inode), OpenMode::CreateTruncate) => {
+            (Ok(inode), OpenMode::CreateTruncate | OpenMode::CreateTruncateDirect) => {
                 if self.file(inode)?.cache().len() > 0 {
                     self.cut(inode, 0)?;
                 }
                 inode
             }
             (Ok(inode), _) => inode,
-            (Err(Errno::NOENT), OpenMode::CreateNew | OpenMode::CreateTruncate) => {
+            (
+                Err(Errno::NOENT),
+                OpenMode::CreateNew | OpenMode::CreateTruncate | OpenMode::CreateTruncateDirect,
+            ) => {
                 let inode = self.new_inode();
                 self.names.create(path, Node::File(inode))?;
                 self.files.insert(inode, Arc::default());
@@ -278,7 +281,7 @@ impl Media {
             inode,
             path: path.into(),
             is_writable: !matches!(mode, OpenMode::Read | OpenMode::ReadDirect),
-            is_direct: matches!(mode, OpenMode::ReadDirect | OpenMode::WriteDirect),
+            is_direct: mode.is_direct(),
         };
         Arc::make_mut(&mut self.open).insert((disk, file), opened);
         Ok(file)
