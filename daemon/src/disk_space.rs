@@ -1,16 +1,11 @@
 //! How much is free on the disk of the data directory: who looks, when, and what follows.
 //!
-//! One look, `Store::look_at_disk`, serves health, metrics and the refusal of growing writes. A
-//! thread of its own looks while requests come: once a second, and whenever the log has begun
-//! another segment, because that is when it takes room. An idle daemon does not look and does not
-//! wake; the first request after that has it look again.
+//! One look, `Store::look_at_disk`, serves health, metrics and the refusal of growing writes. While
+//! requests come a worker looks once a second, and whenever the log has begun another segment,
+//! because that is when it takes room. An idle daemon does not look and does not wake; the first
+//! request after that has it look again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
-
-use crate::store::Store;
 
 /// Between two looks for no other reason than time, microseconds.
 const LOOK_INTERVAL_US: u64 = 1_000_000;
@@ -102,84 +97,42 @@ impl DiskSpace {
     }
 }
 
-/// The thread that looks, and when it is asked to; owned by the reactor.
-#[derive(Debug)]
-pub(crate) struct DiskWatch {
-    asked: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
+/// When to look; owned by the reactor.
+#[derive(Debug, Default)]
+pub(crate) struct DiskTurns {
     looked_us: u64,
     segment: u64,
 }
 
-impl DiskWatch {
-    /// A watch of a store with a data directory; of one without, nothing is looked at.
-    pub(crate) fn new(store: &Arc<Store>) -> Self {
-        let mut this = Self {
-            asked: None,
-            thread: None,
-            looked_us: 0,
-            segment: 0,
-        };
-        if store.place.root.is_none() {
-            return this;
-        }
-        // One that waits is enough: it will see what is there then.
-        let (asked, asks) = sync_channel(1);
-        let store = Arc::downgrade(store);
-        let spawned = std::thread::Builder::new()
-            .name("inmem-disk".to_owned())
-            .spawn(move || watch(&store, &asks));
-        match spawned {
-            Ok(thread) => {
-                this.asked = Some(asked);
-                this.thread = Some(thread);
-            }
-            Err(error) => {
-                tracing::error!(target: "db", %error, "the free space of the disk is not watched");
-            }
-        }
-        this
-    }
-
-    /// A turn of the reactor, with how far the log is written.
-    pub(crate) fn turn(&mut self, now_us: u64, written_lsn: u64) {
+impl DiskTurns {
+    /// A turn of the reactor, with how far the log is written: whether to look.
+    pub(crate) fn is_due(&mut self, now_us: u64, written_lsn: u64) -> bool {
         let segment = written_lsn >> SEGMENT_SHIFT;
-        let is_due = self.looked_us.saturating_add(LOOK_INTERVAL_US) <= now_us;
-        if !is_due && segment == self.segment {
-            return;
+        let is_late = self.looked_us.saturating_add(LOOK_INTERVAL_US) <= now_us;
+        if is_late || segment != self.segment {
+            self.looked_us = now_us;
+            self.segment = segment;
+            return true;
         }
-        self.looked_us = now_us;
-        self.segment = segment;
-        if let Some(asked) = &self.asked {
-            // Full: a look is to come anyway.
-            let _ = asked.try_send(());
-        }
-    }
-}
-
-impl Drop for DiskWatch {
-    fn drop(&mut self) {
-        // The end of the questions ends the thread.
-        drop(self.asked.take());
-        if let Some(thread) = self.thread.take() {
-            // It has no panics of its own.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn watch(store: &Weak<Store>, asks: &Receiver<()>) {
-    while asks.recv().is_ok() {
-        let Some(store) = store.upgrade() else {
-            return;
-        };
-        store.look_at_disk();
+        false
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_is_due_each_second_and_at_each_segment_of_the_log() {
+        let mut turns = DiskTurns::default();
+        let first = 5 * LOOK_INTERVAL_US;
+        let segment = |number: u64| (number << SEGMENT_SHIFT) + 4_096;
+        assert!(turns.is_due(first, segment(1)));
+        assert!(!turns.is_due(first + LOOK_INTERVAL_US - 1, segment(1)));
+        assert!(turns.is_due(first + LOOK_INTERVAL_US, segment(1)));
+        assert!(turns.is_due(first + LOOK_INTERVAL_US, segment(2)));
+        assert!(!turns.is_due(first + LOOK_INTERVAL_US, segment(2)));
+    }
 
     #[test]
     fn a_disk_is_low_below_its_threshold_and_warned_of_below_a_segment() {

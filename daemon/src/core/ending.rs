@@ -51,7 +51,6 @@ impl Core {
             if self.expire_session(slot, &limits) {
                 gone.push(slot);
             }
-            self.give_up_reply_room(slot, now_us);
             let Some(session) = self.session_mut(slot) else {
                 continue;
             };
@@ -112,6 +111,7 @@ impl Core {
         if self.session_mut(slot).is_some_and(is_late) {
             self.give_up_waiting(slot);
         }
+        self.give_up_reply_room(slot, now_us);
         if expired > 0
             && let Some(suppressed) = self.expiry_lines.may_say(now_us)
         {

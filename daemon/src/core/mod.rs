@@ -30,7 +30,7 @@ use in_mem_wal::clock::{Clock, SystemClock};
 use crate::caller::Caller;
 use crate::completions::Inbox;
 use crate::config::OnPoison;
-use crate::disk_space::DiskWatch;
+use crate::disk_space::DiskTurns;
 use crate::log_budget::LineBudget;
 use crate::reactor::Waker;
 use crate::session::{Credentials, Session, SessionId};
@@ -84,7 +84,7 @@ pub(crate) struct Core {
     gathering: Gathering,
     /// Requests whose replies have no room yet.
     replies: Replies,
-    disk_watch: DiskWatch,
+    disk_turns: DiskTurns,
     /// Slots to flush at the end of the turn.
     touched: Vec<u32>,
     /// When sessions have to be looked at.
@@ -105,7 +105,7 @@ impl Core {
         let slow = SlowLog::new(store.settings.observe.slow_request_us, &store.metrics);
         log_inbox.note_times(slow.is_on());
         Self {
-            disk_watch: DiskWatch::new(&store),
+            disk_turns: DiskTurns::default(),
             store,
             slow,
             stranger_lines: LineBudget::new(PROVOKED_LINE_COUNT_MAX, PROVOKED_WINDOW_US),
@@ -143,7 +143,9 @@ impl Core {
         self.store.set_connection_count(connection_count);
         let positions = self.store.database.log_positions();
         let written = positions.map_or(0, |(written_lsn, _)| written_lsn.to_u64());
-        self.disk_watch.turn(self.turn_us, written);
+        if self.store.place.root.is_some() && self.disk_turns.is_due(self.turn_us, written) {
+            self.look_at_health();
+        }
         // What this turn commits is one batch for the log.
         self.store.database.gather_commits(true);
     }
