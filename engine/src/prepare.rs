@@ -175,10 +175,9 @@ impl Prepared {
             costs += step_cost(&step);
         }
         if limits.values.transaction_len_bytes_max < prepared.len_bytes_max {
-            let len_bytes = prepared.len_bytes_max;
             return Err(CommitError::TransactionTooLarge {
                 mutation_count: count,
-                len_bytes,
+                len_bytes: prepared.len_bytes_max,
             });
         }
         if once {

@@ -131,18 +131,21 @@ fn clients_that_are_let_go_give_their_memory_back() {
     let run = database.default_run();
     let mut at_most = 0;
     for number in 0..ONCE_CLIENT_COUNT_MAX as u64 + 100 {
-        let once = OnceRequest {
-            registered_at: database.version(),
-            ..of_client(number, 1)
-        };
-        add(&run, &once).unwrap();
+        // The first to go takes more with it than comes.
+        for sequence in 1..=if number == 0 { 5 } else { 1 } {
+            let once = OnceRequest {
+                registered_at: database.version(),
+                ..of_client(number, sequence)
+            };
+            add(&run, &once).unwrap();
+        }
         let state = run.shard.commit.lock();
         let (kept, counted) = state.once.as_ref().unwrap().recount();
         assert_eq!(kept, counted);
         at_most = at_most.max(kept);
     }
     let (kept, _) = run.shard.commit.lock().once.as_ref().unwrap().recount();
-    assert_eq!(kept, at_most, "it grew until clients went");
+    assert!(kept < at_most, "the largest client went");
     assert_eq!(database.memory_len_bytes(), recount(&database, &[]));
 }
 
