@@ -101,12 +101,7 @@ impl Core {
             return;
         };
         let id = session.id;
-        let subject = Subject {
-            operation: head.kind,
-            run: run_of(&head.header, session),
-            request_id: head.request_id,
-            frame_len_bytes: head.frame_len_bytes,
-        };
+        let subject = head.subject(session);
         let steps = frame.steps;
         let is_blocking = head.kind.is_write() || head.txn_id != 0;
         let may_commit = head.may_commit();
@@ -126,9 +121,7 @@ impl Core {
             notes_steps,
         };
         if !is_blocking {
-            job.view = job.take_view();
-            let is_live = job.view.is_some();
-            job.live_view = is_live.then(|| LiveView::of_read(&job.store.metrics, now_us));
+            job.begin_read();
         }
         session.started(head.frame_len_bytes);
         session.job_count += 1;
@@ -140,29 +133,21 @@ impl Core {
         });
         job.completion = token.map(|token| self.completion(token));
         let inbox = Arc::clone(&self.job_inbox);
-        let room_count = self.log_inbox.room_count();
+        let mut done = JobDone {
+            session: id,
+            subject,
+            verdict: Verdict::Replied,
+            answer: FrameBuffer::new(),
+            frame: OwnedFrame::default(),
+            token,
+            caller: None,
+            is_blocking,
+            may_commit,
+            room_count: self.log_inbox.room_count(),
+        };
         let work = move || {
-            let ran = catch_unwind(AssertUnwindSafe(|| job.run()));
-            let (verdict, answer, rest) = match ran {
-                Ok((verdict, answer, job)) => (verdict, answer, Some((job.frame, job.caller))),
-                Err(_) => {
-                    let (verdict, answer) = given_up(&subject, encoding, may_commit);
-                    (verdict, answer, None)
-                }
-            };
-            let (frame, caller) = rest.unzip();
-            inbox.push(JobDone {
-                session: id,
-                subject,
-                verdict,
-                answer,
-                frame: frame.unwrap_or_default(),
-                token,
-                caller,
-                is_blocking,
-                may_commit,
-                room_count,
-            });
+            done.run(job);
+            inbox.push(done);
             inbox.wake();
         };
         let lane = dispatch::lane_of(head.kind);
@@ -278,17 +263,27 @@ impl Core {
     }
 }
 
-/// The answer to a request that a defect took, wherever it struck.
-fn given_up(subject: &Subject, encoding: Encoding, may_commit: bool) -> (Verdict, FrameBuffer) {
-    let kind = subject.operation;
-    tracing::error!(target: "ipc", operation = kind.name(), "a worker panicked");
-    let mut answer = FrameBuffer::new();
-    Out::new(&mut answer, encoding, subject.request_id, kind).fail(dispatch::given_up(may_commit));
-    let verdict = match may_commit {
-        true => Verdict::GivenUp,
-        false => Verdict::Replied,
-    };
-    (verdict, answer)
+impl JobDone {
+    /// Runs the job and takes what comes of it; on a worker. A defect, wherever it strikes, ends the
+    /// request and takes what went along.
+    fn run(&mut self, job: Job) {
+        let encoding = job.encoding;
+        if let Ok((verdict, answer, job)) = catch_unwind(AssertUnwindSafe(|| job.run())) {
+            self.verdict = verdict;
+            self.answer = answer;
+            self.frame = job.frame;
+            self.caller = Some(job.caller);
+            return;
+        }
+        let kind = self.subject.operation;
+        tracing::error!(target: "ipc", operation = kind.name(), "a worker panicked");
+        let mut out = Out::new(&mut self.answer, encoding, self.subject.request_id, kind);
+        out.fail(dispatch::given_up(self.may_commit));
+        self.verdict = match self.may_commit {
+            true => Verdict::GivenUp,
+            false => Verdict::Replied,
+        };
+    }
 }
 
 /// What the head of a request tells.
@@ -317,6 +312,16 @@ impl Head {
         })
     }
 
+    /// What it is about.
+    fn subject(&self, session: &Session) -> Subject {
+        Subject {
+            operation: self.kind,
+            run: run_of(&self.header, session),
+            request_id: self.request_id,
+            frame_len_bytes: self.frame_len_bytes,
+        }
+    }
+
     /// Whether something may be committed by it. Inside a transaction nothing is, up to its commit.
     fn may_commit(&self) -> bool {
         self.kind.is_write() && (self.txn_id == 0 || self.kind == OperationKind::TxnCommit)
@@ -324,6 +329,13 @@ impl Head {
 }
 
 impl Job {
+    /// Takes the view a read answers from, and counts it.
+    fn begin_read(&mut self) {
+        self.view = self.take_view();
+        let is_live = self.view.is_some();
+        self.live_view = is_live.then(|| LiveView::of_read(&self.store.metrics, self.now_us));
+    }
+
     /// The view a read answers from, taken when it starts.
     fn take_view(&mut self) -> Option<ReadView> {
         let frame = self.frame.frame()?;
