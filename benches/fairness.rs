@@ -182,7 +182,8 @@ fn dawdle(clients: &mut [RawClient], bytes: &[u8], stop: &AtomicBool) {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            // Until it is told to stop, or the second is over.
+            std::thread::park_timeout(Duration::from_secs(1).saturating_sub(begun.elapsed()));
         }
     }
 }
@@ -205,9 +206,8 @@ fn row(socket: &Path, row: Row, total: &mut Distribution) -> String {
                 }
             })
         });
-        if row.crowd == Crowd::Slow {
-            scope.spawn(|| dawdle(&mut crowd, &bytes, stop));
-        }
+        let slow =
+            (row.crowd == Crowd::Slow).then(|| scope.spawn(|| dawdle(&mut crowd, &bytes, stop)));
         let client = connect(socket);
         let kv = client.kv();
         let begun = Instant::now();
@@ -226,6 +226,9 @@ fn row(socket: &Path, row: Row, total: &mut Distribution) -> String {
         }
         let duration = begun.elapsed();
         stop.store(true, Ordering::Relaxed);
+        if let Some(slow) = slow {
+            slow.thread().unpark();
+        }
         let lists = lister.map_or(0, |lister| lister.join().expect("it listed"));
         let puts = if row.puts { LARGE_COUNT } else { 0 };
         format!(

@@ -16,6 +16,7 @@ use crate::answer::encoded_run;
 use crate::errors;
 use crate::metrics::{Abort, LiveView};
 use crate::shares::{Resource, Taken};
+use crate::store::Store;
 use crate::transactions::{OpenTransaction, not_active};
 
 /// Handles an operation on a transaction, or one that joins it.
@@ -58,16 +59,7 @@ pub(super) fn route(
     if makes_log {
         super::check_place(call.store)?;
     }
-    let is_long = !is_worker
-        && match operation {
-            Op::TxnCommit => LARGE_LEN_BYTES < open.len_bytes || makes_log,
-            _ if super::is_run(operation) => {
-                let run = open.context.info().run;
-                METADATA_LEN_BYTES < call.store.database.runs().info_len_bytes(run)
-            }
-            _ => LARGE_LEN_BYTES < transaction_kv::copied_len_bytes(&open.context, operation),
-        };
-    if is_long {
+    if !is_worker && (makes_log || is_long(call.store, open, operation)) {
         return Ok(Verdict::Offload);
     }
     match operation {
@@ -90,6 +82,18 @@ pub(super) fn route(
             open.len_bytes = open.len_bytes.saturating_add(frame_len_bytes);
             transaction_kv::route(open, operation, out)
         }
+    }
+}
+
+/// Whether an operation of a transaction holds its thread for long.
+fn is_long(store: &Store, open: &OpenTransaction, operation: &ArchivedOperation<'_>) -> bool {
+    match operation {
+        ArchivedOperation::TxnCommit => LARGE_LEN_BYTES < open.len_bytes,
+        _ if super::is_run(operation) => {
+            let run = open.context.info().run;
+            METADATA_LEN_BYTES < store.database.runs().info_len_bytes(run)
+        }
+        _ => LARGE_LEN_BYTES < transaction_kv::copied_len_bytes(&open.context, operation),
     }
 }
 

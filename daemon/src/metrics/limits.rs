@@ -64,8 +64,11 @@ pub(super) fn expose(text: &mut Exposition, store: &Store) {
     }
     let name = "inmem_user_taken";
     let help = "What each user that is connected has taken of what all share.";
-    text.family(name, Gauge, help);
-    for (user, account) in store.shares.by_user() {
+    let by_user = store.shares.by_user();
+    if !by_user.is_empty() {
+        text.family(name, Gauge, help);
+    }
+    for (user, account) in by_user {
         let user = user.to_string();
         for (resource, label) in Resource::ALL {
             let labels = [("user", user.as_str()), ("resource", label)];
