@@ -109,7 +109,8 @@ fn a_stop_during_the_recovery_ends_the_daemon_before_it_is_ready() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    manager.expect("STATUS=recovering");
+    // The last record is read: the stop comes too late to end the replay, and is honoured behind it.
+    manager.expect(": 1 records, segment ");
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     manager.expect("STATUS=stopping");
