@@ -126,20 +126,17 @@ impl Core {
         };
         let id = session.id;
         let subject = head.subject(session);
-        let steps = frame.steps;
         let is_blocking = head.kind.is_write() || head.txn_id != 0;
         let may_commit = head.may_commit();
-        let caller = session.caller.lend(head.txn_id);
         let encoding = session.encoding;
-        let shape = head.shape.clone();
         let mut job = Job {
             store,
             frame,
-            caller,
+            caller: session.caller.lend(head.txn_id),
             encoding,
             view: None,
             completion: None,
-            shape,
+            shape: head.shape.clone(),
             now_us,
             reply_len_bytes_max: room.amount(),
             live_view: None,
@@ -148,28 +145,22 @@ impl Core {
         if !is_blocking {
             job.take_live_view();
         }
-        session.started(head.frame_len_bytes);
-        session.job_count += 1;
-        session.reserved_len_bytes += room.amount();
+        let reserved_len_bytes = room.amount();
+        session.job_started(head.frame_len_bytes, reserved_len_bytes);
         let place = session.share.take(Resource::Jobs, 1);
         session.commit_job_count += u32::from(may_commit);
         session.is_blocked |= is_blocking;
         let token = head.kind.is_write().then(|| {
-            let pending = PendingCommit::new(id, job.shape.clone(), subject, steps);
+            let pending = PendingCommit::new(id, job.shape.clone(), subject, job.frame.steps);
             self.pending.insert(pending)
         });
         job.completion = token.map(|token| self.completion(token));
-        let reserved_len_bytes = room.amount();
         let inbox = Arc::clone(&self.job_inbox);
         let room_count = self.log_inbox.room_count();
         let work = move || {
-            let ran = catch_unwind(AssertUnwindSafe(|| job.run()));
-            let (verdict, answer, rest) = match ran {
+            let (verdict, answer, rest) = match catch_unwind(AssertUnwindSafe(|| job.run())) {
                 Ok((verdict, answer, job)) => (verdict, answer, Some((job.frame, job.caller))),
-                Err(_) => {
-                    let (verdict, answer) = given_up(&subject, encoding, may_commit);
-                    (verdict, answer, None)
-                }
+                Err(_) => given_up(&subject, encoding, may_commit),
             };
             let (frame, caller) = rest.unzip();
             inbox.push(JobDone {
@@ -309,7 +300,7 @@ impl Core {
 
     /// Whether the user of a session has so much of the queue of the workers that others would not
     /// find a place.
-    fn has_too_many_jobs(&mut self, slot: u32) -> bool {
+    pub(super) fn has_too_many_jobs(&mut self, slot: u32) -> bool {
         let bounds = Bounds {
             all_max: QUEUE_COUNT_MAX as u64,
             user_max: JOB_COUNT_PER_USER_MAX,
@@ -319,7 +310,8 @@ impl Core {
     }
 }
 
-fn too_many_jobs() -> Error {
+/// The refusal of a request that finds no place on the workers.
+pub(super) fn too_many_jobs() -> Error {
     let message = "too many long requests wait for a worker; nothing was done: try again when some \
                    of them are answered";
     Error::new(SubCode::ResourceExhausted, message)
@@ -336,7 +328,11 @@ fn kind_of(frame: &OwnedFrame) -> Option<(OperationKind, u64)> {
 }
 
 /// The answer to a request that a defect took, wherever it struck.
-fn given_up(subject: &Subject, encoding: Encoding, may_commit: bool) -> (Verdict, FrameBuffer) {
+fn given_up(
+    subject: &Subject,
+    encoding: Encoding,
+    may_commit: bool,
+) -> (Verdict, FrameBuffer, Option<(OwnedFrame, Caller)>) {
     let kind = subject.operation;
     tracing::error!(target: "ipc", operation = kind.name(), "a worker panicked");
     let mut answer = FrameBuffer::new();
@@ -345,7 +341,7 @@ fn given_up(subject: &Subject, encoding: Encoding, may_commit: bool) -> (Verdict
         true => Verdict::GivenUp,
         false => Verdict::Replied,
     };
-    (verdict, answer)
+    (verdict, answer, None)
 }
 
 /// What the head of a request tells.
