@@ -310,6 +310,13 @@ impl Session {
         self.in_flight_len_bytes += frame_len_bytes;
     }
 
+    /// The same of one that is on the workers, with so much reserved for its reply.
+    pub(crate) fn job_started(&mut self, frame_len_bytes: u64, reserved_len_bytes: u64) {
+        self.started(frame_len_bytes);
+        self.job_count += 1;
+        self.reserved_len_bytes += reserved_len_bytes;
+    }
+
     /// A request that was started is answered now.
     pub(crate) fn finished(&mut self, frame_len_bytes: u64) {
         assert!(self.in_flight_count > 0);

@@ -126,20 +126,17 @@ impl Core {
         };
         let id = session.id;
         let subject = head.subject(session);
-        let steps = frame.steps;
         let is_blocking = head.kind.is_write() || head.txn_id != 0;
         let may_commit = head.may_commit();
-        let caller = session.caller.lend(head.txn_id);
         let encoding = session.encoding;
-        let shape = head.shape.clone();
         let mut job = Job {
             store,
             frame,
-            caller,
+            caller: session.caller.lend(head.txn_id),
             encoding,
             view: None,
             completion: None,
-            shape,
+            shape: head.shape.clone(),
             now_us,
             reply_len_bytes_max: room.amount(),
             live_view: None,
@@ -148,14 +145,16 @@ impl Core {
         if !is_blocking {
             job.take_live_view();
         }
-        let place = head.count_in(session, &room);
+        let reserved_len_bytes = room.amount();
+        session.job_started(head.frame_len_bytes, reserved_len_bytes);
+        let place = session.share.take(Resource::Jobs, 1);
+        session.commit_job_count += u32::from(may_commit);
         session.is_blocked |= is_blocking;
         let token = head.kind.is_write().then(|| {
-            let pending = PendingCommit::new(id, job.shape.clone(), subject, steps);
+            let pending = PendingCommit::new(id, job.shape.clone(), subject, job.frame.steps);
             self.pending.insert(pending)
         });
         job.completion = token.map(|token| self.completion(token));
-        let reserved_len_bytes = room.amount();
         let inbox = Arc::clone(&self.job_inbox);
         let room_count = self.log_inbox.room_count();
         let work = move || {
@@ -298,7 +297,7 @@ impl Core {
 
     /// Whether the user of a session has so much of the queue of the workers that others would not
     /// find a place.
-    fn has_too_many_jobs(&mut self, slot: u32) -> bool {
+    pub(super) fn has_too_many_jobs(&mut self, slot: u32) -> bool {
         let bounds = Bounds {
             all_max: QUEUE_COUNT_MAX as u64,
             user_max: JOB_COUNT_PER_USER_MAX,
@@ -308,7 +307,8 @@ impl Core {
     }
 }
 
-fn too_many_jobs() -> Error {
+/// The refusal of a request that finds no place on the workers.
+pub(super) fn too_many_jobs() -> Error {
     let message = "too many long requests wait for a worker; nothing was done: try again when some \
                    of them are answered";
     Error::new(SubCode::ResourceExhausted, message)
@@ -325,7 +325,11 @@ fn kind_of(frame: &OwnedFrame) -> Option<(OperationKind, u64)> {
 }
 
 /// The answer to a request that a defect took, wherever it struck.
-fn given_up(subject: &Subject, encoding: Encoding, may_commit: bool) -> (Verdict, FrameBuffer) {
+fn given_up(
+    subject: &Subject,
+    encoding: Encoding,
+    may_commit: bool,
+) -> (Verdict, FrameBuffer, Option<(OwnedFrame, Caller)>) {
     let kind = subject.operation;
     tracing::error!(target: "ipc", operation = kind.name(), "a worker panicked");
     let mut answer = FrameBuffer::new();
@@ -334,7 +338,7 @@ fn given_up(subject: &Subject, encoding: Encoding, may_commit: bool) -> (Verdict
         true => Verdict::GivenUp,
         false => Verdict::Replied,
     };
-    (verdict, answer)
+    (verdict, answer, None)
 }
 
 /// What the head of a request tells.
@@ -366,15 +370,6 @@ impl Head {
     /// Whether something may be committed by it. Inside a transaction nothing is, up to its commit.
     fn may_commit(&self) -> bool {
         self.kind.is_write() && (self.txn_id == 0 || self.kind == OperationKind::TxnCommit)
-    }
-
-    /// Counts the job among those of its session, and gives its place on the workers.
-    fn count_in(&self, session: &mut Session, room: &Taken) -> Taken {
-        session.started(self.frame_len_bytes);
-        session.job_count += 1;
-        session.commit_job_count += u32::from(self.may_commit());
-        session.reserved_len_bytes += room.amount();
-        session.share.take(Resource::Jobs, 1)
     }
 
     fn subject(&self, session: &Session) -> Subject {
@@ -426,10 +421,7 @@ impl Job {
         let encoding = self.encoding;
         match catch_unwind(AssertUnwindSafe(|| self.run())) {
             Ok((verdict, answer, job)) => (verdict, answer, Some((job.frame, job.caller))),
-            Err(_) => {
-                let (verdict, answer) = given_up(subject, encoding, may_commit);
-                (verdict, answer, None)
-            }
+            Err(_) => given_up(subject, encoding, may_commit),
         }
     }
 

@@ -17,13 +17,14 @@ use in_mem_model::{Error, Outcome as CommitOutcome, SubCode};
 
 use super::Core;
 use super::frames::Flow;
+use super::jobs::too_many_jobs;
 use crate::completions::Inbox;
 use crate::defect::Defect;
 use crate::dispatch::{self, MANY_LEN_BYTES};
 use crate::inbound::OwnedFrame;
 use crate::reactor::Waker;
 use crate::session::{Phase, SessionId};
-use crate::shares::Taken;
+use crate::shares::{Resource, Taken};
 use crate::workers::Lane;
 
 /// What translation needs beside the sessions.
@@ -102,10 +103,17 @@ impl Core {
         let Some(whole) = frame.frame() else { return };
         let request_id = whole.header.request_id;
         let frame_len_bytes = u64::from(whole.header.frame_len_bytes());
+        if self.has_too_many_jobs(slot) {
+            // Which operation it is matters only to replies that are too large.
+            let kind = OperationKind::SystemPing;
+            self.refuse(slot, request_id, kind, too_many_jobs());
+            return;
+        }
         let Some(session) = self.session_mut(slot) else {
             return;
         };
         let id = session.id;
+        let place = session.share.take(Resource::Jobs, 1);
         session.started(frame_len_bytes);
         session.job_count += 1;
         // What it is about is not known yet.
@@ -130,6 +138,7 @@ impl Core {
                 result,
                 room: frame.room.take(),
             });
+            drop(place);
             inbox.wake();
         };
         if self.workers.run(Lane::Data, Box::new(work)).is_err() {
