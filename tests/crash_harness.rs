@@ -30,11 +30,15 @@ mod lies;
 mod life;
 #[path = "crash_harness/orders.rs"]
 mod orders;
+#[path = "crash_harness/python.rs"]
+mod python;
 #[path = "crash_harness/restart.rs"]
 mod restart;
 
 #[path = "support/kill/mod.rs"]
 mod kill;
+#[path = "support/python.rs"]
+mod python_environment;
 #[path = "support/raw_client.rs"]
 mod raw_client;
 #[path = "support/scale.rs"]
@@ -50,7 +54,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// Every test, by its claim.
-const TESTS: [(&str, fn()); 14] = [
+const TESTS: [(&str, fn()); 16] = [
     (
         "lies_about_what_was_kept_are_caught",
         lies::lies_about_what_was_kept_are_caught,
@@ -98,6 +102,14 @@ const TESTS: [(&str, fn()); 14] = [
     (
         "a_killed_client_repeats_its_last_write_as_the_client_it_was",
         exactly_once::killed_clients_go_on_with_their_last_write,
+    ),
+    (
+        "kills_under_python_workers_lose_nothing_acknowledged",
+        python::kills_under_python_workers,
+    ),
+    (
+        "python_additions_repeated_through_kills_have_one_effect_and_one_answer_each",
+        python::additions_through_kills_have_one_effect_each,
     ),
     (
         "a_log_of_64_mib_is_recovered_within_a_second",

@@ -214,7 +214,7 @@ impl Link {
             return Ok(false);
         }
         if sequence.is_none() {
-            *sequence = self.sequence_of(&call.header);
+            *sequence = self.sequence_of(&call.header)?;
         }
         let remembers = self.remembers();
         let carried = sequence.filter(|_| remembers);

@@ -333,6 +333,12 @@ pub(crate) fn not_remembered(kind: OperationKind) -> ClientError {
     refused(Error::new(SubCode::InvalidArgument, message))
 }
 
+/// The sequences of a client only rise, and those of this one are at their end.
+pub(crate) fn out_of_sequences() -> ClientError {
+    let message = "the client has used the last sequence there is: go on with a new identity";
+    refused(Error::new(SubCode::InvalidArgument, message))
+}
+
 /// A sequence names one write.
 pub(crate) fn second_of_repeat(client_sequence: u64) -> ClientError {
     let message = format!(

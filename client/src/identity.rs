@@ -34,14 +34,15 @@ impl Identity {
         }
     }
 
-    /// The sequence a write carries: its own, if it repeats one, else the next.
-    pub(crate) fn sequence_of(&mut self, header: &RequestHeader) -> u64 {
+    /// The sequence a write carries: its own, if it repeats one, else the next; none when there is
+    /// no next one.
+    pub(crate) fn sequence_of(&mut self, header: &RequestHeader) -> Option<u64> {
         if header.client_sequence == 0 {
-            self.last_sequence += 1;
-            return self.last_sequence;
+            self.last_sequence = self.last_sequence.checked_add(1)?;
+            return Some(self.last_sequence);
         }
         self.last_sequence = self.last_sequence.max(header.client_sequence);
-        header.client_sequence
+        Some(header.client_sequence)
     }
 }
 

@@ -176,10 +176,21 @@ impl Link {
 
     /// The sequence of a write that is about to be sent over the connection that is [`Self::ready`];
     /// none when its server would not remember it.
-    pub(crate) fn sequence_of(&mut self, header: &RequestHeader) -> Option<u64> {
-        self.greeting.registered_at?;
-        let identity = self.options.identity.as_mut()?;
-        Some(identity.sequence_of(header))
+    ///
+    /// # Errors
+    /// There are no more sequences.
+    pub(crate) fn sequence_of(
+        &mut self,
+        header: &RequestHeader,
+    ) -> Result<Option<u64>, ClientError> {
+        let remembers = self.remembers();
+        match self.options.identity.as_mut().filter(|_| remembers) {
+            None => Ok(None),
+            Some(identity) => match identity.sequence_of(header) {
+                None => Err(error::out_of_sequences()),
+                sequence => Ok(sequence),
+            },
+        }
     }
 
     /// The server has forgotten this client: it is another one from now on. The connection of the

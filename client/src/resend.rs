@@ -64,7 +64,8 @@ pub(crate) fn send(
     };
     let mut round = Round::of(queued);
     link.ready(binding).map_err(|error| sent.refused(error))?;
-    let mut is_numbered = round.number(link, kinds, &header);
+    let numbered = round.number(link, kinds, &header);
+    let mut is_numbered = numbered.map_err(|error| sent.refused(error))?;
     if let Some(kind) = sent.write_in_doubt(kinds)
         && !is_numbered
     {
@@ -110,7 +111,10 @@ pub(crate) fn send(
             return Ok(sent);
         }
         if sent.write_in_doubt(kinds).is_none() {
-            is_numbered = round.number(link, kinds, &header);
+            let Ok(numbered) = round.number(link, kinds, &header) else {
+                return Ok(sent);
+            };
+            is_numbered = numbered;
         } else if !link.remembers() {
             return Ok(sent);
         }
@@ -152,7 +156,12 @@ impl Round {
 
     /// Gives each write its sequence, as the last thing before all are sent; false when the server
     /// of the connection would not remember them.
-    fn number(&mut self, link: &mut Link, kinds: &[OperationKind], header: &RequestHeader) -> bool {
+    fn number(
+        &mut self,
+        link: &mut Link,
+        kinds: &[OperationKind],
+        header: &RequestHeader,
+    ) -> Result<bool, ClientError> {
         let mut first = None;
         let mut start = 0;
         for (position, end) in self.positions.iter().zip(&self.ends) {
@@ -165,7 +174,7 @@ impl Round {
             let Some(frame) = self.frames.get_mut(frame_at) else {
                 continue;
             };
-            let Some(sequence) = link.sequence_of(header) else {
+            let Some(sequence) = link.sequence_of(header)? else {
                 stamp_sequence(frame, 0, 0);
                 continue;
             };
@@ -174,7 +183,7 @@ impl Round {
             let lag = lag.min(UNANSWERED_COUNT_MAX as u64 - 1);
             stamp_sequence(frame, sequence, u16::try_from(lag).unwrap_or(u16::MAX));
         }
-        first.is_some()
+        Ok(first.is_some())
     }
 
     /// Notes which requests may have been committed by the connection that was lost.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use in_mem_client::check::{Checker, Dump, End, History, Mode, Report, Summary, Survival};
@@ -59,6 +59,8 @@ pub struct Life {
     runs: BTreeMap<RunId, RunStatus>,
     /// What further client processes are told when they start.
     orders: Orders,
+    /// What those of the crew were told.
+    crew_orders: Vec<Orders>,
     /// Nothing is ever logged: after a restart it is another database, whose versions begin anew.
     is_volatile: bool,
     _dir: Option<tempfile::TempDir>,
@@ -126,12 +128,19 @@ impl Life {
                 crew,
                 checker: Checker::new(),
                 orders: common,
+                crew_orders: orders,
                 is_volatile,
                 runs,
                 _dir: dir,
             },
             daemon,
         )
+    }
+
+    /// The same life with other client processes, before any has worked.
+    pub fn with_crew(mut self, program: impl Fn() -> Command) -> Self {
+        self.crew = Crew::start_with(&self.crew_orders, program);
+        self
     }
 
     /// What a client process beside the crew is told when it starts.

@@ -59,8 +59,15 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// Starts one process for each of the orders.
+    /// Starts one process for each of the orders: this program.
     pub fn start(orders: &[Orders]) -> Self {
+        Self::start_with(orders, || {
+            Command::new(std::env::current_exe().expect("this program"))
+        })
+    }
+
+    /// Starts one process for each of the orders: another program, which takes the same words.
+    pub fn start_with(orders: &[Orders], program: impl Fn() -> Command) -> Self {
         let told = Arc::new((Mutex::new(Told::default()), Condvar::new()));
         {
             let mut told = told.0.lock().unwrap();
@@ -68,8 +75,7 @@ impl Crew {
             told.ended = vec![Some(String::new()); orders.len()];
         }
         let start = |(index, orders): (usize, &Orders)| {
-            let program = std::env::current_exe().expect("this program");
-            let mut command = Command::new(program);
+            let mut command = program();
             command
                 .args(orders.to_words())
                 .stdin(Stdio::piped())

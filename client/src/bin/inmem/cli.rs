@@ -129,14 +129,18 @@ fn pipe(options: &Options) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Carries out one command.
+/// Carries out one command. An interrupt gives up the request under way; whether a write may have
+/// happened is said, by the error and by the exit code.
 fn once(options: &Options, command: Command) -> Result<ExitCode, Failure> {
     let reconnect = match command {
         // Long enough that the daemon may be started again meanwhile.
         Command::Import(_) => ReconnectPolicy::default(),
         _ => ReconnectPolicy::NONE,
     };
-    let mut session = Session::new(client_builder(options).reconnect(reconnect));
+    let interrupts = Interrupts::watch(AtRest::Leave)?;
+    interrupts.begin();
+    let builder = client_builder(options).reconnect(reconnect);
+    let mut session = Session::of_one_command(builder, &interrupts);
     let outcome = match command {
         Command::Import(args) => import::run(&mut session, options, &args)?,
         command => commands::execute(&mut session, options, command, Source::Shell)?,

@@ -131,6 +131,7 @@ impl Failure {
             Self::Usage(_) => EXIT_USAGE,
             Self::Client(error) => match error {
                 _ if error.outcome() == Some(Outcome::OutcomeUnknown) => EXIT_OUTCOME_UNKNOWN,
+                _ if error.sub() == Some(SubCode::Cancelled) => EXIT_INTERRUPTED,
                 ClientError::Unreachable { body, .. }
                     if body.sub == Some(SubCode::ConnectionRefused) =>
                 {

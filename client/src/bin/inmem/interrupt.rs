@@ -3,7 +3,7 @@
 //! The signal is blocked in every thread and taken by one of its own. While a command is carried
 //! out, it cancels the calls of the session: the command ends at once, with an error that says
 //! whether a write may have happened. Between commands there is nothing to give up: the pipe ends
-//! the process, the interactive shell goes on. A pipe whose command does not end (its answers may
+//! the process, the interactive shell goes on. A process whose command does not end (its answers may
 //! be waiting for a reader) ends at the second signal.
 
 use std::io;
@@ -84,6 +84,21 @@ impl Interrupts {
         let mut state = self.lock();
         state.is_busy = false;
         state.is_interrupted
+    }
+
+    /// Waits, within the one command of a process, for something else than the server. An
+    /// interrupt meanwhile ends the process.
+    pub(crate) fn at_rest<T>(&self, wait: impl FnOnce() -> T) -> T {
+        {
+            let mut state = self.lock();
+            if state.is_interrupted {
+                process::exit(EXIT_INTERRUPTED.into());
+            }
+            state.is_busy = false;
+        }
+        let waited = wait();
+        self.lock().is_busy = true;
+        waited
     }
 
     /// Takes one interrupt. The lock is held to the end: no command begins on the way out.

@@ -10,6 +10,7 @@ use in_mem_client::{Client, ClientBuilder, Run, Transaction, TransactionOptions}
 
 use crate::cli::arguments::{Options, TxnBeginArgs};
 use crate::cli::failure::Failure;
+use crate::cli::interrupt::Interrupts;
 
 /// Runs remembered at most; past this all are forgotten and found again.
 const RUN_COUNT_MAX: usize = 10_000;
@@ -22,6 +23,8 @@ pub(crate) struct Session {
     connection_number: u64,
     runs: HashMap<String, Run>,
     transaction: Option<Transaction>,
+    /// What gives up the requests of a session of one command.
+    interrupts: Option<Interrupts>,
 }
 
 impl Session {
@@ -33,6 +36,24 @@ impl Session {
             connection_number: 0,
             runs: HashMap::new(),
             transaction: None,
+            interrupts: None,
+        }
+    }
+
+    /// A session of one command, which has begun.
+    pub(crate) fn of_one_command(builder: ClientBuilder, interrupts: &Interrupts) -> Self {
+        Self {
+            interrupts: Some(interrupts.clone()),
+            ..Self::new(builder.canceller(interrupts.canceller()))
+        }
+    }
+
+    /// Waits for something else than the server. An interrupt meanwhile ends a process of one
+    /// command at once: nothing of it is on its way.
+    pub(crate) fn at_rest<T>(&self, wait: impl FnOnce() -> T) -> T {
+        match &self.interrupts {
+            Some(interrupts) => interrupts.at_rest(wait),
+            None => wait(),
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) fn execute(
     source: Source,
 ) -> Result<Outcome, Failure> {
     session.refuse_in_transaction("batch")?;
-    let bytes = read_file(&args.file, source)?;
+    let bytes = read_file(&args.file, source, session)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::usage(format!("{} is not UTF-8", args.file.display())))?;
     let mut batch = session.run(options)?.batch();

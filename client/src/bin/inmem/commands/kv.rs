@@ -30,7 +30,7 @@ pub(super) fn execute(
     let kv = session.run(options)?.kv();
     match command {
         KvCommand::Put(args) => {
-            let receipt = kv.put(&args.key, &content(&args, source)?)?;
+            let receipt = kv.put(&args.key, &content(&args, source, session)?)?;
             Ok(Outcome::done("OK").with_receipt(receipt))
         }
         KvCommand::Get(args) => get(&kv, &args),
@@ -59,11 +59,11 @@ pub(super) fn execute(
         }
         KvCommand::Cas(args) => cas(&kv, &args),
         KvCommand::PutIfAbsent(args) => {
-            let value = content(&args, source)?;
+            let value = content(&args, source, session)?;
             Ok(conditional(&kv.put_if_absent(&args.key, &value)?))
         }
         KvCommand::GetAndSet(args) => {
-            let value = content(&args, source)?;
+            let value = content(&args, source, session)?;
             Ok(replaced(kv.get_and_set(&args.key, &value)?))
         }
         KvCommand::GetAndDelete(args) => Ok(replaced(kv.get_and_delete(&args.key)?)),
@@ -84,11 +84,11 @@ pub(super) fn execute(
 }
 
 /// The value of a put: a word, or a file.
-fn content(args: &PutArgs, source: Source) -> Result<Value, Failure> {
+fn content(args: &PutArgs, source: Source, session: &Session) -> Result<Value, Failure> {
     let Some(path) = &args.file.file else {
         return literal::parse(args.value.as_deref().unwrap_or_default());
     };
-    let bytes = read_file(path, source)?;
+    let bytes = read_file(path, source, session)?;
     if args.file.content == FileContent::Bytes {
         return Ok(Value::Bytes(bytes));
     }
@@ -107,7 +107,11 @@ fn content(args: &PutArgs, source: Source) -> Result<Value, Failure> {
 }
 
 /// Everything in a file; `-` is standard input, which in the pipe is taken.
-pub(super) fn read_file(path: &Path, source: Source) -> Result<Vec<u8>, Failure> {
+pub(super) fn read_file(
+    path: &Path,
+    source: Source,
+    session: &Session,
+) -> Result<Vec<u8>, Failure> {
     if path != Path::new("-") {
         return fs::read(path).map_err(|error| Failure::file(path, error));
     }
@@ -117,7 +121,7 @@ pub(super) fn read_file(path: &Path, source: Source) -> Result<Vec<u8>, Failure>
         ));
     }
     let mut bytes = Vec::new();
-    let read = io::stdin().lock().read_to_end(&mut bytes);
+    let read = session.at_rest(|| io::stdin().lock().read_to_end(&mut bytes));
     read.map_err(|error| Failure::file("standard input", error))?;
     Ok(bytes)
 }
