@@ -16,6 +16,8 @@ mod daemon_process;
 mod encodings;
 #[path = "conformance/python.rs"]
 mod python;
+#[path = "support/python.rs"]
+mod python_environment;
 #[path = "support/raw_client.rs"]
 mod raw_client;
 

@@ -18,6 +18,8 @@ mod durable;
 mod exposition;
 #[path = "support/frozen.rs"]
 mod frozen;
+#[path = "support/interrupting.rs"]
+mod interrupting;
 #[path = "daemon_lifecycle/limits.rs"]
 mod limits;
 #[path = "daemon_lifecycle/observe.rs"]

@@ -1,4 +1,4 @@
-//! The interactive shell on a terminal, and interrupts of the shell and the pipe.
+//! The interactive shell on a terminal, and interrupts of the shell, the pipe and one command.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -200,6 +200,62 @@ fn an_interrupt_of_a_pipe_that_waits_for_a_line_ends_it_with_130() {
     assert_eq!(pipe.ask("kv put a 1")["ok"], true);
     interrupt(&pipe.child);
     assert_eq!(wait(&mut pipe.child), 130);
+}
+
+/// Starts one command against a server that answers nothing, and waits for its request.
+fn stuck(dir: &Path, words: &[&str]) -> Child {
+    let socket = dir.join("stuck.sock");
+    let met = listen(&socket);
+    let mut command = inmem();
+    command.arg("--socket").arg(&socket).args(words);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(met.recv_timeout(DEADLINE).unwrap(), Met::Request);
+    child
+}
+
+#[test]
+fn an_interrupt_of_one_command_says_whether_its_write_may_have_happened() {
+    let cases: [(&[&str], i32, Option<&str>); 4] = [
+        (&["kv", "put", "a", "1"], 31, Some("outcome_unknown")),
+        (&["incr", "a"], 31, Some("outcome_unknown")),
+        (&["kv", "get", "a"], 130, None),
+        (&["ping"], 130, None),
+    ];
+    for (words, code, outcome) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = stuck(dir.path(), words);
+        interrupt(&child);
+        assert_eq!(wait(&mut child), code, "{words:?}");
+        let mut said = String::new();
+        let mut stderr = child.stderr.take().unwrap();
+        std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["error"]["sub"], "cancelled", "{words:?}: {said}");
+        assert_eq!(said["error"]["outcome"].as_str(), outcome, "{words:?}");
+    }
+}
+
+#[test]
+fn an_interrupt_of_a_command_that_waits_for_its_input_ends_it_with_130() {
+    let store = Store::start();
+    let mut command = inmem();
+    command.arg("--socket").arg(store.socket());
+    command.args(["kv", "put", "a", "--file", "-"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    // From then on the interrupt is taken by the command.
+    let is_taken = |status: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 0b10 != 0)
+    };
+    while !is_taken(&fs::read_to_string(&status).unwrap()) {
+        std::thread::yield_now();
+    }
+    interrupt(&child);
+    assert_eq!(wait(&mut child), 130);
+    assert_eq!(store.pipe("kv exists a\n")[0]["result"], false);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use in_mem_ipc::request::txn::{Batch, BatchOperation};
 use in_mem_ipc::response::Receipt;
 
 use super::*;
+use crate::interrupting;
 
 fn client_of(daemon: &Daemon, durability: Durability) -> Client {
     let builder = Client::builder().socket(daemon.socket());
@@ -46,6 +47,30 @@ fn thousands_of_buffered_writes_are_durable_behind_one_fence() {
     let measure = |name: &str| info.measures.iter().find(|m| m.name == name).unwrap().value;
     assert!(last <= measure("durable_version"));
     assert_eq!(measure("durable_wait_count"), 0);
+}
+
+#[test]
+fn a_signal_does_not_end_the_wait_of_a_watch() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(directory.path());
+    let client = client_of(&daemon, Durability::Strict);
+    let version = client.kv().put("key", &1).unwrap().commit_version;
+    let mut watch = client_of(&daemon, Durability::Strict)
+        .watch_durable()
+        .unwrap();
+    interrupting::prepare();
+    let (teller, told) = std::sync::mpsc::channel();
+    let waiting = std::thread::spawn(move || {
+        teller.send(nix::unistd::gettid()).unwrap();
+        watch.wait(version + 1, DEADLINE)
+    });
+    let thread = told.recv_timeout(DEADLINE).unwrap();
+    for _ in 0..3 {
+        interrupting::interrupt(thread);
+    }
+    client.kv().put("key", &2).unwrap();
+    let reached = waiting.join().unwrap().unwrap();
+    assert!(version < reached, "{reached}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::cancel::Canceller;
 use crate::client::Client;
 use crate::encoding::Encoding;
 use crate::error::ClientError;
+use crate::identity::Identity;
 use crate::results::Receipt;
 use crate::retry::ReconnectPolicy;
 use crate::transaction::TransactionOptions;
@@ -205,6 +206,24 @@ fn a_transaction_is_no_repeat() {
     assert_refused(&ran.unwrap_err());
     drop((run, client));
     fake.finish();
+}
+
+#[test]
+fn a_client_at_the_end_of_its_sequences_says_so_and_sends_nothing() {
+    for attempt in [put, put_in_pipeline] {
+        let told = Told::default();
+        let fake = Fake::new([told.answering([written(9)])]);
+        let identity = Identity {
+            last_sequence: u64::MAX - 1,
+            ..Identity::new()
+        };
+        let client = fake.connect_as(Fake::builder().identity(identity)).unwrap();
+        attempt(&client).unwrap();
+        assert_refused(&attempt(&client).unwrap_err());
+        drop(client);
+        fake.finish();
+        assert_eq!(told.sequences(), [u64::MAX]);
+    }
 }
 
 /// Takes one write without a sequence over a connection whose server remembers nothing, and goes.
