@@ -13,7 +13,7 @@ mod reservation;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -129,12 +129,17 @@ impl<T> LogHandle<T> {
     /// While it is on, appends leave a sleeping log thread asleep: for one thread that appends for
     /// many, whose records are then one batch and not several. Turning it off wakes the log thread
     /// if something waits for it. Whoever asks for a flush or an end is heard at once, and a log
-    /// thread that is awake takes what there is.
+    /// thread that is awake takes what there is. Takes no lock unless an append was kept back.
     pub fn gather(&self, is_on: bool) {
-        let mut queue = self.shared.queue.lock();
-        queue.is_gathering = is_on;
-        if !is_on && !queue.entries.is_empty() {
-            self.shared.wake_if_waiting(&mut queue);
+        let shared = &self.shared;
+        // SeqCst, as in `wake_for_append`: either the append sees the end of the gathering, or this
+        // sees that an append was kept back.
+        shared.is_gathering.store(is_on, Ordering::SeqCst);
+        if !is_on && shared.is_kept_back.swap(false, Ordering::SeqCst) {
+            let mut queue = shared.queue.lock();
+            if !queue.entries.is_empty() {
+                shared.wake_if_waiting(&mut queue);
+            }
         }
     }
 
@@ -169,6 +174,10 @@ pub(crate) struct Shared<T> {
     /// Threads in `progress`. SeqCst: read by the log thread after it has moved a position, so
     /// that a waiter either sees the move or is seen.
     progress_waiting_count: AtomicUsize,
+    /// Appends do not wake the log thread: more will follow.
+    is_gathering: AtomicBool,
+    /// One of them did not.
+    is_kept_back: AtomicBool,
     pub(crate) room: Room,
     pub(crate) written_lsn: AtomicU64,
     pub(crate) durable_lsn: AtomicU64,
@@ -197,8 +206,6 @@ pub(crate) struct Queue<T> {
     pub(crate) last_txn_id: u64,
     /// The log thread sleeps in `work`.
     writer_is_waiting: bool,
-    /// Appends do not wake the log thread: more will follow.
-    is_gathering: bool,
     /// Something other than an entry waits for the log thread.
     poked: bool,
 }
@@ -242,12 +249,13 @@ impl<T> Shared<T> {
                 flush_target_count: 0,
                 last_txn_id: start.last_txn_id,
                 writer_is_waiting: false,
-                is_gathering: false,
                 poked: false,
             }),
             work: Condvar::new(),
             progress: Condvar::new(),
             progress_waiting_count: AtomicUsize::new(0),
+            is_gathering: AtomicBool::new(false),
+            is_kept_back: AtomicBool::new(false),
             room: Room::new(config.queue_count_max),
             written_lsn: AtomicU64::new(end),
             durable_lsn: AtomicU64::new(end),
@@ -314,9 +322,13 @@ impl<T> Shared<T> {
 
     /// Wakes the log thread for an append, unless more will follow.
     fn wake_for_append(&self, queue: &mut MutexGuard<'_, Queue<T>>) {
-        if !queue.is_gathering {
-            self.wake_if_waiting(queue);
+        if self.is_gathering.load(Ordering::SeqCst) {
+            self.is_kept_back.store(true, Ordering::SeqCst);
+            if self.is_gathering.load(Ordering::SeqCst) {
+                return;
+            }
         }
+        self.wake_if_waiting(queue);
     }
 
     /// Sleeps until there may be work, or for `timeout_us`. The log thread only.
