@@ -66,7 +66,10 @@ impl Core {
         let bounds = self.reply_bounds();
         let amount = self.reply_amount(kind, frame_len_bytes);
         let share = self.session_mut(slot)?.share.clone();
-        let has_room = self.replies.line.may_pass(&share, amount, bounds);
+        // Writes, counts and what the server says of itself go on, whatever is left unread.
+        let len_bytes_max = dispatch::reply_len_bytes_max(kind, frame_len_bytes);
+        let has_room = len_bytes_max <= dispatch::TEXT_LEN_BYTES_MAX
+            || self.replies.line.may_pass(&share, amount, bounds);
         if !has_room {
             return None;
         }

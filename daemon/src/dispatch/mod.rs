@@ -36,7 +36,7 @@ use crate::workers::Lane;
 
 pub(crate) use once::begun_run;
 pub(crate) use out::Out;
-pub(crate) use reply_bound::reply_len_bytes_max;
+pub(crate) use reply_bound::{TEXT_LEN_BYTES_MAX, reply_len_bytes_max};
 
 /// Requests and values above this many bytes are handled on a worker: copying and checking more
 /// takes a good part of the millisecond a reactor may be held.

@@ -18,7 +18,7 @@ const LISTING_LEN_BYTES_MAX: u64 =
     2 * PAGE_LEN_BYTES_MAX as u64 + VALUE_LEN_BYTES_MAX as u64 + ENTRIES_LEN_BYTES_MAX;
 
 /// Metadata of one run, or a text about the server.
-const TEXT_LEN_BYTES_MAX: u64 = 4 << 20;
+pub(crate) const TEXT_LEN_BYTES_MAX: u64 = 4 << 20;
 
 const _: () = assert!(LISTING_LEN_BYTES_MAX <= FRAME_LEN_BYTES_MAX as u64);
 
