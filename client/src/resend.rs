@@ -94,11 +94,7 @@ pub(crate) fn send(
         };
         let Some(fault) = fault else { return Ok(sent) };
         round.doubt(&progress, answers, &mut sent.in_doubt);
-        let may_resend = match &fault {
-            Fault::NotSent(_) => true,
-            Fault::Silence(_) | Fault::Protocol(_) => false,
-            fault => is_numbered && fault.is_transient(),
-        };
+        let may_resend = may_resend(&fault, is_numbered);
         sent.fault.get_or_insert(fault);
         let is_free = binding == Binding::Free && link.resends();
         if !is_free || !may_resend || RESEND_COUNT_MAX <= resend_count {
@@ -118,6 +114,15 @@ pub(crate) fn send(
         } else if !link.remembers() {
             return Ok(sent);
         }
+    }
+}
+
+/// Whether what a fault left unanswered may go over another connection.
+fn may_resend(fault: &Fault, is_numbered: bool) -> bool {
+    match fault {
+        Fault::NotSent(_) => true,
+        Fault::Silence(_) | Fault::Protocol(_) => false,
+        fault => is_numbered && fault.is_transient(),
     }
 }
 

@@ -9,11 +9,10 @@ use std::collections::HashMap;
 
 use in_mem_model::keys::validate_user_key;
 use in_mem_wal::LogHandle;
-use rustc_hash::FxBuildHasher;
 
 use crate::attributes::ONCE_ATTRIBUTES_LEN_BYTES;
 use crate::errors::CommitError;
-use crate::index::KeyRef;
+use crate::index::{KeyHasher, KeyRef};
 use crate::limits::{
     KEPT_ENTRY_COUNT_MAX, KEY_COST_BYTES, ONCE_CLIENT_OVERHEAD_BYTES, ONCE_RESULT_OVERHEAD_BYTES,
     RUN_CHANGE_LEN_BYTES_MAX, VERSION_COST_BYTES,
@@ -273,7 +272,8 @@ impl Prepared {
 
     /// Links each step to the one before it on the same key.
     fn link_equal_keys<S: StepSource>(&mut self, source: &S) {
-        let mut last: HashMap<KeyRef<'_>, usize, FxBuildHasher> = HashMap::default();
+        // Clients choose the keys: a hash without a secret would let them make all of them collide.
+        let mut last = HashMap::with_hasher(KeyHasher);
         for (index, state) in self.states.iter_mut().enumerate() {
             state.previous = last.insert(step_key(&source.step(index)), index);
         }

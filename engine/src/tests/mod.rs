@@ -3,6 +3,7 @@
 mod busy;
 mod concurrency;
 mod durable;
+mod hostile;
 mod kv;
 mod lifecycle;
 mod limits;

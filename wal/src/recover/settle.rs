@@ -26,7 +26,7 @@ use crate::faults::{self, Mutant, Point};
 use crate::files;
 use crate::format::header::SegmentHeader;
 use crate::format::mark::{MARK_LEN_BYTES, Mark, MarkKind};
-use crate::limits::{LOG_BLOCK_LEN_BYTES_MAX, SEGMENT_DATA_OFFSET};
+use crate::limits::{LOG_BLOCK_LEN_BYTES_MAX, SEGMENT_DATA_OFFSET, SEGMENT_LEN_BYTES_MAX};
 use crate::lsn::Lsn;
 use crate::names;
 
@@ -127,6 +127,11 @@ pub fn settle(
 ) -> Result<Settled, SettleError> {
     if scan.damage.is_some() {
         return Err(SettleError::Damaged);
+    }
+    if !has_room_behind(&scan.last) {
+        return Err(at("make room behind the log")(
+            io::ErrorKind::FileTooLarge.into(),
+        ));
     }
     faults::pass(Point::RecoveryAfterScan);
     delete_temps(disk).map_err(at("delete temporary files"))?;
@@ -428,6 +433,13 @@ fn shorten(bytes: &mut [u8], mark: &Mark, end: u32, database_uuid: [u8; 16]) {
     }
 }
 
+/// Offsets are 32 bits: the new mark, the padding around it and the block kept for the close mark
+/// must fit behind the last record. They do in every segment that this build made.
+fn has_room_behind(last: &LastSegment) -> bool {
+    let end = last.content.map_or(0, |(_, end)| u64::from(end));
+    end + 3 * u64::from(LOG_BLOCK_LEN_BYTES_MAX) <= SEGMENT_LEN_BYTES_MAX
+}
+
 /// Where a log goes on behind its last mark.
 fn settled_behind(mark: &Mark, options: &SettleOptions) -> Settled {
     let block = options.config.log_block_len_bytes;
@@ -457,4 +469,65 @@ fn end_of(mark: &Mark) -> Lsn {
 
 fn next_offset(mark: &Mark, block_len_bytes: u32) -> u32 {
     (mark.own_lsn.offset() + MARK_LEN_BYTES).next_multiple_of(block_len_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{OpenDisk, SimOptions, SimWorld};
+
+    /// A log whose last segment is as long as offsets reach; its bytes are not needed.
+    fn scan_of_a_full_segment(end: u32) -> Scan {
+        let mark = Mark {
+            kind: MarkKind::Batch,
+            log_block_len_bytes: 4096,
+            batch_len_bytes: end - SEGMENT_DATA_OFFSET,
+            own_lsn: Lsn::new(1, SEGMENT_DATA_OFFSET),
+            durable_lsn: Lsn::new(1, SEGMENT_DATA_OFFSET),
+            version_floor: 7,
+        };
+        Scan {
+            segment_count: 1,
+            record_count: 1,
+            read_len_bytes: u64::from(end),
+            last_txn_id: 7,
+            version_floor: 7,
+            is_closed: false,
+            end_lsn: Lsn::new(1, end),
+            tail: Tail::PlainEnd,
+            damage: None,
+            empty_newest_segment: None,
+            left_over_segments: Vec::new(),
+            last: LastSegment {
+                number: 1,
+                bytes: Vec::new(),
+                content: Some((mark, end)),
+                last_mark: Some(mark),
+                stop_at: end,
+                previous_end: None,
+            },
+            newest_junk: None,
+        }
+    }
+
+    #[test]
+    fn a_segment_without_room_for_one_more_mark_below_4_gib_is_refused_and_not_written() {
+        let world = SimWorld::new(SimOptions::new(1));
+        let mut disk = world.open_disk().unwrap();
+        let options = SettleOptions {
+            config: LogConfig::tiny(),
+            database_uuid: [1; 16],
+            version_floor: 8,
+            now_us: 0,
+        };
+        let end = u32::try_from(SEGMENT_LEN_BYTES_MAX).unwrap();
+        for end in [end - 2 * LOG_BLOCK_LEN_BYTES_MAX, end - 1, end] {
+            let scan = scan_of_a_full_segment(end);
+            let refused = settle(&mut *disk, scan, &options, &mut |_, _| Ok(())).unwrap_err();
+            let SettleError::Io { source, .. } = refused else {
+                panic!("{refused:?}")
+            };
+            assert_eq!(source.kind(), io::ErrorKind::FileTooLarge, "{end}");
+        }
+    }
 }
