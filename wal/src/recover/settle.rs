@@ -490,6 +490,7 @@ mod tests {
             segment_count: 1,
             record_count: 1,
             read_len_bytes: u64::from(end),
+            durable_txn_id: 0,
             last_txn_id: 7,
             version_floor: 7,
             is_closed: false,
