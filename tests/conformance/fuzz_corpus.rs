@@ -39,14 +39,26 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     inputs
 }
 
+/// Processor time that one input may take at most, nanoseconds.
+const INPUT_CPU_NS_MAX: i128 = 1_000_000_000;
+
+/// Processor time that this thread had so far, nanoseconds: what runs beside it does not count.
+fn thread_cpu_ns() -> i128 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
+
 #[test]
-fn nothing_that_was_ever_fuzzed_makes_a_decoder_panic_disagree_or_ask_for_much_memory() {
+fn nothing_that_was_ever_fuzzed_makes_a_decoder_panic_disagree_be_slow_or_ask_for_much_memory() {
     assert_that_a_box_is_counted();
     for (target, ..) in TARGETS {
         for (name, bytes) in corpus(target) {
             // The name is what is left to see when the check panics.
             println!("{name}");
+            let before_ns = thread_cpu_ns();
             run(target, &bytes);
+            let took_ns = thread_cpu_ns() - before_ns;
+            assert!(took_ns < INPUT_CPU_NS_MAX, "{name} took {took_ns} ns");
         }
     }
 }

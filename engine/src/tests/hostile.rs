@@ -14,23 +14,22 @@ const KEY_COUNT: usize = 20_000;
 /// Keys of 32 letters and digits that have the same hash where the hash has no secret: the second
 /// half of the state is wiped out by the last 8 bytes, whatever the 8 before them are.
 fn colliding_keys() -> Vec<String> {
-    let words = |text: &str| {
-        let (first, second) = text.as_bytes().split_at(8);
-        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
-        (word(first), word(second))
+    let words = |bytes: &[u8]| {
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        (word(0), word(8))
     };
     let wiping = |head: &String| {
-        let (first, second) = words(head);
+        let (first, second) = words(head.as_bytes());
         let product =
             u128::from(first ^ 0x243f_6a88_85a3_08d3) * u128::from(second ^ 0xa409_3822_299f_31d0);
-        let mixed = (product as u64) ^ ((product >> 64) as u64);
+        let (low, high) = words(&product.to_le_bytes());
+        let mixed = low ^ high;
         let tail = String::from_utf8(mixed.to_le_bytes().to_vec()).ok()?;
         let is_plain = tail.bytes().all(|byte| byte.is_ascii_graphic());
         is_plain.then_some(tail)
     };
-    let heads = (0..1_000_000).map(|number| format!("{number:016}"));
+    let mut heads = (0..1_000_000).map(|number| format!("{number:016}"));
     let (head, tail) = heads
-        .into_iter()
         .find_map(|head| wiping(&head).map(|tail| (head, tail)))
         .expect("one in some thousands");
     let keys = (0..KEY_COUNT).map(|number| format!("{head}{number:08}{tail}"));

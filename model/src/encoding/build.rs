@@ -79,18 +79,24 @@ fn item(tokens: &mut Tokens<'_>) -> Result<Value, ValueError> {
         Token::Float(value) => Value::Float(value),
         Token::Str(text) => Value::String(text.to_owned()),
         Token::Bin(bytes) => Value::Bytes(bytes.to_vec()),
+        // The counts were checked: every item is there.
         Token::Array(len) => {
-            Value::Array((0..len).map(|_| item(tokens)).collect::<Result<_, _>>()?)
+            let mut items = Vec::with_capacity(len);
+            for _ in 0..len {
+                items.push(item(tokens)?);
+            }
+            Value::Array(items)
         }
         Token::Map(len) => {
-            let mut entry = || {
+            let mut entries = Vec::with_capacity(len);
+            for _ in 0..len {
                 let offset = tokens.offset();
                 let Token::Str(key) = tokens.next_token()? else {
                     return Err(ValueError::KeyNotString { offset });
                 };
-                Ok((key.to_owned(), item(tokens)?))
-            };
-            Value::Object((0..len).map(|_| entry()).collect::<Result<_, _>>()?)
+                entries.push((key.to_owned(), item(tokens)?));
+            }
+            Value::Object(entries)
         }
     })
 }

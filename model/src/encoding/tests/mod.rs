@@ -206,6 +206,40 @@ fn exactly_at_a_limit_passes_and_one_more_fails_with_its_reason() {
     );
 }
 
+/// Every container below `value` and itself holds room for its items and no more.
+fn assert_no_room_to_spare(value: &Value) {
+    match value {
+        Value::Array(items) => {
+            assert_eq!(items.capacity(), items.len());
+            items.iter().for_each(assert_no_room_to_spare);
+        }
+        Value::Object(entries) => {
+            assert_eq!(entries.capacity(), entries.len());
+            entries
+                .iter()
+                .for_each(|(_, item)| assert_no_room_to_spare(item));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn a_decoded_container_takes_room_for_its_items_and_no_more() {
+    // Sixty-four arrays of one array each and nothing in the last; objects of one, three and five.
+    let mut bytes = vec![0x91; 64];
+    bytes.push(0x90);
+    assert_no_room_to_spare(&decode(&bytes).unwrap());
+    for count in [1, 3, 5] {
+        let entries = (0..count).map(|key| (key.to_string(), Value::Array(vec![Value::Null])));
+        let object = encode(&Value::Object(entries.collect())).unwrap();
+        assert_no_room_to_spare(&decode(object.as_bytes()).unwrap());
+    }
+    assert!(
+        size_of::<(String, Value)>() <= 64,
+        "what the limit of nodes counts on"
+    );
+}
+
 #[test]
 fn a_value_too_deep_in_memory_is_refused_and_not_a_stack_overflow() {
     let deep = (0..10_000).fold(Value::Null, |value, _| Value::Array(vec![value]));
