@@ -44,7 +44,9 @@ impl Witness {
         while daemon.descriptor_count() > self.descriptors_before {
             assert!(
                 std::time::Instant::now() < end,
-                "descriptors are not given back"
+                "descriptors are not given back, {} were there: {:?}",
+                self.descriptors_before,
+                daemon.descriptors()
             );
             self.check();
         }

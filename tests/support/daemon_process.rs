@@ -190,6 +190,11 @@ impl Daemon {
     /// Its open descriptors, without those of its log: how many segments it prepares, and when, is
     /// its own affair.
     pub fn descriptor_count(&self) -> usize {
+        self.descriptors().len()
+    }
+
+    /// What these descriptors are.
+    pub fn descriptors(&self) -> Vec<PathBuf> {
         let is_of_log = |target: &Path| {
             let of = |name: &str| target.components().any(|part| part.as_os_str() == name);
             of("WAL") || target.file_name().is_some_and(|name| name == "RESERVE")
@@ -199,7 +204,7 @@ impl Daemon {
             // One that was closed meanwhile names nothing.
             .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
             .filter(|target| !is_of_log(target))
-            .count()
+            .collect()
     }
 
     /// Its resident memory, KiB.

@@ -163,8 +163,13 @@ fn a_peer_that_still_reads_a_long_reply_does_not_rest() {
         let session = this.core.session_mut(slot).expect("there");
         session.outbound.take_ready().expect("a reply")
     };
-    let (reading, read) = (ready(&mut this, 0), ready(&mut this, 1));
-    this.core.sent(1, read);
+    // Both have taken one reply, so both are looked at when they have rested; one has another.
+    for slot in 0..2 {
+        let taken = ready(&mut this, slot);
+        this.core.sent(slot, taken);
+    }
+    this.core.receive(0, &frame(2, 0, Operation::SystemPing));
+    let reading = ready(&mut this, 0);
     this.core.turn_us += 1_000_000;
     this.core.expire();
     assert!(this.core.session_mut(0).expect("there").phase == Phase::Open);
