@@ -22,7 +22,7 @@ use in_mem_ipc::{Operation, RequestHeader, Response};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::daemon_process::{DEADLINE, Daemon};
+use crate::daemon_process::DEADLINE;
 use crate::raw_client::{RawClient, put, request_frame};
 use crate::witness::Witness;
 use crate::{SEVEN, daemon, daemon_with_config, scaled};
