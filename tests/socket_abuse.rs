@@ -13,6 +13,8 @@
 #[macro_use]
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
+#[path = "socket_abuse/descriptors.rs"]
+mod descriptors;
 #[path = "socket_abuse/message_pack.rs"]
 mod message_pack;
 #[path = "socket_abuse/random.rs"]
@@ -24,9 +26,8 @@ mod slow;
 #[path = "socket_abuse/witness.rs"]
 mod witness;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
-use std::process::Command;
 
 use daemon_process::{DEADLINE, Daemon};
 use in_mem_ipc::close::CloseReason;
@@ -134,7 +135,6 @@ over_both_reactors!(
     clients_that_send_half_a_frame_are_closed_and_slow_nobody,
     clients_that_never_read_are_not_read_from_and_their_replies_are_capped,
     many_large_frames_at_once_wait_for_each_other_within_the_memory_they_may_take,
-    when_descriptors_run_out_accepting_pauses_and_goes_on,
 );
 
 fn daemon(arguments: &[&str]) -> (tempfile::TempDir, Daemon) {
@@ -475,65 +475,6 @@ fn many_large_frames_at_once_wait_for_each_other_within_the_memory_they_may_take
         "{count} frames of 40 MiB took {peak_kib} KiB at their peak"
     );
     witness.check();
-}
-
-fn when_descriptors_run_out_accepting_pauses_and_goes_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("s.sock");
-    let mut command = Command::new("/bin/sh");
-    command
-        .arg("-c")
-        .arg("ulimit -n 64; exec \"$0\" \"$@\"")
-        .arg(env!("CARGO_BIN_EXE_inmemd"));
-    command
-        .arg("--data-dir")
-        .arg(directory.path().join("data.inmem"));
-    command
-        .arg("--socket")
-        .arg(&socket)
-        .args(["--durability", "buffered"]);
-    let daemon = Daemon::spawn(command, socket).expect("the daemon starts");
-    let mut clients = Vec::new();
-    for _ in 0..200 {
-        let mut client = RawClient::connect_silent(daemon.socket()).unwrap();
-        client.send(&hello_frame());
-        clients.push(client);
-    }
-    let mut first = clients.remove(0);
-    assert_eq!(
-        first.read().unwrap().unwrap().header.kind,
-        FrameKind::HelloReply
-    );
-    for _ in 0..50 {
-        first.put("served", SEVEN);
-    }
-    assert!(daemon.descriptor_count() <= 64);
-    // Nobody closes, nobody asks: the daemon must not spin on the full backlog. The wait is a
-    // read that stays unanswered until its time is over. Zeroing spare segments after the start
-    // may show in some of them; a daemon that spins shows in all.
-    let interval = std::time::Duration::from_secs(2);
-    first.stream.set_read_timeout(Some(interval)).unwrap();
-    let mut seen = Vec::new();
-    let is_at_rest = (0..5).any(|_| {
-        let (_, ticks_before) = daemon.activity();
-        let waited = first.stream.read(&mut [0; 1]).unwrap_err();
-        assert_eq!(waited.kind(), ErrorKind::WouldBlock);
-        let (_, ticks_after) = daemon.activity();
-        seen.push(ticks_after - ticks_before);
-        ticks_after - ticks_before <= 5
-    });
-    assert!(is_at_rest, "ticks of each interval: {seen:?}");
-    first.stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    // Each that leaves makes room for the next; in the end all were served.
-    for mut client in clients {
-        let reply = client
-            .read()
-            .unwrap()
-            .expect("served after its turn in the backlog");
-        assert_eq!(reply.header.kind, FrameKind::HelloReply);
-        client.put("served", SEVEN);
-    }
-    first.put("served", SEVEN);
 }
 
 /// Puts and gets so many keys; the CPU time of the daemon for it, in ticks of the kernel.
