@@ -146,5 +146,6 @@ fn a_message_pack_request_that_is_wrong_is_refused_by_name_and_the_connection_go
     }
     client.put("key", SEVEN);
     assert_eq!(client.get("key"), Some(SEVEN.to_vec()));
+    drop(client);
     witness.finish(&daemon);
 }
