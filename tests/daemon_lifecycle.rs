@@ -24,10 +24,14 @@ mod interrupting;
 mod limits;
 #[path = "daemon_lifecycle/observe.rs"]
 mod observe;
+#[path = "daemon_lifecycle/peers.rs"]
+mod peers;
 #[path = "support/raw_client.rs"]
 mod raw_client;
 #[path = "daemon_lifecycle/without_rings.rs"]
 mod without_rings;
+#[path = "daemon_lifecycle/without_sync.rs"]
+mod without_sync;
 
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixListener;

@@ -12,6 +12,7 @@ mod args;
 mod caller;
 mod completions;
 mod config;
+mod control_group;
 mod core;
 mod defect;
 mod disk_space;

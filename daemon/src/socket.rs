@@ -66,6 +66,13 @@ pub(crate) enum SocketError {
         /// The path.
         path: PathBuf,
     },
+    /// No file can have the path: it is empty or holds a NUL byte. In front, both would name a
+    /// socket without a file and without a mode (unix(7), abstract).
+    #[error("`socket` is {path:?}: no file can have this name")]
+    NotAPath {
+        /// The path.
+        path: PathBuf,
+    },
     /// What the service manager passed is no listening Unix stream socket with a path.
     #[error("the service manager passed {what}, not a listening Unix stream socket with a path")]
     PassedOther {
@@ -108,9 +115,10 @@ impl SocketError {
         match self {
             Self::InUse { .. } | Self::NotASocket { .. } => Exit::SocketInUse,
             Self::NotOurs { .. } | Self::OpenToAll { .. } => Exit::Permission,
-            Self::PathTooLong { .. } | Self::PassedOther { .. } | Self::PassedElsewhere { .. } => {
-                Exit::Usage
-            }
+            Self::PathTooLong { .. }
+            | Self::NotAPath { .. }
+            | Self::PassedOther { .. }
+            | Self::PassedElsewhere { .. } => Exit::Usage,
             Self::Io { source, .. } => exit::of_io(source),
         }
     }
@@ -235,7 +243,14 @@ fn path_of_listener(descriptor: &OwnedFd) -> Result<PathBuf, SocketError> {
     Ok(PathBuf::from(OsStr::from_bytes(path)))
 }
 
+/// The address of a file, never of a socket in the abstract namespace, which everybody may use.
 fn address_of(path: &Path) -> Result<SocketAddrUnix, SocketError> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.is_empty() || bytes.contains(&0) {
+        return Err(SocketError::NotAPath {
+            path: path.to_owned(),
+        });
+    }
     SocketAddrUnix::new(path).map_err(|_| SocketError::PathTooLong {
         path: path.to_owned(),
     })
@@ -390,6 +405,35 @@ mod tests {
             let refused = Listener::adopt(PassedSocket(other), None).unwrap_err();
             assert_eq!(refused.exit(), Exit::Usage, "{refused}");
         }
+    }
+
+    #[test]
+    fn no_path_names_a_socket_in_the_abstract_namespace() {
+        for bytes in [
+            &b""[..],
+            b"\0",
+            b"\0inmem",
+            b"/tmp/in\0mem",
+            b"/tmp/inmem\0",
+        ] {
+            let path = Path::new(OsStr::from_bytes(bytes));
+            let refused = Listener::bind(path, 0o600, None).unwrap_err();
+            assert!(
+                matches!(refused, SocketError::NotAPath { .. }),
+                "{bytes:?}: {refused}"
+            );
+            assert_eq!(refused.exit(), Exit::Usage);
+        }
+        // How other programs write an abstract name is the name of a file here.
+        let address = address_of(Path::new("@inmem")).unwrap();
+        assert_eq!(address.path_bytes(), Some(&b"@inmem"[..]));
+        assert_eq!(address.abstract_name(), None);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("@inmem");
+        let listener = Listener::bind(&path, 0o600, None).unwrap();
+        assert!(status_of(&path).unwrap().is_some());
+        UnixStream::connect(&path).unwrap();
+        drop(listener);
     }
 
     #[test]

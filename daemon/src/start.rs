@@ -23,6 +23,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::acceptor::Acceptor;
 use crate::config::{Configuration, IoChoice, Principals, Settings, group_id};
+use crate::control_group;
 use crate::core::Core;
 use crate::exit::{self, Exit};
 use crate::log::Log;
@@ -62,6 +63,17 @@ pub(crate) enum RunError {
         /// The name of what it lies on.
         file_system: &'static str,
     },
+    #[error(
+        "{} cannot be synced ({source}), so no commit could be kept there: put the data directory \
+         on a file system that can (ext4, xfs), in a container on a volume",
+        path.display()
+    )]
+    CannotSync {
+        /// What was not synced.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
     #[error("{}", chain(.0))]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -96,6 +108,10 @@ impl RunError {
                 exit::of_io(source)
             }
             Self::Root(_) => Exit::Usage,
+            Self::CannotSync { source, .. } => match exit::of_io(source) {
+                Exit::Other => Exit::Usage,
+                known => known,
+            },
             Self::Lock(LockError::Locked { .. }) => Exit::Locked,
             Self::Socket(error) | Self::Responder(ResponderError::Socket(error)) => error.exit(),
             Self::Responder(ResponderError::Thread(source)) => exit::of_io(source),
@@ -255,9 +271,10 @@ impl Daemon {
             .map(|group| group_id("socket_group", group))
             .transpose()?;
         let metrics_group = settings.observe.group_id()?;
-        let root = RealRoot::open_or_create(&settings.data_dir)?;
+        let root = RealRoot::open_or_create(&settings.data_dir).map_err(of_root)?;
         check_storage(&settings, &root)?;
         let lock = root.lock()?;
+        root.check_sync(&lock).map_err(of_root)?;
         let listener = match self.passed {
             Some(passed) => {
                 let expected = (!is_socket_default).then_some(settings.socket.as_path());
@@ -422,6 +439,24 @@ fn config_of(settings: &Settings, block_len_bytes: u32) -> DatabaseConfig {
     }
 }
 
+/// A directory that cannot be used; one that cannot be synced is named as such.
+fn of_root(error: RootError) -> RunError {
+    const NO_SYNC: [i32; 4] = [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOSYS, libc::EROFS];
+    match error {
+        RootError::Io {
+            path,
+            step: "sync",
+            source,
+        } if source
+            .raw_os_error()
+            .is_some_and(|no| NO_SYNC.contains(&no)) =>
+        {
+            RunError::CannotSync { path, source }
+        }
+        other => other.into(),
+    }
+}
+
 /// Refuses a place that keeps no promise, if the configuration says so.
 fn check_storage(settings: &Settings, root: &RealRoot) -> Result<(), RunError> {
     let file_system = root.file_system();
@@ -443,6 +478,9 @@ fn warn_of_place(settings: &Settings, place: &Place) {
             reactor = place.reactor,
             "{refusal}; sockets are served by readiness instead"
         );
+    }
+    if let Some(warning) = control_group::warning(settings.limits.memory_max) {
+        tracing::warn!(target: "db", "{warning}");
     }
     if let Some(refusal) = &place.refusal {
         tracing::warn!(target: "wal", disk = %place.disk, "io_uring is refused for the log: {refusal}");

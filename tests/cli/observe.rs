@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::{Value, json};
 
 use crate::exposition::Exposition;
-use crate::store::{Answer, Pipe, Store, inmem};
+use crate::store::{Answer, DEADLINE, Pipe, Store, inmem};
 
 fn metrics(store: &Store) -> Exposition {
     let answer = store.ask(&["metrics"]);
@@ -33,7 +33,13 @@ fn metrics_are_valid_and_count_exactly_what_was_done() {
     for line in ["txn begin", "kv get a", "kv put f 1"] {
         assert_eq!(reader.ask(line)["ok"], true, "{line}");
     }
-    assert_eq!(metrics(&store).get("inmem_transactions_open"), 1.0);
+    let meanwhile = metrics(&store);
+    assert_eq!(meanwhile.get("inmem_transactions_open"), 1.0);
+    // Beside the view of the command that asks.
+    let views = before.get("inmem_read_views");
+    assert_eq!(meanwhile.get("inmem_read_views"), views + 1.0);
+    let age = meanwhile.get("inmem_read_view_age_max_seconds");
+    assert!(0.0 < age && age < DEADLINE.as_secs_f64(), "{age}");
     assert_eq!(store.ask(&["set", "a", "2"]).code, 0);
     assert_eq!(reader.ask("txn commit")["ok"], false);
     let after = metrics(&store);
@@ -65,8 +71,29 @@ fn metrics_are_valid_and_count_exactly_what_was_done() {
     assert_eq!(durable, after.get("inmem_wal_written_lsn"));
     assert_eq!(after.get("inmem_health_state{state=\"ok\"}"), 1.0);
     assert_eq!(after.get("inmem_poisoned"), 0.0);
+    assert_eq!(after.get("inmem_read_views"), views);
+    assert_names_of_backends_and_low_buckets(&store, &after);
     let numbers = store.json(&["metrics"])["result"].clone();
     assert_eq!(numbers["inmem_commits_total{level=\"synced\"}"], json!(3));
+}
+
+/// What is below is named, and a sync or a commit of a few microseconds has buckets of its own.
+fn assert_names_of_backends_and_low_buckets(store: &Store, found: &Exposition) {
+    let health = store.json(&["health"])["result"].clone();
+    for (part, key) in [("log", "log_backend"), ("socket", "socket_backend")] {
+        let backend = health[key].as_str().unwrap();
+        let series = format!("inmem_backend_info{{part=\"{part}\",backend=\"{backend}\"}}");
+        assert_eq!(found.get(&series), 1.0, "{series}");
+    }
+    for bound in ["0.000001", "0.000002", "0.000003", "0.000005", "0.000007"] {
+        for family in [
+            "inmem_wal_sync_latency_seconds_bucket{",
+            "inmem_commit_latency_seconds_bucket{level=\"synced\",",
+        ] {
+            let count = found.get(&format!("{family}le=\"{bound}\"}}"));
+            assert!(0.0 <= count, "{family} {bound}");
+        }
+    }
 }
 
 #[test]
@@ -176,7 +203,13 @@ fn doctor_finds_nothing_wrong_with_a_good_installation() {
 
 #[test]
 fn doctor_fails_on_a_directory_in_memory_and_on_one_open_to_everyone() {
-    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let memory = match tempfile::tempdir_in("/dev/shm") {
+        Ok(memory) => memory,
+        Err(error) => {
+            println!("SKIPPED: needs /dev/shm: {error}");
+            return;
+        }
+    };
     let data = memory.path().join("data");
     std::fs::create_dir(&data).unwrap();
     std::fs::set_permissions(&data, PermissionsExt::from_mode(0o777)).unwrap();

@@ -19,7 +19,7 @@ const REFUSALS: [(libc::c_int, &str, &str); 4] = [
 ];
 
 /// Runs `body` on a thread, and starts its processes, where a system call fails.
-fn with_refused<T: Send>(
+pub(crate) fn with_refused<T: Send>(
     call: libc::c_long,
     errno: libc::c_int,
     body: impl FnOnce() -> T + Send,

@@ -6,6 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{Check, Grade};
 use crate::config::{IoChoice, Settings};
+use crate::control_group::{self, MemoryLimit};
 use crate::metrics::read_small;
 use crate::reactor::Ring;
 
@@ -44,6 +45,10 @@ pub(super) fn checks(settings: &Settings) -> Vec<Check> {
         Some(descriptors(
             limit(Resource::Nofile),
             settings.limits.connection_count_max,
+        )),
+        Some(memory(
+            control_group::memory_limit().as_ref(),
+            settings.limits.memory_max,
         )),
         read_small(Path::new(clock)).map(|name| clock_source(name.trim())),
         read_small(Path::new(pages)).map(|text| huge_pages(&text)),
@@ -113,6 +118,19 @@ pub(super) fn memlock(limit: Option<u64>) -> Check {
             "allow 8 MiB (LimitMEMLOCK=8M, ulimit -l 8192): with less a ring may be refused",
         ),
         Some(bytes) => Check::ok(name, format!("{} MiB", bytes >> 20)),
+    }
+}
+
+/// The limit of the control group against that of the data.
+pub(super) fn memory(limit: Option<&MemoryLimit>, memory_max: u64) -> Check {
+    let name = "memory";
+    let Some(limit) = limit else {
+        return Check::ok(name, "the control group has no limit");
+    };
+    let found = limit.to_string();
+    match limit.advice(memory_max) {
+        Some(advice) => Check::warn(name, found, advice),
+        None => Check::ok(name, found),
     }
 }
 

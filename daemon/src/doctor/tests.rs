@@ -4,6 +4,7 @@ use in_mem_model::Durability;
 use in_mem_wal::disk::FileSystem;
 
 use super::*;
+use crate::control_group::MemoryLimit;
 
 fn grade_of(checks: &[Check], name: &str) -> Grade {
     let check = checks.iter().find(|check| check.name == name);
@@ -14,6 +15,10 @@ fn grade_of(checks: &[Check], name: &str) -> Grade {
 
 #[test]
 fn a_check_below_ok_says_what_to_do() {
+    let limit = MemoryLimit {
+        len_bytes: 512 << 20,
+        path: "/sys/fs/cgroup/memory.max".into(),
+    };
     let checks = [
         kernel::kernel(None),
         kernel::kernel(Some("5.15.0")),
@@ -24,6 +29,10 @@ fn a_check_below_ok_says_what_to_do() {
         kernel::descriptors(16, 100),
         kernel::descriptors(100, 100),
         kernel::descriptors(u64::MAX, 100),
+        kernel::memory(None, 0),
+        kernel::memory(Some(&limit), 0),
+        kernel::memory(Some(&limit), 512 << 20),
+        kernel::memory(Some(&limit), 256 << 20),
         kernel::clock_source("tsc"),
         kernel::clock_source("hpet"),
         kernel::huge_pages("always [madvise] never\n"),
@@ -41,8 +50,8 @@ fn a_check_below_ok_says_what_to_do() {
     ];
     use Grade::{Fail, Ok, Warn};
     let expected = [
-        Warn, Fail, Warn, Ok, Ok, Warn, Fail, Warn, Ok, Ok, Warn, Ok, Warn, Ok, Fail, Ok, Fail,
-        Warn, Fail, Warn, Ok, Ok, Warn,
+        Warn, Fail, Warn, Ok, Ok, Warn, Fail, Warn, Ok, Ok, Warn, Warn, Ok, Ok, Warn, Ok, Warn, Ok,
+        Fail, Ok, Fail, Warn, Fail, Warn, Ok, Ok, Warn,
     ];
     let grades: Vec<Grade> = checks.iter().map(|check| check.grade).collect();
     assert_eq!(grades, expected, "{checks:#?}");

@@ -100,3 +100,45 @@ fn build_as(wish: Wish) -> io::Result<IoUring> {
     }
     Ok(ring)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        unsafe_code,
+        reason = "entries carry addresses the kernel will use later"
+    )]
+    fn an_operation_that_is_not_the_disks_is_refused_by_the_kernel() {
+        let nobody = io_uring::types::Fd(-1);
+        let strange = [
+            opcode::Nop::new().build(),
+            opcode::Close::new(nobody).build(),
+            opcode::Shutdown::new(nobody, 2).build(),
+        ];
+        let mut refused_count = 0;
+        for wish in WISHES {
+            let Ok(mut ring) = build_as(wish) else {
+                println!("SKIPPED: needs a kernel that grants {wish:?}");
+                continue;
+            };
+            let mut result_of = |entry| {
+                // SAFETY: the entry holds no address.
+                unsafe { ring.submission().push(&entry) }.expect("room for one");
+                ring.submit_and_wait(1).expect("enters");
+                ring.completion().next().expect("an answer").result()
+            };
+            for entry in strange.clone() {
+                let result = result_of(entry);
+                let is_refused = result == -Errno::ACCESS.raw_os_error();
+                assert_eq!(is_refused, wish.is_restricted, "{wish:?}: {result}");
+                refused_count += usize::from(is_refused);
+            }
+            // What it is for is looked at: there is no such file.
+            let sync = opcode::Fsync::new(nobody).build();
+            assert_eq!(result_of(sync), -Errno::BADF.raw_os_error(), "{wish:?}");
+        }
+        println!("{refused_count} operations refused");
+    }
+}

@@ -11,8 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, Stat, flock, fstat, fstatfs,
-    fstatvfs, fsync, mkdirat, openat, openat2, statat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, Stat, fdatasync, flock, fstat,
+    fstatfs, fstatvfs, fsync, mkdirat, openat, openat2, statat,
 };
 use rustix::io::Errno;
 
@@ -53,7 +53,7 @@ struct Inner {
 /// The exclusive right to a database directory, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _fd: OwnedFd,
+    fd: OwnedFd,
 }
 
 /// The file system a directory lies on, as far as it matters to durability.
@@ -202,13 +202,25 @@ impl RealRoot {
             }
         };
         match retry(|| flock(&fd, FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) => Ok(DirectoryLock { _fd: fd }),
+            Ok(()) => Ok(DirectoryLock { fd }),
             Err(Errno::WOULDBLOCK) => Err(LockError::Locked { path }),
             Err(errno) => Err(LockError::Io {
                 path,
                 source: errno.into(),
             }),
         }
+    }
+
+    /// Syncs the directory and a file in it, that of its lock: on a file system that cannot, no
+    /// commit would be durable.
+    ///
+    /// # Errors
+    /// [`RootError::Io`] with the step `sync`, the path that was not synced and what the kernel
+    /// said: EINVAL, EROFS or EOPNOTSUPP where the file system has no sync.
+    pub fn check_sync(&self, lock: &DirectoryLock) -> Result<(), RootError> {
+        let lock_path = self.inner.path.join(LOCK_NAME);
+        retry(|| fdatasync(&lock.fd)).map_err(|errno| io_error(&lock_path, "sync", errno))?;
+        retry(|| fsync(self.fd())).map_err(|errno| io_error(&self.inner.path, "sync", errno))
     }
 
     /// The path it was opened by, for messages.

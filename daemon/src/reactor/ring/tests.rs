@@ -5,6 +5,49 @@ use std::io::{Read, Write};
 use super::super::tests::{adopted, frame, wait_for};
 use super::*;
 
+/// Operations nobody asked for, without an address in them.
+#[test]
+fn an_operation_that_is_not_the_reactors_is_refused_by_the_kernel() {
+    let mut ring = Ring::new().unwrap();
+    if !ring.is_restricted() {
+        println!("SKIPPED: needs a kernel that restricts rings (Linux 5.10)");
+        return;
+    }
+    let nobody = Fd(-1);
+    let entries = [
+        opcode::Nop::new().build(),
+        opcode::Fsync::new(nobody).build(),
+        opcode::Close::new(nobody).build(),
+        opcode::Shutdown::new(nobody, 2).build(),
+    ];
+    for (number, entry) in (1 << 48..).zip(entries) {
+        ring.push(entry.user_data(number));
+        let completion = loop {
+            ring.turn(Some(10_000_000)).unwrap();
+            let Some(completion) = ring.completions.pop_front() else {
+                panic!("{number:#x} was not answered");
+            };
+            if completion.user_data() == number {
+                break completion;
+            }
+        };
+        ring.in_flight_count -= 1;
+        assert_eq!(completion.result(), -libc::EACCES, "{number:#x}");
+    }
+    // What it is for still works.
+    let (slot, mut peer) = adopted(&mut ring);
+    peer.write_all(b"request").unwrap();
+    ring.receive(slot);
+    wait_for(&mut ring, |ring, event| match event {
+        Event::Received { received, .. } => {
+            assert_eq!(ring.bytes(&received), b"request");
+            ring.recycle(received);
+            Some(())
+        }
+        _ => None,
+    });
+}
+
 #[test]
 fn running_out_of_buffers_is_reported_and_loses_nothing() {
     let mut ring = Ring::new().unwrap();
