@@ -11,6 +11,9 @@ use std::sync::mpsc;
 
 /// Stops the threads of a process whose name begins with `prefix`, until the process ends. None of
 /// them are stopped where the kernel forbids it.
+///
+/// A thread that has just begun still bears the name of the one that began it: [`freeze_first`] stops
+/// the thread the process is named after.
 pub fn freeze(pid: u32, prefix: &str) -> io::Result<usize> {
     let mut threads = Vec::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -21,18 +24,29 @@ pub fn freeze(pid: u32, prefix: &str) -> io::Result<usize> {
         }
     }
     let count = threads.len();
+    trace(pid, threads)?;
+    Ok(count)
+}
+
+/// Stops the first thread of a process, until the process ends.
+pub fn freeze_first(pid: u32) -> io::Result<()> {
+    trace(pid, vec![pid.cast_signed()])
+}
+
+fn trace(pid: u32, mut threads: Vec<libc::pid_t>) -> io::Result<()> {
     let (sender, stopped) = mpsc::channel();
     // The thread that traces lasts as long as the traced ones: without it they would go on. It
     // collects them when they end, or their process could not.
     std::thread::spawn(move || {
         let result = threads.iter().try_for_each(|thread| stop(*thread));
         let _ = sender.send(result);
+        // The kernel gives the end of the first thread only when those of all others are collected.
+        threads.sort_by_key(|thread| *thread == pid.cast_signed());
         for thread in threads {
             while !has_ended(thread) {}
         }
     });
-    stopped.recv().unwrap_or(Err(io::ErrorKind::Other.into()))?;
-    Ok(count)
+    stopped.recv().unwrap_or(Err(io::ErrorKind::Other.into()))
 }
 
 fn stop(thread: libc::pid_t) -> io::Result<()> {
