@@ -349,7 +349,9 @@ impl<'a, S: StepSource> Commit<'a, S> {
             let write = |bytes: &mut Vec<u8>| write_attributes(once, &result, bytes);
             self.prepared.attributes = writeset.push_attributes(write);
         }
-        state.once.get_or_insert_default().reserve(once);
+        let table = state.once.get_or_insert_default();
+        table.capture_for(self.shared.store.once_capture.load(Ordering::SeqCst));
+        table.reserve(once);
         self.prepared.once_result = Some(result);
     }
 

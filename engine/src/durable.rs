@@ -121,6 +121,11 @@ impl Durable {
         self.logged_highest.store(version, Ordering::Release);
     }
 
+    /// The highest version in a record. Whoever has passed a critical section sees its commit.
+    pub(crate) fn logged_highest(&self) -> u64 {
+        self.logged_highest.load(Ordering::Acquire)
+    }
+
     /// A record of `version` was recovered, behind those of lower versions. What lies below the
     /// first one is not known: the log need not begin with the first commit.
     pub(crate) fn recovered(&self, version: u64) {

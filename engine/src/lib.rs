@@ -7,7 +7,8 @@
 //! A put goes `kv.rs` or `run.rs` (the caller's side), `database.rs` (the mode), `prepare.rs`
 //! (before the critical section), `commit.rs` with `evaluate.rs` and `conflict.rs` (inside it),
 //! `publication.rs` (visible and answered). A get goes `kv.rs`, `view.rs`, `index.rs`,
-//! `version_node.rs`. A restart goes `open.rs`, `recovery.rs`, `registry.rs`.
+//! `version_node.rs`. A restart goes `open.rs`, `recovery.rs`, `recovery_snapshot.rs`,
+//! `registry.rs`; a checkpoint goes `checkpoint.rs`, `checkpoint_job.rs`, `snapshot_view.rs`.
 //!
 //! ```
 //! use in_mem_engine::{Database, model};
@@ -22,6 +23,8 @@
 mod attributes;
 mod background;
 mod builder;
+mod checkpoint;
+mod checkpoint_job;
 mod commit;
 mod config;
 mod conflict;
@@ -43,6 +46,7 @@ mod log_state;
 mod memory;
 mod names;
 mod once;
+mod once_image;
 mod once_result;
 mod open;
 mod ordered;
@@ -54,6 +58,7 @@ mod program;
 mod progress;
 mod publication;
 mod recovery;
+mod recovery_snapshot;
 mod registry;
 mod run;
 mod run_change;
@@ -64,6 +69,8 @@ mod sequencer;
 mod shard;
 mod shared;
 mod shutdown;
+mod snapshot_bytes;
+mod snapshot_view;
 mod storage;
 mod store;
 #[cfg(test)]
@@ -79,7 +86,11 @@ mod writeset_reader;
 
 pub use in_mem_model as model;
 
+/// What a primitive of one's own needs to take part in snapshots.
+pub use in_mem_snapshot::{BlockSink, BlockSource, SnapshotError};
+
 pub use builder::DatabaseBuilder;
+pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointPhase, CheckpointProgress};
 pub use config::{BufferedAck, DatabaseConfig, Driving, TimeSource};
 pub use database::Database;
 pub use durability::{
@@ -108,6 +119,7 @@ pub use run::Run;
 pub use run_change::{BeginRun, DEFAULT_RUN_NAME, RunChange};
 pub use runs::{RunFilter, RunPage, Runs};
 pub use savepoints::Savepoint;
+pub use snapshot_view::{EntityVersions, SnapshotTarget, SnapshotView};
 pub use storage::{Storage, WriteSet};
 pub use store::ShardedStore;
 pub use transaction::{TransactionContext, TransactionInfo, TransactionOptions, TransactionStatus};

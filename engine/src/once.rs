@@ -24,12 +24,14 @@
 //! so a table that only saw logged commits is the same again after recovery.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use crate::errors::CommitError;
 use crate::limits::{
     ONCE_CLIENT_COUNT_MAX, ONCE_CLIENT_OVERHEAD_BYTES, ONCE_LEN_BYTES_MAX, ONCE_RESULT_COUNT_MAX,
     ONCE_RESULT_OVERHEAD_BYTES,
 };
+use crate::once_image::OnceCapture;
 use crate::once_result::decode_result;
 use crate::program::Outcome;
 use crate::shard::{CommitState, RunShard};
@@ -75,9 +77,9 @@ impl OnceRequest {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct ClientKey {
-    user: u32,
-    client_id: [u8; 16],
+pub(crate) struct ClientKey {
+    pub(crate) user: u32,
+    pub(crate) client_id: [u8; 16],
 }
 
 /// What one commit leaves.
@@ -89,7 +91,7 @@ pub(crate) struct OnceEntry {
     pub(crate) version: u64,
     pub(crate) timestamp_us: u64,
     /// As `once_result.rs` encodes it.
-    pub(crate) result: Box<[u8]>,
+    pub(crate) result: Arc<[u8]>,
 }
 
 impl OnceEntry {
@@ -98,7 +100,7 @@ impl OnceEntry {
         decode_result(&self.result, self.version, self.timestamp_us)
     }
 
-    fn len_bytes(&self) -> usize {
+    pub(crate) fn len_bytes(&self) -> usize {
         ONCE_RESULT_OVERHEAD_BYTES + self.result.len()
     }
 }
@@ -118,7 +120,7 @@ pub(crate) fn find<'a>(
 }
 
 /// Takes in what a commit leaves, whose memory was reserved.
-pub(crate) fn insert(state: &mut CommitState, once: &OnceRequest, stamp: Stamp, result: Box<[u8]>) {
+pub(crate) fn insert(state: &mut CommitState, once: &OnceRequest, stamp: Stamp, result: Arc<[u8]>) {
     let entry = OnceEntry {
         sequence: once.sequence,
         fingerprint: once.fingerprint,
@@ -138,34 +140,39 @@ pub(crate) fn insert_in_doubt(shard: &RunShard, once: &OnceRequest) {
         fingerprint: once.fingerprint,
         version: u64::MAX,
         timestamp_us: 0,
-        result: Box::default(),
+        result: Arc::default(),
     };
     state.once.get_or_insert_default().insert(once, entry);
 }
 
 /// The results kept for one client, by ascending sequence.
-#[derive(Debug, Default)]
-struct Client {
-    entries: VecDeque<OnceEntry>,
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Client {
+    pub(crate) entries: VecDeque<OnceEntry>,
     /// Sequences up to this one may have been committed and forgotten.
-    dropped_to: u64,
+    pub(crate) dropped_to: u64,
     /// Its highest commit version.
-    last_version: u64,
+    pub(crate) last_version: u64,
 }
+
+/// The clients of a table. Copied by sharing: a shared client is copied before it changes.
+pub(crate) type Clients = HashMap<ClientKey, Arc<Client>, ahash::RandomState>;
 
 /// The table of one run.
 #[derive(Debug, Default)]
 pub(crate) struct OnceTable {
     /// Client ids are chosen by clients: hashed with a key.
-    clients: HashMap<ClientKey, Client, ahash::RandomState>,
+    pub(crate) clients: Clients,
     /// Of all entries and clients, bytes.
-    len_bytes: usize,
+    pub(crate) len_bytes: usize,
     /// The highest commit version among evicted clients; 0 as long as there is none.
-    evicted_below: u64,
+    pub(crate) evicted_below: u64,
     /// The highest commit version taken in: what is applied again changes nothing.
-    last_version: u64,
-    /// Memory for the entries of a client that is about to be new.
-    spare: VecDeque<OnceEntry>,
+    pub(crate) last_version: u64,
+    /// A client that is about to be new, with memory for its first entry.
+    spare: Option<Arc<Client>>,
+    /// What a checkpoint under way needs of the past; see `once_image.rs`.
+    pub(crate) capture: Option<Box<OnceCapture>>,
 }
 
 impl OnceTable {
@@ -205,11 +212,15 @@ impl OnceTable {
     /// Takes the memory that [`Self::insert`] of this request will need.
     pub(crate) fn reserve(&mut self, once: &OnceRequest) {
         match self.clients.get_mut(&once.client()) {
-            Some(client) => client.entries.reserve(1),
+            Some(client) => Arc::make_mut(client).entries.reserve(1),
             None => {
                 self.clients.reserve(1);
-                self.spare.reserve(1);
+                let spare = self.spare.get_or_insert_default();
+                Arc::make_mut(spare).entries.reserve(1);
             }
+        }
+        if let Some(capture) = &mut self.capture {
+            capture.journal.reserve(1);
         }
     }
 
@@ -221,18 +232,17 @@ impl OnceTable {
             return;
         }
         self.last_version = entry.version;
+        if let Some(capture) = &mut self.capture {
+            capture.journal.push((*once, entry.clone()));
+        }
         let key = once.client();
         if !self.clients.contains_key(&key) {
-            let entries = std::mem::take(&mut self.spare);
-            let client = Client {
-                entries,
-                ..Client::default()
-            };
+            let client = self.spare.take().unwrap_or_default();
             self.len_bytes += ONCE_CLIENT_OVERHEAD_BYTES;
             self.clients.insert(key, client);
         }
         let client = self.clients.get_mut(&key);
-        let client = client.expect("a client was inserted if it was missing");
+        let client = Arc::make_mut(client.expect("a client was inserted if it was missing"));
         client.last_version = entry.version;
         // Otherwise the request would have been found instead of executed.
         if let Err(at) = client.position(entry.sequence) {
