@@ -114,7 +114,6 @@ fn of_open(error: &OpenError) -> Exit {
         | OpenError::MissingWalDir
         | OpenError::MissingSnapshotsDir
         | OpenError::SnapshotUnrecoverable { .. }
-        | OpenError::Snapshot(_)
         | OpenError::Record { .. } => Exit::Damage,
         OpenError::InvalidConfig { .. } | OpenError::LogConfig(_) | OpenError::Limit(_) => {
             Exit::Usage

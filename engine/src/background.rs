@@ -19,7 +19,7 @@ use in_mem_wal::spares::{Prepared, Spares, prepare_spare};
 use in_mem_wal::{Stage, StorageCodec};
 use parking_lot::{Condvar, Mutex};
 
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, Errand};
 use crate::checkpoint_job::{CheckpointContext, CheckpointJob};
 use crate::limits::CHECKPOINT_POLL_MS;
 use crate::registry::PrimitiveRegistry;
@@ -51,23 +51,32 @@ impl BackgroundWork {
 
     /// Begins the checkpoint that was asked for, or takes it once its watermark is known.
     fn drive_checkpoint(&mut self, disk: &mut dyn Disk) -> bool {
-        let Some(mut job) = self.job.take() else {
-            let Some(done) = self.shared.checkpoint.take_request() else {
-                return false;
-            };
-            self.job = Some(CheckpointJob::begin(&self.shared, done));
-            return true;
-        };
-        if !job.is_ready(&self.shared) {
-            self.job = Some(job);
-            return false;
-        }
         let context = CheckpointContext {
             shared: &self.shared,
             registry: &self.registry,
             codec: &self.codec,
             spares: &self.spares,
         };
+        let Some(mut job) = self.job.take() else {
+            match self.shared.checkpoint.take_request() {
+                None => return false,
+                Some(Errand::Checkpoint(done)) => {
+                    self.job = Some(CheckpointJob::begin(&self.shared, done));
+                }
+                Some(Errand::Compact(mode, done)) => {
+                    let named = self.manifest.snapshot_id;
+                    let uuid = self.manifest.database_uuid;
+                    let result = context.compact(disk, mode, named, uuid);
+                    self.shared.checkpoint.end();
+                    done(result);
+                }
+            }
+            return true;
+        };
+        if !job.is_ready(&self.shared) {
+            self.job = Some(job);
+            return false;
+        }
         job.run(&context, disk, &mut self.manifest);
         true
     }
@@ -78,8 +87,8 @@ impl BackgroundWork {
         if let Some(job) = self.job.take() {
             job.give_up(&self.shared);
         }
-        if let Some(done) = self.shared.checkpoint.close() {
-            done(Err(CheckpointError::Closed));
+        if let Some(errand) = self.shared.checkpoint.close() {
+            errand.refuse(CheckpointError::Closed);
         }
         self.update_hint(disk);
     }

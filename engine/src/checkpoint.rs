@@ -10,6 +10,7 @@ use in_mem_snapshot::{PublishError, SnapshotError};
 use in_mem_wal::{Lsn, PoisonCause};
 use parking_lot::Mutex;
 
+use crate::compaction::{CompactDone, CompactMode};
 use crate::database::Database;
 use crate::shared::Shared;
 
@@ -36,8 +37,8 @@ pub enum CheckpointError {
     /// It was opened for reading only.
     #[error("the database was opened for reading only")]
     ReadOnly,
-    /// A checkpoint is under way.
-    #[error("a checkpoint is under way")]
+    /// A checkpoint or a compaction is under way.
+    #[error("a checkpoint or a compaction is under way")]
     AlreadyInProgress,
     /// The log failed; what is in memory may not be what it holds.
     #[error("the log has failed; reopen the database")]
@@ -114,6 +115,22 @@ pub struct CheckpointProgress {
 /// Called with what came of a checkpoint, on the background thread.
 pub(crate) type CheckpointDone = Box<dyn FnOnce(Result<CheckpointInfo, CheckpointError>) + Send>;
 
+/// What the background thread is asked for; one at a time.
+pub(crate) enum Errand {
+    Checkpoint(CheckpointDone),
+    Compact(CompactMode, CompactDone),
+}
+
+impl Errand {
+    /// There will be none any more.
+    pub(crate) fn refuse(self, error: CheckpointError) {
+        match self {
+            Self::Checkpoint(done) => done(Err(error)),
+            Self::Compact(_, done) => done(Err(error.into())),
+        }
+    }
+}
+
 /// A position up to which everything is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogPoint {
@@ -148,7 +165,7 @@ pub(crate) struct CheckpointBoard {
 
 #[derive(Default)]
 struct Request {
-    done: Option<CheckpointDone>,
+    errand: Option<Errand>,
     /// Asked for and not yet over.
     is_under_way: bool,
     /// Nobody will do it any more.
@@ -166,7 +183,7 @@ impl CheckpointBoard {
         }
     }
 
-    fn ask(&self, done: CheckpointDone) -> Result<(), CheckpointError> {
+    fn ask(&self, errand: Errand) -> Result<(), CheckpointError> {
         let mut request = self.request.lock();
         if request.is_closed {
             return Err(CheckpointError::Closed);
@@ -175,16 +192,16 @@ impl CheckpointBoard {
             return Err(CheckpointError::AlreadyInProgress);
         }
         request.is_under_way = true;
-        request.done = Some(done);
+        request.errand = Some(errand);
         Ok(())
     }
 
     /// The request, if one waits.
-    pub(crate) fn take_request(&self) -> Option<CheckpointDone> {
-        let done = self.request.lock().done.take()?;
+    pub(crate) fn take_request(&self) -> Option<Errand> {
+        let errand = self.request.lock().errand.take()?;
         self.written_bytes.store(0, Ordering::Relaxed);
         self.verified_bytes.store(0, Ordering::Relaxed);
-        Some(done)
+        Some(errand)
     }
 
     /// The next one may be asked for.
@@ -194,10 +211,10 @@ impl CheckpointBoard {
     }
 
     /// No further request is taken; the one that waits, if there is one.
-    pub(crate) fn close(&self) -> Option<CheckpointDone> {
+    pub(crate) fn close(&self) -> Option<Errand> {
         let mut request = self.request.lock();
         request.is_closed = true;
-        request.done.take()
+        request.errand.take()
     }
 
     // Relaxed: numbers to look at.
@@ -271,6 +288,11 @@ impl Database {
         &self,
         done: Box<dyn FnOnce(Result<CheckpointInfo, CheckpointError>) + Send>,
     ) -> Result<(), CheckpointError> {
+        self.ask_background(Errand::Checkpoint(done))
+    }
+
+    /// Hands an errand to the background thread.
+    pub(crate) fn ask_background(&self, errand: Errand) -> Result<(), CheckpointError> {
         let shared = &self.inner.shared;
         shared.refuse_checkpoint()?;
         if self.inner.log.get().is_none() {
@@ -279,7 +301,7 @@ impl Database {
                 false => CheckpointError::NoLog,
             });
         }
-        shared.checkpoint.ask(done)?;
+        shared.checkpoint.ask(errand)?;
         shared.poke_background();
         Ok(())
     }

@@ -8,13 +8,14 @@
 //! 4  sync it and read it back around the page cache
 //! 5  rename it, sync SNAPSHOTS/
 //! 6  name it in MANIFEST
-//! 7  remove the oldest snapshots
+//! 7  remove the oldest snapshots, and those that MANIFEST never named
 //! ```
 //!
 //! Steps 1 and 2 are polled; nobody is stopped for any step. From step 3 on the job has the thread
 //! to itself, and after each block it does what else is due, so that the log never waits for a
 //! spare segment because of a checkpoint.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,11 +25,13 @@ use in_mem_snapshot::{
 };
 use in_mem_wal::disk::{Disk, OpenMode};
 use in_mem_wal::spares::{Spares, prepare_spare};
-use in_mem_wal::{Stage, StorageCodec};
+use in_mem_wal::{Stage, StorageCodec, files};
 
 use crate::checkpoint::{
     CheckpointDone, CheckpointError, CheckpointInfo, CheckpointPhase, LogPoint,
 };
+use crate::compaction::remove_below;
+use crate::faults::Mutant;
 use crate::limits::SNAPSHOT_RETENTION_COUNT;
 use crate::once_image::{begin_capture, end_capture, give_up_capture, write_state};
 use crate::registry::PrimitiveRegistry;
@@ -133,14 +136,14 @@ impl CheckpointContext<'_> {
         manifest: &mut Manifest,
         point: LogPoint,
     ) -> Result<CheckpointInfo, CheckpointError> {
-        let board = &self.shared.checkpoint;
+        let (board, planted) = (&self.shared.checkpoint, self.shared.planted);
         board.enter(CheckpointPhase::Writing);
-        let mut listed = list_snapshots(disk).map_err(|source| {
+        let listed = list_snapshots(disk).map_err(|source| {
             let path = in_mem_snapshot::SNAPSHOTS_DIR.to_owned();
             CheckpointError::Write(SnapshotError::Io { path, source })
         })?;
-        let highest = listed.last().copied().unwrap_or(0);
-        let snapshot_id = highest.max(manifest.snapshot_id) + 1;
+        let (highest, previous) = (listed.last().copied(), manifest.snapshot_id);
+        let snapshot_id = highest.unwrap_or(0).max(previous) + 1;
         let timestamp_us = self.shared.clock.wall_us();
         let size_bytes = self
             .write(disk, manifest, point, snapshot_id, timestamp_us)
@@ -155,6 +158,9 @@ impl CheckpointContext<'_> {
             snapshot_watermark: point.version,
             ..manifest.clone()
         };
+        if planted.is(Mutant::SegmentsDroppedBeforeManifest) {
+            let _ = remove_below(disk, point.end_lsn.segment());
+        }
         match publish(disk, &named) {
             Ok(()) => *manifest = named,
             Err(error @ PublishError::Unchanged(_)) => {
@@ -166,8 +172,7 @@ impl CheckpointContext<'_> {
                 return Err(CheckpointError::Manifest(PublishError::Unknown(told)));
             }
         }
-        listed.push(snapshot_id);
-        remove_oldest(disk, &listed, snapshot_id);
+        remove_superfluous(disk, &listed, previous, snapshot_id);
         Ok(CheckpointInfo {
             watermark_txn: point.version,
             snapshot_id,
@@ -202,7 +207,11 @@ impl CheckpointContext<'_> {
                 .expect("primitive ids are bytes above 0"),
         };
         let mut writer = SnapshotWriter::create(disk, &header, &meta, Arc::clone(self.codec))?;
-        let view = SnapshotView::new(store, point.version);
+        let planted = self.shared.planted;
+        let view = match planted.is(Mutant::SnapshotWithoutWatermark) {
+            true => SnapshotView::new(store, u64::MAX),
+            false => SnapshotView::new(store, point.version),
+        };
         let written = self
             .section(disk, &mut writer, |sink| write_state(&once, sink))
             .and_then(|()| {
@@ -216,26 +225,32 @@ impl CheckpointContext<'_> {
                 return Err(error);
             }
         };
+        self.read_back(disk, header, meta)?;
+        Ok(written.len_bytes)
+    }
+
+    /// Step 4, behind the sync: what was written is what the disk has.
+    fn read_back(
+        &self,
+        disk: &mut dyn Disk,
+        header: SnapshotHeader,
+        meta: SnapshotMeta,
+    ) -> Result<(), SnapshotError> {
         let board = &self.shared.checkpoint;
         board.enter(CheckpointPhase::Verifying);
-        let path = temp_path(snapshot_id);
+        let path = temp_path(meta.snapshot_id);
         let mut between = |disk: &mut dyn Disk, read_bytes| {
             board.verified_bytes.store(read_bytes, Ordering::Relaxed);
-            prepare_spare(disk, self.spares);
+            self.between_blocks(disk)
         };
         let codec = Arc::clone(self.codec);
-        let read = validate(disk, &path, OpenMode::ReadDirect, codec, &mut between);
-        match read {
-            Ok(found) if found == (header, meta) => Ok(written.len_bytes),
-            Ok(_) => {
-                in_mem_wal::files::remove_leftover(disk, &path);
-                Err(SnapshotError::OtherDatabase { path })
-            }
-            Err(error) => {
-                in_mem_wal::files::remove_leftover(disk, &path);
-                Err(error)
-            }
-        }
+        let error = match validate(disk, &path, OpenMode::ReadDirect, codec, &mut between) {
+            Ok(found) if found == (header, meta) => return Ok(()),
+            Ok(_) => SnapshotError::OtherDatabase { path: path.clone() },
+            Err(error) => error,
+        };
+        files::remove_leftover(disk, &path);
+        Err(error)
     }
 
     fn primitives(
@@ -269,6 +284,15 @@ impl CheckpointContext<'_> {
         sink.writer.end_section(sink.disk)
     }
 
+    /// Does what else is due; ends the job when the database is closed or the log has failed.
+    pub(crate) fn between_blocks(&self, disk: &mut dyn Disk) -> ControlFlow<()> {
+        prepare_spare(disk, self.spares);
+        match self.shared.refuse_checkpoint() {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
     /// A walk that was cut short says why.
     fn write_error(&self, error: SnapshotError) -> CheckpointError {
         match self.shared.refuse_checkpoint() {
@@ -278,12 +302,15 @@ impl CheckpointContext<'_> {
     }
 }
 
-/// Keeps the newest snapshots. What is not removed now is removed by the next checkpoint.
-fn remove_oldest(disk: &mut dyn Disk, listed: &[u64], named: u64) {
-    let kept_from = listed.len().saturating_sub(SNAPSHOT_RETENTION_COUNT);
-    for &id in listed.iter().take(kept_from).filter(|id| **id != named) {
+/// Keeps the newest snapshots that MANIFEST has named, the one it names now included, and removes
+/// what was never named. What is not removed now is removed by the next checkpoint.
+fn remove_superfluous(disk: &mut dyn Disk, listed: &[u64], previous: u64, named: u64) {
+    let (was_named, never_named) = listed.split_at(listed.partition_point(|id| *id <= previous));
+    let kept_count = (SNAPSHOT_RETENTION_COUNT - 1).min(was_named.len());
+    let old = was_named.iter().take(was_named.len() - kept_count);
+    for &id in old.chain(never_named).filter(|id| **id != named) {
         if let Err(error) = remove_snapshot(disk, id) {
-            tracing::warn!(target: "checkpoint", id, %error, "an old snapshot stays");
+            tracing::warn!(target: "checkpoint", id, %error, "a superfluous snapshot stays");
         }
     }
 }
@@ -308,13 +335,12 @@ impl BlockSink for JobSink<'_, '_> {
             .checkpoint
             .written_bytes
             .store(written, Ordering::Relaxed);
-        if shared.refuse_checkpoint().is_err() {
-            return Err(SnapshotError::Io {
+        match self.context.between_blocks(self.disk) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(SnapshotError::Io {
                 path: self.writer.path().to_owned(),
                 source: std::io::ErrorKind::Interrupted.into(),
-            });
+            }),
         }
-        prepare_spare(self.disk, self.context.spares);
-        Ok(())
     }
 }

@@ -41,15 +41,21 @@ pub enum Mutant {
     FollowerAnsweredAtOnce,
     /// Commits are told to be durable when the kernel has their records.
     DurableBeforeSync,
+    /// A checkpoint drops the segments it covers before MANIFEST names its snapshot.
+    SegmentsDroppedBeforeManifest,
+    /// A snapshot holds what is published when it is written, instead of what its watermark says.
+    SnapshotWithoutWatermark,
 }
 
 impl Mutant {
     /// Every mutant, for a test that runs them all.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::PublishedBeforePromise,
         Self::PendingIgnored,
         Self::FollowerAnsweredAtOnce,
         Self::DurableBeforeSync,
+        Self::SegmentsDroppedBeforeManifest,
+        Self::SnapshotWithoutWatermark,
     ];
 }
 

@@ -26,6 +26,7 @@ mod builder;
 mod checkpoint;
 mod checkpoint_job;
 mod commit;
+mod compaction;
 mod config;
 mod conflict;
 mod database;
@@ -86,11 +87,9 @@ mod writeset_reader;
 
 pub use in_mem_model as model;
 
-/// What a primitive of one's own needs to take part in snapshots.
-pub use in_mem_snapshot::{BlockSink, BlockSource, SnapshotError};
-
 pub use builder::DatabaseBuilder;
 pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointPhase, CheckpointProgress};
+pub use compaction::{CompactError, CompactInfo, CompactMode};
 pub use config::{BufferedAck, DatabaseConfig, Driving, TimeSource};
 pub use database::Database;
 pub use durability::{

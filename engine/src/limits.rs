@@ -112,6 +112,8 @@ pub(crate) const SNAPSHOT_VALUE_LEN_BYTES_MAX: usize = 65 << 20;
 /// Snapshots kept, count: the newest.
 pub const SNAPSHOT_RETENTION_COUNT: usize = 2;
 
+const _: () = assert!(1 <= SNAPSHOT_RETENTION_COUNT);
+
 /// How often a checkpoint looks whether the commits below its watermark are published,
 /// milliseconds; that takes as long as an install.
 pub(crate) const CHECKPOINT_POLL_MS: u64 = 1;

@@ -151,9 +151,15 @@ pub(crate) fn end_capture(store: &ShardedStore, watermark: u64) -> Vec<OnceImage
 pub(crate) fn give_up_capture(store: &ShardedStore) {
     store.once_capture.store(0, Ordering::SeqCst);
     for shard in store.shards() {
-        if let Some(table) = shard.commit.lock().once.as_deref_mut() {
-            table.capture = None;
-        }
+        let kept = {
+            let mut state = shard.commit.lock();
+            state
+                .once
+                .as_deref_mut()
+                .and_then(|table| table.capture.take())
+        };
+        // What was noted may be much: it is let go of outside the critical section.
+        drop(kept);
     }
 }
 

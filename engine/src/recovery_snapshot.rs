@@ -16,6 +16,7 @@
 //! state would be an older one than was promised. A snapshot that is whole and of a form this build
 //! does not know is refused, not replaced by an older one.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use in_mem_snapshot::{
@@ -120,7 +121,9 @@ fn look_at(
 ) -> Result<(SnapshotHeader, SnapshotMeta), SnapshotError> {
     let codec = Arc::clone(&context.codec);
     let path = snapshot_path(id);
-    let found = validate(disk, &path, OpenMode::Read, codec, &mut |_, _| {})?;
+    let found = validate(disk, &path, OpenMode::Read, codec, &mut |_, _| {
+        ControlFlow::Continue(())
+    })?;
     let watermark = (id == manifest.snapshot_id).then_some(manifest.snapshot_watermark);
     let codec_id = context.codec.codec_id();
     found

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use in_mem_model::{Durability, RunId};
+use in_mem_snapshot::{BlockSink, BlockSource, SnapshotError};
 use in_mem_wal::disk::{CrashMode, Fault, FaultRule, OpKind, SimWorld};
 
 use super::{MODES, int, over, text, world};
 use crate::{
-    BeginRun, BlockSink, BlockSource, Database, DurabilityMode, OpenError, PrimitiveError,
-    PrimitiveStorageExt, ShardedStore, SnapshotError, SnapshotTarget, SnapshotView, WalEntry,
+    BeginRun, Database, DurabilityMode, OpenError, PrimitiveError, PrimitiveStorageExt,
+    ShardedStore, SnapshotTarget, SnapshotView, WalEntry,
 };
 
 const STRICT: DurabilityMode = DurabilityMode::Strict;

@@ -6,6 +6,8 @@
 //! [`validate`] reads it all and gives nothing out, and belongs before the first use.
 
 use std::borrow::Cow;
+use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crc32fast::Hasher;
@@ -358,7 +360,7 @@ impl SnapshotReader {
             // Nothing new came, though the file is longer: somebody else is at it.
             return Err(SnapshotError::Io {
                 path: self.path.clone(),
-                source: std::io::ErrorKind::UnexpectedEof.into(),
+                source: io::ErrorKind::UnexpectedEof.into(),
             });
         }
         Ok(())
@@ -405,16 +407,17 @@ impl BlockSource for SectionSource<'_> {
 }
 
 /// What a snapshot says of itself, once all of it was read and found whole. `between` is called
-/// after each block, for whoever has other work on the same disk; it leaves nothing in flight.
+/// after each block, for whoever has other work on the same disk; it leaves nothing in flight, and
+/// may end the reading with a `Break`.
 ///
 /// # Errors
-/// See [`SnapshotError`]: what [`SnapshotReader`] would meet.
+/// See [`SnapshotError`]: what [`SnapshotReader`] would meet; `Interrupted` after a `Break`.
 pub fn validate(
     disk: &mut dyn Disk,
     path: &str,
     mode: OpenMode,
     codec: Arc<dyn StorageCodec>,
-    between: &mut dyn FnMut(&mut dyn Disk, u64),
+    between: &mut dyn FnMut(&mut dyn Disk, u64) -> ControlFlow<()>,
 ) -> Result<(SnapshotHeader, SnapshotMeta), SnapshotError> {
     let (mut reader, meta) = SnapshotReader::open(disk, path, mode, codec)?;
     let result = loop {
@@ -422,7 +425,11 @@ pub fn validate(
             if let Err(error) = reader.next_block(disk) {
                 break Err(error);
             }
-            between(disk, reader.at);
+            if between(disk, reader.at).is_break() {
+                let path = path.to_owned();
+                let source = io::ErrorKind::Interrupted.into();
+                break Err(SnapshotError::Io { path, source });
+            }
             continue;
         }
         match reader.next_section(disk) {

@@ -1,6 +1,7 @@
 //! Snapshots as bytes and as files: what was written is read, what was changed is refused.
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use in_mem_wal::codec::CodecError;
@@ -125,7 +126,7 @@ fn write_published(disk: &mut dyn Disk, id: u64, sections: &Sections) -> Result<
         &path,
         OpenMode::ReadDirect,
         identity(),
-        &mut |_, _| {},
+        &mut |_, _| ControlFlow::Continue(()),
     )?;
     publish_snapshot(disk, id).map_err(|source| SnapshotError::Io {
         path: snapshot_path(id),
@@ -168,7 +169,10 @@ fn read(
 
 fn check(world: &SimWorld, path: &str) -> Result<(SnapshotHeader, SnapshotMeta), SnapshotError> {
     let mut calls = 0;
-    let mut between = |_: &mut dyn Disk, _| calls += 1;
+    let mut between = |_: &mut dyn Disk, _| {
+        calls += 1;
+        ControlFlow::Continue(())
+    };
     validate(
         &mut world.disk(),
         path,
@@ -244,13 +248,41 @@ fn what_was_written_is_read_whatever_the_codec_and_the_pieces() {
         .unwrap();
         assert!(found == joined(&sections), "seed {seed}");
         let mut longest = 0;
-        let between = &mut |_: &mut dyn Disk, at| longest = at;
+        let between = &mut |_: &mut dyn Disk, at| {
+            longest = at;
+            ControlFlow::Continue(())
+        };
         let path = snapshot_path(1);
         let (found, meta_found) =
             validate(disk, &path, OpenMode::Read, codec.clone(), between).unwrap();
         assert_eq!((found, meta_found), (header(&sections), meta(1, &*codec)));
         assert_ne!(longest, 0, "between is called");
     }
+}
+
+#[test]
+fn a_reading_that_is_ended_says_so_and_changes_nothing() {
+    let world = world();
+    write_published(&mut world.disk(), 1, &small()).unwrap();
+    let path = snapshot_path(1);
+    let mut calls = 0;
+    let between = &mut |_: &mut dyn Disk, _| {
+        calls += 1;
+        ControlFlow::Break(())
+    };
+    let ended = validate(
+        &mut world.disk(),
+        &path,
+        OpenMode::Read,
+        identity(),
+        between,
+    );
+    let is_interrupted = matches!(
+        ended,
+        Err(SnapshotError::Io { source, .. }) if source.kind() == std::io::ErrorKind::Interrupted
+    );
+    assert!(is_interrupted && calls == 1);
+    assert!(check(&world, &path).is_ok());
 }
 
 #[test]
