@@ -260,7 +260,7 @@ impl Database {
     /// # let directory = std::env::temp_dir().join(format!("in-mem-checkpoint-{}", std::process::id()));
     /// let database = Database::open_or_create(&directory)?;
     /// let run = database.default_run();
-    /// let version = run.kv().put("step", &model::encode(&model::Value::from(1))?)?;
+    /// let version = run.kv().put("step", &model::encode(&model::Value::from(1_i64))?)?;
     /// let info = database.checkpoint()?;
     /// assert_eq!(info.watermark_txn, version);
     /// # drop((run, database));

@@ -16,7 +16,7 @@ const PINNED: [(&str, u32, u64); 11] = [
     ("snapshot/src/image/format.rs", 1, 0xf806_28ab_4070_e08e),
     ("snapshot/src/image/meta.rs", 1, 0xab41_b6da_4730_5d58),
     ("engine/src/snapshot_view.rs", 1, 0x8d4a_fb81_fee6_1bdc),
-    ("engine/src/once_image.rs", 1, 0x1ec5_b8aa_bb29_ae5d),
+    ("engine/src/once_image.rs", 1, 0x1f25_f73a_ce6e_7ff6),
     ("engine/src/writeset.rs", 1, 0x664d_31ce_fe96_565a),
     ("ipc/src/frame.rs", 1, 0xadff_3f3c_2845_6b05),
     ("ipc/src/hello.rs", 1, 0x8c5f_9c8d_f531_e944),
