@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use in_mem_model::Durability;
 use in_mem_snapshot::snapshot_path;
-use in_mem_wal::disk::{CrashMode, Fault, FaultRule, OpKind, SimRng, SimWorld};
+use in_mem_wal::disk::{CrashMode, DiskPreference, Fault, FaultRule, OpKind, SimRng, SimWorld};
 use parking_lot::Mutex;
 
 use super::checkpoint_recovery::with_two_snapshots;
@@ -440,4 +440,43 @@ fn a_driven_checkpoint_is_taken_turn_by_turn() {
     assert!(database.checkpoint_progress().is_none());
     drop((database, driver));
     assert_eq!(reopened(&world).unwrap().version() >> 32, 1, "the floor");
+}
+
+/// Through tokio-uring on the background thread where the kernel allows, and without a ring.
+#[test]
+fn a_checkpoint_on_a_real_disk_is_read_back_and_recovered() {
+    for preference in [DiskPreference::Auto, DiskPreference::Thread] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.inmem");
+        let config = || {
+            Database::builder()
+                .path(&path)
+                .disk_preference(preference)
+                .wal_config(super::small_log())
+        };
+        let database = config().create().unwrap();
+        let run = database.default_run();
+        let kv = run.kv();
+        // Several blocks, the last one of any length.
+        for key in 0..60 {
+            kv.put(format!("k{key}"), &text(&"v".repeat(40_000 + key)))
+                .unwrap();
+        }
+        let info = database.checkpoint().unwrap();
+        assert!(2 << 20 < info.size_bytes);
+        assert_ne!(
+            database
+                .compact(CompactMode::WALOnly)
+                .unwrap()
+                .wal_segments_removed,
+            0
+        );
+        kv.put("last", &int(1)).unwrap();
+        let digest = database.state_digest();
+        drop((run, database));
+        let database = config().open_existing().unwrap();
+        let result = database.last_recovery_result().unwrap();
+        assert_eq!((result.snapshot_used, result.records_applied), (1, 1));
+        assert_eq!(database.state_digest(), digest, "{preference:?}");
+    }
 }
