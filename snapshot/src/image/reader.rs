@@ -233,8 +233,7 @@ impl SnapshotReader {
         let plain_len = usize::try_from(head.plain_len_bytes).unwrap_or(usize::MAX);
         let stored_len = usize::try_from(head.stored_len_bytes).unwrap_or(usize::MAX);
         let room = self.section_end - self.at;
-        let is_in_bounds = 1 <= plain_len
-            && plain_len <= BLOCK_LEN_BYTES
+        let is_in_bounds = (1..=BLOCK_LEN_BYTES).contains(&plain_len)
             && stored_len <= self.codec.max_encoded_len(plain_len)
             && u64::from(head.stored_len_bytes) <= room;
         if !is_in_bounds {
