@@ -202,7 +202,7 @@ impl LogSink {
         let durable_count = self
             .unsynced
             .partition_point(|point| point.version <= version);
-        if let Some(point) = self.unsynced.drain(..durable_count).last() {
+        if let Some(point) = self.unsynced.drain(..durable_count).next_back() {
             *self.shared.checkpoint.log_point.lock() = point;
         }
     }

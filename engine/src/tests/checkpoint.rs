@@ -373,7 +373,7 @@ fn a_checkpoint_under_writers_shows_no_torn_pair() {
             for thread in 0..2 {
                 let pair = ["a", "b"].map(|half| {
                     let run = seen.default_run();
-                    run.kv().get(&format!("{thread}/{half}")).unwrap()
+                    run.kv().get(format!("{thread}/{half}")).unwrap()
                 });
                 assert_eq!(pair[0], pair[1], "watermark {}", info.watermark_txn);
             }
