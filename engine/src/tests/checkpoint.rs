@@ -206,13 +206,21 @@ fn volatile_commits_are_in_no_snapshot() {
     let kv = database.default_run();
     let kv = kv.kv();
     kv.put("logged", &int(1)).unwrap();
-    let digest = database.state_digest();
     let volatile = kv.with_durability(Durability::InMemory);
     volatile.put("logged", &int(2)).unwrap();
     volatile.put("volatile", &int(3)).unwrap();
-    database.checkpoint().unwrap();
+    let after = kv.put("after", &int(4)).unwrap();
+    let info = database.checkpoint().unwrap();
+    assert_eq!(info.watermark_txn, after, "they lie below the watermark");
     drop(database);
-    assert_eq!(reopened(&world).unwrap().state_digest(), digest);
+    let database = reopened(&world).unwrap();
+    let run = database.default_run();
+    assert_eq!(
+        run.kv().get("logged").unwrap().as_deref(),
+        Some(int(1).as_bytes())
+    );
+    assert!(!run.kv().contains("volatile").unwrap());
+    assert!(run.kv().contains("after").unwrap());
 }
 
 #[test]
@@ -428,6 +436,31 @@ fn a_buffered_commit_is_durable_once_a_checkpoint_behind_it_returned() {
     drop(database);
     let database = over(&crashed, buffered).open_existing().unwrap();
     assert!(database.default_run().kv().contains("k").unwrap());
+}
+
+#[test]
+fn a_checkpoint_waits_until_what_was_committed_before_it_is_durable() {
+    let world = world();
+    let (database, mut driver) = driven(&world);
+    let collector = Arc::new(super::Collector::default());
+    let value = int(1);
+    let program = crate::Program {
+        checks: &[],
+        steps: &[crate::Step::Put {
+            key: b"k",
+            value: value.as_ref(),
+        }],
+    };
+    let run = database.default_run();
+    let options = crate::CommitOptions::default();
+    let _ = run.submit(&program, options, &collector.completion(1));
+    let told = ask(&database);
+    while driver.drive_background() {}
+    assert!(told.lock().is_none(), "the log has not written it");
+    drive(&mut driver);
+    while driver.drive_background() {}
+    let info = told.lock().take().unwrap().unwrap();
+    assert_eq!(info.watermark_txn, database.version());
 }
 
 #[test]
