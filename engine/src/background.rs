@@ -1,4 +1,5 @@
-//! Work that belongs on no commit's path: spare segments, the reserve file, the MANIFEST hint.
+//! Work that belongs on no commit's path: spare segments, the reserve file, the MANIFEST hint,
+//! checkpoints.
 //!
 //! The work is a state without a thread; [`BackgroundThread`] runs it over the background disk and
 //! sleeps when there is nothing to do. Dropping the thread's owner stops and joins it, after one
@@ -9,14 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use in_mem_snapshot::{Manifest, PublishError, publish};
-use in_mem_wal::Stage;
 use in_mem_wal::disk::{Disk, OpenDisk};
 use in_mem_wal::recover::ensure_reserve;
 use in_mem_wal::spares::{Prepared, Spares, prepare_spare};
+use in_mem_wal::{Stage, StorageCodec};
 use parking_lot::{Condvar, Mutex};
 
+use crate::checkpoint::{CheckpointError, Errand};
+use crate::checkpoint_job::{CheckpointContext, CheckpointJob};
+use crate::limits::CHECKPOINT_POLL_MS;
+use crate::registry::PrimitiveRegistry;
 use crate::shared::Shared;
 
 /// Segments the reserve file can make up for, count.
@@ -29,6 +35,10 @@ pub(crate) struct BackgroundWork {
     pub(crate) manifest: Manifest,
     pub(crate) segment_len_bytes: u64,
     pub(crate) is_reserve_checked: bool,
+    pub(crate) codec: Arc<dyn StorageCodec>,
+    pub(crate) registry: PrimitiveRegistry,
+    /// A checkpoint that waits for its watermark.
+    pub(crate) job: Option<CheckpointJob>,
 }
 
 impl BackgroundWork {
@@ -36,7 +46,51 @@ impl BackgroundWork {
     pub(crate) fn turn(&mut self, disk: &mut dyn Disk) -> bool {
         let has_prepared = matches!(prepare_spare(disk, &self.spares), Prepared::Ready { .. });
         let has_hinted = self.update_hint(disk);
-        has_prepared | has_hinted | self.check_reserve(disk)
+        has_prepared | has_hinted | self.check_reserve(disk) | self.drive_checkpoint(disk)
+    }
+
+    /// Begins the checkpoint that was asked for, or takes it once its watermark is known.
+    fn drive_checkpoint(&mut self, disk: &mut dyn Disk) -> bool {
+        let context = CheckpointContext {
+            shared: &self.shared,
+            registry: &self.registry,
+            codec: &self.codec,
+            spares: &self.spares,
+        };
+        let Some(mut job) = self.job.take() else {
+            match self.shared.checkpoint.take_request() {
+                None => return false,
+                Some(Errand::Checkpoint(done)) => {
+                    self.job = Some(CheckpointJob::begin(&self.shared, done));
+                }
+                Some(Errand::Compact(mode, done)) => {
+                    let named = self.manifest.snapshot_id;
+                    let uuid = self.manifest.database_uuid;
+                    let result = context.compact(disk, mode, named, uuid);
+                    self.shared.checkpoint.end();
+                    done(result);
+                }
+            }
+            return true;
+        };
+        if !job.is_ready(&self.shared) {
+            self.job = Some(job);
+            return false;
+        }
+        job.run(&context, disk, &mut self.manifest);
+        true
+    }
+
+    /// The last turn: the hint is left where the log is, and whoever waits for a checkpoint hears
+    /// that there will be none.
+    pub(crate) fn end(&mut self, disk: &mut dyn Disk) {
+        if let Some(job) = self.job.take() {
+            job.give_up(&self.shared);
+        }
+        if let Some(errand) = self.shared.checkpoint.close() {
+            errand.refuse(CheckpointError::Closed);
+        }
+        self.update_hint(disk);
     }
 
     /// Makes MANIFEST name the active segment.
@@ -108,10 +162,15 @@ impl Signal {
         self.changed.notify_one();
     }
 
-    /// Sleeps until there is work; false when it is time to end.
-    fn wait(&self) -> bool {
+    /// Sleeps until there is work, or for a moment when something is polled; false when it is time
+    /// to end.
+    fn wait(&self, is_polling: bool) -> bool {
         let mut state = self.state.lock();
-        while !state.is_due && !state.is_stopped {
+        if is_polling && !state.is_due && !state.is_stopped {
+            let moment = Duration::from_millis(CHECKPOINT_POLL_MS);
+            let _ = self.changed.wait_for(&mut state, moment);
+        }
+        while !is_polling && !state.is_due && !state.is_stopped {
             self.changed.wait(&mut state);
         }
         state.is_due = false;
@@ -140,8 +199,8 @@ impl BackgroundThread {
                 let _ = opened_sender.send(Ok(()));
                 loop {
                     while work.turn(&mut *disk) {}
-                    if !waiting.wait() {
-                        work.update_hint(&mut *disk);
+                    if !waiting.wait(work.job.is_some()) {
+                        work.end(&mut *disk);
                         return;
                     }
                 }

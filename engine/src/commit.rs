@@ -351,7 +351,9 @@ impl<'a, S: StepSource> Commit<'a, S> {
                 self.prepared.attributes = writeset.push_attributes(write);
             }
         }
-        state.once.get_or_insert_default().reserve(once);
+        let table = state.once.get_or_insert_default();
+        table.capture_for(self.shared.store.once_capture.load(Ordering::SeqCst));
+        table.reserve(once);
         self.prepared.once_result = Some(result);
     }
 

@@ -117,13 +117,26 @@ impl Durable {
     }
 
     /// A record of `version` is about to be handed to the log, behind that of every lower version:
-    /// under the hand-off lock. Or it was recovered, and the log read from its beginning.
+    /// under the hand-off lock. Or it was recovered, and the log read from its beginning or from a
+    /// snapshot on.
     pub(crate) fn logged(&self, version: u64) {
         let before = self.logged_highest.load(Ordering::Relaxed);
         if before + 1 < version {
             self.gaps.lock().push(before + 1, version - 1);
         }
         // Release; pairs with the loads in `known`.
+        self.logged_highest.store(version, Ordering::Release);
+    }
+
+    /// The highest version in a record. Whoever has passed a critical section sees its commit.
+    pub(crate) fn logged_highest(&self) -> u64 {
+        self.logged_highest.load(Ordering::Acquire)
+    }
+
+    /// A snapshot of `version` was recovered: which of the versions up to it were logged is not
+    /// known, since the log need not begin with the first commit.
+    pub(crate) fn recovered_snapshot(&self, version: u64) {
+        self.gaps.lock().forget_to(version);
         self.logged_highest.store(version, Ordering::Release);
     }
 

@@ -368,12 +368,23 @@ pub enum OpenError {
         /// The codec of the database.
         got: String,
     },
-    /// MANIFEST names a snapshot; this build has none.
-    #[error("snapshot {snapshot_id} cannot be loaded")]
+    /// MANIFEST names a snapshot, and what can be read of snapshots and log reaches less far than
+    /// it did: the state would be an older one. Nothing was changed.
+    #[error(
+        "snapshot {snapshot_id} cannot be recovered, and the log does not reach back far enough \
+         without it{}",
+        reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default()
+    )]
     SnapshotUnrecoverable {
         /// Its id.
         snapshot_id: u64,
+        /// What is wrong with its file, and where; none when the file is whole and the log is
+        /// short.
+        reason: Option<String>,
     },
+    /// A snapshot is whole by its checksums, and cannot be loaded by this build.
+    #[error("snapshot cannot be loaded")]
+    Snapshot(#[source] in_mem_snapshot::SnapshotError),
     /// A setting is outside its constraint.
     #[error("invalid configuration: {what}")]
     InvalidConfig {
@@ -430,6 +441,7 @@ impl OpenError {
         use in_mem_wal::recover::ScanError;
         match self {
             Self::Manifest(ManifestError::UnsupportedVersion { .. }) => true,
+            Self::Snapshot(error) => error.needs_newer_build(),
             Self::Scan(error) => match error.as_ref() {
                 ScanError::UnknownFormat { .. } => true,
                 ScanError::Visitor { source, .. } => source.is_unknown_form(),

@@ -47,11 +47,15 @@ pub enum Mutant {
     OnceKeptInMemoryAlone,
     /// A repeat is found only once the request that it repeats is published.
     OnceFoundWhenPublished,
+    /// A checkpoint drops the segments it covers before MANIFEST names its snapshot.
+    SegmentsDroppedBeforeManifest,
+    /// A snapshot holds what is published when it is written, instead of what its watermark says.
+    SnapshotWithoutWatermark,
 }
 
 impl Mutant {
     /// Every mutant, for a test that runs them all.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::PublishedBeforePromise,
         Self::PendingIgnored,
         Self::FollowerAnsweredAtOnce,
@@ -59,7 +63,18 @@ impl Mutant {
         Self::OnceNotRebuilt,
         Self::OnceKeptInMemoryAlone,
         Self::OnceFoundWhenPublished,
+        Self::SegmentsDroppedBeforeManifest,
+        Self::SnapshotWithoutWatermark,
     ];
+
+    /// Whether it is one with checkpoints.
+    #[must_use]
+    pub fn is_about_checkpoints(self) -> bool {
+        matches!(
+            self,
+            Self::SegmentsDroppedBeforeManifest | Self::SnapshotWithoutWatermark
+        )
+    }
 
     /// Whether it is one with exactly-once requests.
     #[must_use]

@@ -10,6 +10,9 @@
 //!  all logged                    all else is logged
 //! ```
 //!
+//! After a snapshot was recovered nothing is known of the versions up to its watermark: the log that
+//! could tell may be gone.
+//!
 //! A gap moves from right to left as newer ones come. What lies left of the window, up to the first
 //! gap there was, is forgotten: nothing is claimed of it, neither that it was logged nor that it was
 //! not. Long gaps cost as much as short ones on the right and are rare on the left; the window
@@ -54,6 +57,8 @@ pub(crate) struct Gaps {
     window: Vec<u64>,
     /// The last version of the window: that of the last gap that moved into it.
     window_last: u64,
+    /// Of the versions up to this one nothing was ever known.
+    unknown_to: u64,
 }
 
 impl Gaps {
@@ -71,6 +76,7 @@ impl Gaps {
             first: None,
             window: vec![0; word_count],
             window_last: 0,
+            unknown_to: 0,
         }
     }
 
@@ -87,6 +93,11 @@ impl Gaps {
             self.widen(oldest);
         }
         self.newest.push_back(Gap { first, last });
+    }
+
+    /// Nothing is known of the versions up to `version`; before the first gap.
+    pub(crate) fn forget_to(&mut self, version: u64) {
+        self.unknown_to = version;
     }
 
     /// Moves the window up to the end of `gap`.
@@ -122,6 +133,10 @@ impl Gaps {
 
     /// What is known of a version at or below the highest logged one.
     pub(crate) fn look(&self, version: u64) -> Known {
+        if version <= self.unknown_to {
+            let known_above = self.unknown_to;
+            return Known::Forgotten { known_above };
+        }
         let is_newest = |gap: &Gap| gap.first <= version;
         if self.newest.front().is_some_and(is_newest) {
             let index = self.newest.partition_point(|gap| gap.last < version);

@@ -1,9 +1,11 @@
 //! How KV is stored and recovered.
 
-use in_mem_model::{PrimitiveId, ValueRef};
+use in_mem_model::{PrimitiveId, TypeTag, ValueRef};
+use in_mem_snapshot::{BlockSink, BlockSource, SnapshotError};
 
 use crate::index::KeyRef;
 use crate::registry::{PrimitiveError, PrimitiveStorageExt};
+use crate::snapshot_view::{SnapshotTarget, SnapshotView};
 use crate::store::ShardedStore;
 use crate::version_node::Stamp;
 use crate::writeset::{MutationKind, entry_type};
@@ -42,6 +44,24 @@ impl PrimitiveStorageExt for KvStorage {
         };
         store.apply_versioned(entry.run_id, KeyRef::kv(entry.body), value, stamp_of(entry));
         Ok(())
+    }
+
+    fn snapshot_serialize(
+        &self,
+        view: &SnapshotView<'_>,
+        sink: &mut dyn BlockSink,
+    ) -> Result<(), SnapshotError> {
+        view.write_entities(TypeTag::Kv, sink)
+    }
+
+    fn snapshot_deserialize(
+        &self,
+        target: &SnapshotTarget<'_>,
+        source: &mut dyn BlockSource,
+    ) -> Result<(), SnapshotError> {
+        target.read_entities(TypeTag::Kv, source, |_, _, version| {
+            version.is_tombstone || ValueRef::new(version.value).is_ok()
+        })
     }
 }
 

@@ -7,7 +7,8 @@
 //! A put goes `kv.rs` or `run.rs` (the caller's side), `database.rs` (the mode), `prepare.rs`
 //! (before the critical section), `commit.rs` with `evaluate.rs` and `conflict.rs` (inside it),
 //! `publication.rs` (visible and answered). A get goes `kv.rs`, `view.rs`, `index.rs`,
-//! `version_node.rs`. A restart goes `open.rs`, `recovery.rs`, `registry.rs`.
+//! `version_node.rs`. A restart goes `open.rs`, `recovery.rs`, `recovery_snapshot.rs`,
+//! `registry.rs`; a checkpoint goes `checkpoint.rs`, `checkpoint_job.rs`, `snapshot_view.rs`.
 //!
 //! ```
 //! use in_mem_engine::{Database, model};
@@ -22,7 +23,10 @@
 mod attributes;
 mod background;
 mod builder;
+mod checkpoint;
+mod checkpoint_job;
 mod commit;
+mod compaction;
 mod config;
 mod conflict;
 mod database;
@@ -45,6 +49,7 @@ mod log_state;
 mod memory;
 mod names;
 mod once;
+mod once_image;
 mod once_result;
 mod open;
 mod ordered;
@@ -56,6 +61,7 @@ mod program;
 mod progress;
 mod publication;
 mod recovery;
+mod recovery_snapshot;
 mod registry;
 mod run;
 mod run_change;
@@ -66,6 +72,8 @@ mod sequencer;
 mod shard;
 mod shared;
 mod shutdown;
+mod snapshot_bytes;
+mod snapshot_view;
 mod storage;
 mod store;
 #[cfg(test)]
@@ -83,6 +91,8 @@ mod writeset_reader;
 pub use in_mem_model as model;
 
 pub use builder::DatabaseBuilder;
+pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointPhase, CheckpointProgress};
+pub use compaction::{CompactError, CompactInfo, CompactMode};
 pub use config::{BufferedAck, DatabaseConfig, Driving, TimeSource};
 pub use database::Database;
 pub use durability::{
@@ -111,6 +121,7 @@ pub use run::Run;
 pub use run_change::{BeginRun, DEFAULT_RUN_NAME, RunChange};
 pub use runs::{RunFilter, RunPage, Runs};
 pub use savepoints::Savepoint;
+pub use snapshot_view::{EntityVersions, SnapshotTarget, SnapshotView};
 pub use storage::{Storage, WriteSet};
 pub use store::ShardedStore;
 pub use transaction::{TransactionContext, TransactionInfo, TransactionOptions, TransactionStatus};

@@ -120,6 +120,22 @@ pub(crate) const ONCE_RESULT_OVERHEAD_BYTES: usize = 64;
 /// What one client counts for beside its results, bytes.
 pub(crate) const ONCE_CLIENT_OVERHEAD_BYTES: usize = 128;
 
+/// Longest key a snapshot is believed to hold, bytes. Far above the limit of keys, which is a
+/// setting; it keeps a damaged length harmless.
+pub(crate) const SNAPSHOT_KEY_LEN_BYTES_MAX: usize = 64 << 10;
+
+/// Longest value a snapshot is believed to hold, bytes: the longest record of a log.
+pub(crate) const SNAPSHOT_VALUE_LEN_BYTES_MAX: usize = 65 << 20;
+
+/// Snapshots kept, count: the newest.
+pub const SNAPSHOT_RETENTION_COUNT: usize = 2;
+
+const _: () = assert!(1 <= SNAPSHOT_RETENTION_COUNT);
+
+/// How often a checkpoint looks whether the commits below its watermark are published,
+/// milliseconds; that takes as long as an install.
+pub(crate) const CHECKPOINT_POLL_MS: u64 = 1;
+
 /// How often the embedded clock is read while commits arrive, milliseconds.
 pub(crate) const TICK_MS: u64 = 1;
 

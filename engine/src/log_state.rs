@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use crate::background::{BackgroundThread, BackgroundWork, Signal};
 use crate::config::Driving;
 use crate::errors::OpenError;
+use crate::registry::PrimitiveRegistry;
 use crate::shared::{InFlight, LogSink, Shared};
 
 /// A started log. The threads end when it is closed or dropped.
@@ -56,6 +57,7 @@ pub(crate) struct LogSetup<'a> {
     pub(crate) opener: Arc<dyn OpenDisk>,
     pub(crate) config: LogConfig,
     pub(crate) codec: Arc<dyn StorageCodec>,
+    pub(crate) registry: &'a PrimitiveRegistry,
     pub(crate) driving: Driving,
 }
 
@@ -78,6 +80,9 @@ impl Log {
             manifest,
             segment_len_bytes: u64::from(setup.config.segment_len_bytes),
             is_reserve_checked: false,
+            codec: Arc::clone(&setup.codec),
+            registry: setup.registry.clone(),
+            job: None,
         };
         let log = Self {
             handle,
@@ -104,9 +109,7 @@ impl Log {
         work: BackgroundWork,
     ) -> Result<(), OpenError> {
         let shared = setup.shared;
-        let sink = LogSink {
-            shared: Arc::clone(shared),
-        };
+        let sink = LogSink::new(Arc::clone(shared));
         let opener = Arc::clone(&setup.opener);
         let thread = spawn_log_thread(seed, opener, Arc::clone(&shared.clock), sink)
             .map_err(OpenError::Log)?;
@@ -131,12 +134,7 @@ impl Log {
         let Some((seed, background)) = self.parts.lock().take() else {
             return Ok(None);
         };
-        let writer = seed.open(
-            opener.open_disk()?,
-            LogSink {
-                shared: Arc::clone(shared),
-            },
-        )?;
+        let writer = seed.open(opener.open_disk()?, LogSink::new(Arc::clone(shared)))?;
         Ok(Some(Driver {
             writer,
             background,

@@ -24,6 +24,7 @@
 //! so a table that only saw logged commits is the same again after recovery.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use crate::errors::CommitError;
 use crate::faults::Mutant;
@@ -32,6 +33,7 @@ use crate::limits::{
     ONCE_RESULT_OVERHEAD_BYTES,
 };
 use crate::memory::MemoryUse;
+use crate::once_image::OnceCapture;
 use crate::once_result::decode_result;
 use crate::program::Outcome;
 use crate::shard::{CommitState, RunShard};
@@ -78,9 +80,9 @@ impl OnceRequest {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct ClientKey {
-    user: u32,
-    client_id: [u8; 16],
+pub(crate) struct ClientKey {
+    pub(crate) user: u32,
+    pub(crate) client_id: [u8; 16],
 }
 
 /// What one commit leaves.
@@ -92,7 +94,7 @@ pub(crate) struct OnceEntry {
     pub(crate) version: u64,
     pub(crate) timestamp_us: u64,
     /// As `once_result.rs` encodes it.
-    pub(crate) result: Box<[u8]>,
+    pub(crate) result: Arc<[u8]>,
 }
 
 impl OnceEntry {
@@ -101,7 +103,7 @@ impl OnceEntry {
         decode_result(&self.result, self.version, self.timestamp_us)
     }
 
-    fn len_bytes(&self) -> usize {
+    pub(crate) fn len_bytes(&self) -> usize {
         ONCE_RESULT_OVERHEAD_BYTES + self.result.len()
     }
 }
@@ -132,7 +134,7 @@ pub(crate) fn insert(
     state: &mut CommitState,
     once: &OnceRequest,
     stamp: Stamp,
-    result: Box<[u8]>,
+    result: Arc<[u8]>,
 ) {
     let entry = OnceEntry {
         sequence: once.sequence,
@@ -166,41 +168,64 @@ pub(crate) fn insert_in_doubt(memory: &MemoryUse, shard: &RunShard, once: &OnceR
         fingerprint: once.fingerprint,
         version: u64::MAX,
         timestamp_us: 0,
-        result: Box::default(),
+        result: Arc::default(),
     };
     insert_entry(memory, &mut state, once, entry);
 }
 
 /// The results kept for one client, by ascending sequence.
-#[derive(Debug, Default)]
-struct Client {
-    entries: VecDeque<OnceEntry>,
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Client {
+    pub(crate) entries: VecDeque<OnceEntry>,
     /// Sequences up to this one may have been committed and forgotten.
-    dropped_to: u64,
+    pub(crate) dropped_to: u64,
     /// Its highest commit version.
-    last_version: u64,
+    pub(crate) last_version: u64,
+}
+
+/// A client in its table.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Listed {
+    /// Shared with copies of the table, and copied before it changes.
+    pub(crate) client: Arc<Client>,
     /// The client that committed last before it did, and the one that did so next after it.
     older: Option<ClientKey>,
     newer: Option<ClientKey>,
 }
 
+impl Listed {
+    /// A client that is in no list yet.
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client: Arc::new(client),
+            older: None,
+            newer: None,
+        }
+    }
+}
+
+/// The clients of a table.
+pub(crate) type Clients = HashMap<ClientKey, Listed, ahash::RandomState>;
+
 /// The table of one run.
 #[derive(Debug, Default)]
 pub(crate) struct OnceTable {
     /// Client ids are chosen by clients: hashed with a key.
-    clients: HashMap<ClientKey, Client, ahash::RandomState>,
+    pub(crate) clients: Clients,
     /// Of all entries and clients, bytes.
-    len_bytes: usize,
+    pub(crate) len_bytes: usize,
     /// The highest commit version among evicted clients; 0 as long as there is none.
-    evicted_below: u64,
+    pub(crate) evicted_below: u64,
     /// The highest commit version taken in: what is applied again changes nothing.
-    last_version: u64,
-    /// Memory for the entries of a client that is about to be new.
-    spare: VecDeque<OnceEntry>,
+    pub(crate) last_version: u64,
+    /// A client that is about to be new, with memory for its first entry.
+    spare: Option<Arc<Client>>,
     /// The client that committed longest ago, and the one that did so last: the ends of a list
     /// through all of them, so that the first to go is found without a search.
     oldest: Option<ClientKey>,
     newest: Option<ClientKey>,
+    /// What a checkpoint under way needs of the past; see `once_image.rs`.
+    pub(crate) capture: Option<Box<OnceCapture>>,
 }
 
 impl OnceTable {
@@ -209,7 +234,7 @@ impl OnceTable {
     /// # Errors
     /// It is neither: nothing may be executed and nothing is known.
     pub(crate) fn find(&self, once: &OnceRequest) -> Result<Option<&OnceEntry>, CommitError> {
-        let Some(client) = self.clients.get(&once.client()) else {
+        let Some(Listed { client, .. }) = self.clients.get(&once.client()) else {
             if self.evicted_below != 0 && once.registered_at <= self.evicted_below {
                 return Err(CommitError::SessionExpired {
                     registered_at: once.registered_at,
@@ -240,11 +265,15 @@ impl OnceTable {
     /// Takes the memory that [`Self::insert`] of this request will need.
     pub(crate) fn reserve(&mut self, once: &OnceRequest) {
         match self.clients.get_mut(&once.client()) {
-            Some(client) => client.entries.reserve(1),
+            Some(listed) => Arc::make_mut(&mut listed.client).entries.reserve(1),
             None => {
                 self.clients.reserve(1);
-                self.spare.reserve(1);
+                let spare = self.spare.get_or_insert_default();
+                Arc::make_mut(spare).entries.reserve(1);
             }
+        }
+        if let Some(capture) = &mut self.capture {
+            capture.journal.reserve(1);
         }
     }
 
@@ -256,19 +285,22 @@ impl OnceTable {
             return;
         }
         self.last_version = entry.version;
+        if let Some(capture) = &mut self.capture {
+            capture.journal.push((*once, entry.clone()));
+        }
         let key = once.client();
         if !self.clients.contains_key(&key) {
-            let entries = std::mem::take(&mut self.spare);
-            let client = Client {
-                entries,
-                ..Client::default()
+            let listed = Listed {
+                client: self.spare.take().unwrap_or_default(),
+                ..Listed::default()
             };
             self.len_bytes += ONCE_CLIENT_OVERHEAD_BYTES;
-            self.clients.insert(key, client);
+            self.clients.insert(key, listed);
         }
         self.make_newest(key);
-        let client = self.clients.get_mut(&key);
-        let client = client.expect("a client was inserted if it was missing");
+        let listed = self.clients.get_mut(&key);
+        let listed = listed.expect("a client was inserted if it was missing");
+        let client = Arc::make_mut(&mut listed.client);
         client.last_version = entry.version;
         // Otherwise the request would have been found instead of executed.
         if let Err(at) = client.position(entry.sequence) {
@@ -277,6 +309,21 @@ impl OnceTable {
         }
         self.len_bytes -= client.forget(once.lowest_awaited);
         self.evict(key);
+    }
+
+    /// Lists the clients of a table that was put together by hand, in the order of their last
+    /// commits.
+    pub(crate) fn list_clients(&mut self) {
+        let last = |(key, listed): (&ClientKey, &Listed)| (listed.client.last_version, *key);
+        let mut keys: Vec<(u64, ClientKey)> = self.clients.iter().map(last).collect();
+        keys.sort_unstable();
+        (self.oldest, self.newest) = (None, None);
+        for listed in self.clients.values_mut() {
+            (listed.older, listed.newer) = (None, None);
+        }
+        for (_, key) in keys {
+            self.make_newest(key);
+        }
     }
 
     /// Nothing was ever taken in.
@@ -325,7 +372,7 @@ impl OnceTable {
                 return;
             };
             self.unlink(key);
-            if let Some(client) = self.clients.remove(&key) {
+            if let Some(Listed { client, .. }) = self.clients.remove(&key) {
                 let entries_len: usize = client.entries.iter().map(OnceEntry::len_bytes).sum();
                 self.len_bytes -= ONCE_CLIENT_OVERHEAD_BYTES + entries_len;
                 self.evicted_below = self.evicted_below.max(client.last_version);
@@ -343,7 +390,7 @@ impl OnceTable {
         let mut keys: Vec<&ClientKey> = self.clients.keys().collect();
         keys.sort_unstable();
         for key in keys {
-            let Some(client) = self.clients.get(key) else {
+            let Some(Listed { client, .. }) = self.clients.get(key) else {
                 continue;
             };
             visit(
@@ -392,8 +439,8 @@ impl Client {
 impl OnceTable {
     /// What it takes by its own count, and counted anew.
     pub(crate) fn recount(&self) -> (usize, usize) {
-        let of_client = |client: &Client| {
-            let entries: usize = client.entries.iter().map(OnceEntry::len_bytes).sum();
+        let of_client = |listed: &Listed| {
+            let entries: usize = listed.client.entries.iter().map(OnceEntry::len_bytes).sum();
             ONCE_CLIENT_OVERHEAD_BYTES + entries
         };
         (self.len_bytes, self.clients.values().map(of_client).sum())
@@ -420,12 +467,12 @@ mod tests {
 
     /// Clients in the order of the list, one way and the other.
     fn listed(table: &OnceTable) -> (Vec<ClientKey>, Vec<ClientKey>) {
-        let walk = |from: Option<ClientKey>, next: fn(&Client) -> Option<ClientKey>| {
+        let walk = |from: Option<ClientKey>, next: fn(&Listed) -> Option<ClientKey>| {
             std::iter::successors(from, |key| next(&table.clients[key])).collect()
         };
         (
-            walk(table.oldest, |client| client.newer),
-            walk(table.newest, |client| client.older),
+            walk(table.oldest, |listed| listed.newer),
+            walk(table.newest, |listed| listed.older),
         )
     }
 
@@ -443,10 +490,12 @@ mod tests {
                 fingerprint: 0,
                 version,
                 timestamp_us: 0,
-                result: Box::default(),
+                result: Arc::default(),
             };
             table.insert(&once, entry);
-            let newest = table.newest.map(|key| table.clients[&key].last_version);
+            let newest = table
+                .newest
+                .map(|key| table.clients[&key].client.last_version);
             assert_eq!(newest, Some(version));
         }
         let (up, mut down) = listed(&table);
@@ -454,8 +503,8 @@ mod tests {
         assert_eq!(up, down);
         assert_eq!(up.len(), table.clients.len());
         assert_eq!(up.len(), ONCE_CLIENT_COUNT_MAX);
-        assert!(up.is_sorted_by_key(|key| table.clients[key].last_version));
-        let oldest = table.clients[&up[0]].last_version;
+        assert!(up.is_sorted_by_key(|key| table.clients[key].client.last_version));
+        let oldest = table.clients[&up[0]].client.last_version;
         assert!(table.evicted_below < oldest, "the oldest went first");
         let (kept, counted) = table.recount();
         assert_eq!(kept, counted);

@@ -18,6 +18,8 @@
 //! kept as its counts alone: versions and how many keys were deleted can be told again, values
 //! and the answers of single steps cannot.
 
+use std::sync::Arc;
+
 use in_mem_model::Level;
 
 use crate::limits::ONCE_RESULT_LEN_BYTES_MAX;
@@ -55,7 +57,7 @@ pub(crate) fn result_len_max<'a>(steps: impl Iterator<Item = Step<'a>>) -> usize
 }
 
 /// Encodes what a commit is about to answer.
-pub(crate) fn encode_result(level: Level, steps: &StepOutcomes) -> Box<[u8]> {
+pub(crate) fn encode_result(level: Level, steps: &StepOutcomes) -> Arc<[u8]> {
     let mut bytes = vec![RESULT_VERSION, level_byte(level), FORM_COMPLETE];
     let mut rest = steps.as_slice();
     while let Some(step) = rest.first() {
@@ -91,7 +93,12 @@ pub(crate) fn encode_result(level: Level, steps: &StepOutcomes) -> Box<[u8]> {
         }
         rest = rest.get(taken..).unwrap_or_default();
     }
-    bytes.into_boxed_slice()
+    bytes.into()
+}
+
+/// True when the commit was logged: what a volatile one answered is on no disk.
+pub(crate) fn is_logged(bytes: &[u8]) -> bool {
+    matches!(bytes.get(1), Some(1 | 2))
 }
 
 /// What a request was told. Bytes of a later or another making tell no more than the versions.
@@ -154,12 +161,12 @@ fn decode_steps(bytes: &[u8]) -> Option<StepOutcomes> {
     }
 }
 
-fn counted(level: Level, steps: &StepOutcomes) -> Box<[u8]> {
+fn counted(level: Level, steps: &StepOutcomes) -> Arc<[u8]> {
     let deleted = |step: &&StepOutcome| matches!(step, StepOutcome::Deleted(true));
     let deleted_count = steps.as_slice().iter().filter(deleted).count();
     let mut bytes = vec![RESULT_VERSION, level_byte(level), FORM_COUNTED];
     bytes.extend_from_slice(&count_u32(deleted_count).to_le_bytes());
-    bytes.into_boxed_slice()
+    bytes.into()
 }
 
 /// One group for the first of `rest` and those behind it that say the same; how many they are.

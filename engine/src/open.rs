@@ -241,6 +241,7 @@ pub(crate) fn open_log(
         opener,
         config: log_config,
         codec,
+        registry,
         driving: config.driving,
     };
     let log = Log::start(&setup, recovered.manifest, settled)?;

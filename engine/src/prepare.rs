@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use in_mem_model::keys::validate_user_key;
 use in_mem_wal::LogHandle;
@@ -76,7 +77,7 @@ pub(crate) struct Prepared {
     /// Those attributes, once they are encoded.
     pub(crate) attributes: Span,
     /// The encoded answer of that request, for its repeats.
-    pub(crate) once_result: Option<Box<[u8]>>,
+    pub(crate) once_result: Option<Arc<[u8]>>,
     /// The step that changes the run.
     pub(crate) run_step: Option<usize>,
     /// Some step writes data, not only the run itself.

@@ -1,6 +1,7 @@
 //! From the files of a database to its state in memory, and to a log that takes records again.
 //!
-//! Records are applied in log order through the primitive registry, with the versions stored in
+//! The state begins with the snapshot that MANIFEST names, if any (`recovery_snapshot.rs`); records
+//! above its watermark are applied in log order through the primitive registry, with the versions stored in
 //! them; nothing is executed again and nothing is invented. A record without its commit marker is
 //! discarded whole. A crash anywhere inside and a rerun give the same state.
 
@@ -8,23 +9,24 @@ use std::io;
 use std::sync::Arc;
 
 use in_mem_model::RunId;
-use in_mem_snapshot::{LoadError, MANIFEST_PATH, Manifest, PublishError, load, publish};
+use in_mem_snapshot::{
+    LoadError, MANIFEST_PATH, Manifest, PublishError, SNAPSHOTS_DIR, load, publish, remove_temps,
+};
 use in_mem_wal::disk::{Disk, Op, OpenMode};
 use in_mem_wal::recover::{
     RecoveredRecord, Scan, ScanError, ScanOptions, SettleError, SettleOptions, Settled, create_log,
     scan, settle,
 };
-use in_mem_wal::{LogConfig, Lsn, StorageCodec, files, names};
+use in_mem_wal::{LogConfig, StorageCodec, files, names};
 
+use crate::checkpoint::LogPoint;
 use crate::errors::{OpenError, RecordError};
 use crate::faults::Mutant;
 use crate::limits::VERSION_FLOOR_STEP;
+use crate::recovery_snapshot::{Base, load_base};
 use crate::registry::PrimitiveRegistry;
 use crate::shared::Shared;
 use crate::writeset_reader::{RecordHead, Unknown, WritesetError, read_writeset};
-
-/// The directory of disk images.
-const SNAPSHOTS_DIR: &str = "SNAPSHOTS";
 
 /// A first segment no longer than this holds nothing but its header.
 const EMPTY_SEGMENT_LEN_BYTES: u64 = 4096;
@@ -32,6 +34,10 @@ const EMPTY_SEGMENT_LEN_BYTES: u64 = 4096;
 /// What the last open found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryResult {
+    /// The snapshot that was loaded; 0 for none.
+    pub snapshot_used: u64,
+    /// Every commit at or below it came from the snapshot; 0 without one.
+    pub snapshot_watermark: u64,
     /// Segments read.
     pub segments_read: u64,
     /// Records read.
@@ -57,8 +63,9 @@ impl RecoveryResult {
     #[must_use]
     pub fn summary(&self) -> String {
         format!(
-            "{} transactions from {} segments in {} us, {} bytes in quarantine, {} runs without \
-             an owner",
+            "snapshot {} and {} transactions from {} segments in {} us, {} bytes in quarantine, {} \
+             runs without an owner",
+            self.snapshot_used,
             self.records_applied,
             self.segments_read,
             self.recovery_time_us,
@@ -165,33 +172,16 @@ pub(crate) fn recover(
     let started_us = context.shared.clock.monotonic_us();
     let mut manifest = load_manifest(disk, context)?;
     let mut result = RecoveryResult::default();
-    let scanned = apply_log(disk, context, &manifest, &mut result)?;
+    let base = begin_with_snapshot(disk, context, &manifest, &mut result)?;
+    let scanned = apply_log(disk, context, &manifest, &base, &mut result)?;
     let sequencer = &context.shared.store.sequencer;
-    sequencer.recover(scanned.last_txn_id.max(scanned.version_floor));
-    // What a mark proves is durable; the rest only once the log is settled, if it is.
-    context.shared.durable.advance(scanned.durable_txn_id);
-    let last_txn_id = scanned.last_txn_id;
-    // Nothing recovered, nothing to derive. The first durable commit of an InMemory database comes
-    // here too, and its live runs are not recovered ones.
-    let recovered = context
-        .registry
-        .all()
-        .filter(|_| result.records_applied != 0);
-    for primitive in recovered {
-        primitive
-            .rebuild_indexes(&context.shared.store)
-            .map_err(|source| OpenError::Record {
-                commit_version: last_txn_id,
-                source: source.into(),
-            })?;
-    }
-    result.orphaned_runs = context
-        .shared
-        .store
-        .shards()
-        .iter()
-        .filter(|shard| shard.is_recovered_unowned())
-        .count() as u64;
+    let last_txn_id = scanned.last_txn_id.max(base.watermark());
+    let base_floor = base.used.as_ref().map_or(0, |(_, meta)| meta.version_floor);
+    sequencer.recover(last_txn_id.max(scanned.version_floor).max(base_floor));
+    // What a mark or a snapshot proves is durable; the rest only once the log is settled, if it is.
+    let durable_txn_id = scanned.durable_txn_id.max(base.watermark());
+    context.shared.durable.advance(durable_txn_id);
+    rebuild(context, last_txn_id, &mut result)?;
     let options = SettleOptions {
         config: context.config,
         database_uuid: manifest.database_uuid,
@@ -222,6 +212,56 @@ pub(crate) fn recover(
         settled,
         result,
     })
+}
+
+/// Loads the snapshot, if one is to be used, and removes what unfinished ones have left.
+fn begin_with_snapshot(
+    disk: &mut dyn Disk,
+    context: &RecoveryContext<'_>,
+    manifest: &Manifest,
+    result: &mut RecoveryResult,
+) -> Result<Base, OpenError> {
+    if !context.skips_unknown {
+        remove_temps(disk).map_err(OpenError::Io)?;
+    }
+    if manifest.has_snapshot() && !context.takes_records {
+        return Err(OpenError::AlreadyExists);
+    }
+    let base = load_base(disk, context, manifest)?;
+    result.entries_skipped += base.skipped_count;
+    if let Some((_, meta)) = &base.used {
+        result.snapshot_used = meta.snapshot_id;
+        result.snapshot_watermark = meta.watermark_txn;
+        context
+            .shared
+            .durable
+            .recovered_snapshot(meta.watermark_txn);
+    }
+    *context.shared.checkpoint.log_point.lock() = base.log_point();
+    Ok(base)
+}
+
+/// Derives what is not stored.
+fn rebuild(
+    context: &RecoveryContext<'_>,
+    last_txn_id: u64,
+    result: &mut RecoveryResult,
+) -> Result<(), OpenError> {
+    // Nothing recovered, nothing to derive. The first durable commit of an InMemory database comes
+    // here too, and its live runs are not recovered ones.
+    let is_recovered = result.records_applied != 0 || result.snapshot_used != 0;
+    for primitive in context.registry.all().filter(|_| is_recovered) {
+        primitive
+            .rebuild_indexes(&context.shared.store)
+            .map_err(|source| OpenError::Record {
+                commit_version: last_txn_id,
+                source: source.into(),
+            })?;
+    }
+    let shards = context.shared.store.shards();
+    let unowned = shards.iter().filter(|shard| shard.is_recovered_unowned());
+    result.orphaned_runs = unowned.count() as u64;
+    Ok(())
 }
 
 /// Makes the log writable, unless it is only read: then nothing on disk is changed. None when it can
@@ -305,11 +345,6 @@ fn load_manifest(
             got: manifest.codec_id,
         });
     }
-    if manifest.has_snapshot() {
-        return Err(OpenError::SnapshotUnrecoverable {
-            snapshot_id: manifest.snapshot_id,
-        });
-    }
     Ok(manifest)
 }
 
@@ -317,12 +352,13 @@ fn apply_log(
     disk: &mut dyn Disk,
     context: &RecoveryContext<'_>,
     manifest: &Manifest,
+    base: &Base,
     result: &mut RecoveryResult,
 ) -> Result<Scan, OpenError> {
     let options = ScanOptions {
         database_uuid: manifest.database_uuid,
         record_len_bytes_max: context.config.record_len_bytes_max,
-        snapshot_end: Lsn::ZERO,
+        snapshot_end: base.snapshot_end(),
         manifest_active_segment: manifest.active_wal_segment,
         is_permissive: false,
         planted: context.config.planted,
@@ -345,11 +381,15 @@ fn apply_log(
         if !context.takes_records {
             return Err(RecordError::Foreign);
         }
+        if record.txn_id <= base.watermark() {
+            return Ok(());
+        }
+        note_record(context, &record);
         let entries_skipped = &mut result.entries_skipped;
         match apply_record(context, &record, entries_skipped) {
             Ok(()) => {
-                // The log begins with the first commit that was logged: what it leaves out before
-                // and between its records never was, or is lost.
+                // The log begins with the first commit that was logged, or behind the snapshot: what
+                // it leaves out before and between its records never was logged, or is lost.
                 context.shared.durable.logged(record.txn_id);
                 result.records_applied += 1;
             }
@@ -371,11 +411,26 @@ fn apply_log(
             source: RecordError::Interrupted,
             ..
         } => OpenError::Interrupted,
+        ScanError::MissingSegment { .. } if manifest.has_snapshot() => base.unrecoverable(manifest),
         error => OpenError::Scan(Box::new(error)),
     })?;
+    // Records of the log alone may be fewer than those that the named snapshot held.
+    if scanned.last_txn_id.max(base.watermark()) < manifest.snapshot_watermark {
+        return Err(base.unrecoverable(manifest));
+    }
     result.segments_read = scanned.segment_count;
     result.records_read = scanned.record_count;
     Ok(scanned)
+}
+
+/// A checkpoint may have this record as its last one.
+fn note_record(context: &RecoveryContext<'_>, record: &RecoveredRecord<'_>) {
+    let mut point = context.shared.checkpoint.log_point.lock();
+    *point = LogPoint {
+        version: record.txn_id,
+        end_lsn: record.end_lsn,
+        record_count: point.record_count + 1,
+    };
 }
 
 /// Applies one record, all or nothing: everything is read before anything is applied.

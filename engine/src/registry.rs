@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+use in_mem_snapshot::{BlockSink, BlockSource, SnapshotError};
+
+use crate::snapshot_view::{SnapshotTarget, SnapshotView};
 use crate::store::ShardedStore;
 use crate::writeset::entry_type::CORE_MAX;
 use crate::writeset_reader::WalEntry;
@@ -28,6 +31,28 @@ pub trait PrimitiveStorageExt: Send + Sync {
         store: &ShardedStore,
         entry: &WalEntry<'_>,
     ) -> Result<(), PrimitiveError>;
+
+    /// Writes everything that logged commits up to the view's watermark have made: every retained
+    /// version, tombstones included, and nothing that is derived. Equal content gives equal bytes.
+    ///
+    /// # Errors
+    /// When the sink says no, or the content cannot be written; the checkpoint fails then.
+    fn snapshot_serialize(
+        &self,
+        view: &SnapshotView<'_>,
+        sink: &mut dyn BlockSink,
+    ) -> Result<(), SnapshotError>;
+
+    /// Reads what [`Self::snapshot_serialize`] wrote, up to the end of the section, into an empty
+    /// store.
+    ///
+    /// # Errors
+    /// When the section is damaged or holds what this primitive does not write.
+    fn snapshot_deserialize(
+        &self,
+        target: &SnapshotTarget<'_>,
+        source: &mut dyn BlockSource,
+    ) -> Result<(), SnapshotError>;
 
     /// Rebuilds what is derived from the entries, once all are applied.
     ///

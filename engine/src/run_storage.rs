@@ -1,11 +1,13 @@
 //! How runs are stored and recovered: the payload of every run entry is the whole metadata after
 //! the change, one encoded Object.
 
-use in_mem_model::{PrimitiveId, RunInfo, RunStatus};
+use in_mem_model::{PrimitiveId, RunInfo, RunStatus, TypeTag};
+use in_mem_snapshot::{BlockSink, BlockSource, SnapshotError};
 
 use crate::kv_storage::stamp_of;
 use crate::registry::{PrimitiveError, PrimitiveStorageExt};
 use crate::shard::{RUN_ENTITY, RunShard};
+use crate::snapshot_view::{SnapshotTarget, SnapshotView};
 use crate::store::ShardedStore;
 use crate::version_node::VersionNode;
 use crate::writeset::{MutationKind, entry_type};
@@ -89,6 +91,25 @@ impl PrimitiveStorageExt for RunStorage {
         }
         store.apply_versioned(entry.run_id, RUN_ENTITY, Some(entry.value), stamp_of(entry));
         Ok(())
+    }
+
+    fn snapshot_serialize(
+        &self,
+        view: &SnapshotView<'_>,
+        sink: &mut dyn BlockSink,
+    ) -> Result<(), SnapshotError> {
+        view.write_entities(TypeTag::Run, sink)
+    }
+
+    fn snapshot_deserialize(
+        &self,
+        target: &SnapshotTarget<'_>,
+        source: &mut dyn BlockSource,
+    ) -> Result<(), SnapshotError> {
+        target.read_entities(TypeTag::Run, source, |run, key, version| {
+            let info = RunInfo::decode(version.value);
+            key.is_empty() && info.is_ok_and(|info| info.id == run)
+        })
     }
 
     fn rebuild_indexes(&self, store: &ShardedStore) -> Result<(), PrimitiveError> {

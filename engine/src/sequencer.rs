@@ -49,6 +49,11 @@ impl Sequencer {
         self.last.0.load(Ordering::SeqCst)
     }
 
+    /// The floor that is durable: no version above it was ever issued.
+    pub(crate) fn durable_floor(&self) -> u64 {
+        self.issue_max.load(Ordering::SeqCst)
+    }
+
     /// Issues the next version. Only inside the critical section of a run.
     pub(crate) fn next_version(&self) -> Result<u64, SequencerError> {
         // Relaxed: the floor only rises, and a stale one only refuses.

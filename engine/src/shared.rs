@@ -4,6 +4,7 @@
 //! Owned by no thread and owning none: the log thread's sink holds it, the object whose drop stops
 //! that thread holds it too, and it holds neither.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -12,6 +13,7 @@ use in_mem_wal::clock::Clock;
 use in_mem_wal::{LogHandle, Lsn, PoisonCause, Sink, Stage};
 use parking_lot::{Mutex, RwLock};
 
+use crate::checkpoint::{CheckpointBoard, LogPoint};
 use crate::durable::Durable;
 use crate::errors::{CommitError, DatabaseClosed};
 use crate::faults::{Mutant, Planted};
@@ -42,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) log: OnceLock<LogHandle<InFlight>>,
     /// Who wants to know how far recovery has come.
     pub(crate) recovery_progress: OnceLock<Arc<RecoveryProgress>>,
+    /// What is asked of checkpoints and known about them.
+    pub(crate) checkpoint: CheckpointBoard,
     /// Wakes the background thread.
     pub(crate) wake_background: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
@@ -63,6 +67,7 @@ impl Shared {
             active_segment: AtomicU64::new(0),
             log: OnceLock::new(),
             recovery_progress: OnceLock::new(),
+            checkpoint: CheckpointBoard::new(),
             wake_background: Mutex::new(None),
         }
     }
@@ -181,10 +186,33 @@ pub(crate) struct InFlight {
 
 /// The engine's ear on the log thread. Holds what is shared, never the owner of the log.
 pub(crate) struct LogSink {
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<Shared>,
+    /// Records written and not yet synced, in log order.
+    unsynced: VecDeque<LogPoint>,
+    record_count: u64,
 }
 
 impl LogSink {
+    /// For a log that begins where recovery left it.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let record_count = shared.checkpoint.log_point.lock().record_count;
+        Self {
+            shared,
+            unsynced: VecDeque::new(),
+            record_count,
+        }
+    }
+
+    /// Notes the last durable record: what a checkpoint may have as its watermark.
+    fn note_durable(&mut self, version: u64) {
+        let durable_count = self
+            .unsynced
+            .partition_point(|point| point.version <= version);
+        if let Some(point) = self.unsynced.drain(..durable_count).next_back() {
+            *self.shared.checkpoint.log_point.lock() = point;
+        }
+    }
+
     fn announce_durable(&self, version: u64) {
         self.shared.durable.advance(version);
         let version = self.shared.durable.version();
@@ -194,7 +222,13 @@ impl LogSink {
 }
 
 impl Sink<InFlight> for LogSink {
-    fn reached(&mut self, token: InFlight, _end_lsn: Lsn) {
+    fn reached(&mut self, token: InFlight, end_lsn: Lsn) {
+        self.record_count += 1;
+        self.unsynced.push_back(LogPoint {
+            version: token.version,
+            end_lsn,
+            record_count: self.record_count,
+        });
         if self.shared.planted.is(Mutant::DurableBeforeSync) {
             self.announce_durable(token.version);
         }
@@ -214,7 +248,11 @@ impl Sink<InFlight> for LogSink {
     }
 
     fn durable(&mut self, _durable_lsn: Lsn, txn_id_highest: u64) {
+        self.note_durable(txn_id_highest);
         self.announce_durable(txn_id_highest);
+        if self.shared.store.once_capture.load(Ordering::Relaxed) != 0 {
+            self.shared.poke_background();
+        }
     }
 
     fn space_freed(&mut self) {

@@ -5,6 +5,7 @@
 //! across an access to another map. A missing run reads as empty.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use dashmap::DashMap;
 use in_mem_model::RunId;
@@ -29,6 +30,9 @@ pub struct ShardedStore {
     pub(crate) names: RunNames,
     /// What the data takes.
     pub(crate) memory: MemoryUse,
+    /// The checkpoint that wants exactly-once tables as they are now; 0 for none. SeqCst: stored
+    /// before the critical sections are passed, loaded inside them.
+    pub(crate) once_capture: AtomicU64,
 }
 
 impl ShardedStore {
@@ -41,6 +45,7 @@ impl ShardedStore {
             sequencer: Sequencer::new(0),
             names: RunNames::default(),
             memory: MemoryUse::default(),
+            once_capture: AtomicU64::new(0),
         }
     }
 

@@ -8,11 +8,15 @@ use std::fs;
 use super::source::{blank, report, root};
 
 /// File, version of the format it defines, hash of its code.
-const PINNED: [(&str, u32, u64); 7] = [
+const PINNED: [(&str, u32, u64); 11] = [
     ("wal/src/format/header.rs", 1, 0x6cda_d7cc_32e7_d240),
     ("wal/src/format/mark.rs", 1, 0xae9e_1815_3092_b5df),
     ("wal/src/format/record.rs", 1, 0xed22_384b_aab3_be61),
     ("snapshot/src/manifest.rs", 1, 0x2d2e_72e3_82df_caec),
+    ("snapshot/src/image/format.rs", 1, 0xf806_28ab_4070_e08e),
+    ("snapshot/src/image/meta.rs", 1, 0xab41_b6da_4730_5d58),
+    ("engine/src/snapshot_view.rs", 1, 0x8d4a_fb81_fee6_1bdc),
+    ("engine/src/once_image.rs", 1, 0x1f25_f73a_ce6e_7ff6),
     ("engine/src/writeset.rs", 1, 0x664d_31ce_fe96_565a),
     ("ipc/src/frame.rs", 1, 0xadff_3f3c_2845_6b05),
     ("ipc/src/hello.rs", 1, 0x8c5f_9c8d_f531_e944),

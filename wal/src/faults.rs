@@ -31,6 +31,10 @@ pub enum Point {
     DuringManifestUpdateBeforeRename,
     /// MANIFEST is renamed; the directory is not synced.
     DuringManifestUpdateAfterRename,
+    /// A snapshot is written and synced; it has no name.
+    DuringSnapshotBeforeRename,
+    /// A snapshot has its name; the directory is not synced.
+    DuringSnapshotAfterRename,
     /// Recovery has read the log and changed nothing.
     RecoveryAfterScan,
     /// Left-over temporary files are deleted.

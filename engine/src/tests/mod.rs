@@ -1,6 +1,9 @@
 //! The engine as its callers see it. Each file is about one area; names are claims.
 
 mod busy;
+mod checkpoint;
+mod checkpoint_crashes;
+mod checkpoint_recovery;
 mod concurrency;
 mod durable;
 mod hostile;

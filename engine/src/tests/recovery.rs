@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use in_mem_model::{Durability, RunId};
+use in_mem_snapshot::{BlockSink, BlockSource, SnapshotError};
 use in_mem_wal::disk::{CrashMode, Fault, FaultRule, OpKind, SimWorld};
 
 use super::{MODES, int, over, text, world};
 use crate::{
     BeginRun, Database, DurabilityMode, OpenError, PrimitiveError, PrimitiveStorageExt,
-    RecoveryProgress, ShardedStore, WalEntry,
+    RecoveryProgress, ShardedStore, SnapshotTarget, SnapshotView, WalEntry,
 };
 
 const STRICT: DurabilityMode = DurabilityMode::Strict;
@@ -271,6 +272,25 @@ impl PrimitiveStorageExt for Dummy {
         self.0.lock().push((entry.body.to_vec(), entry.version));
         Ok(())
     }
+
+    fn snapshot_serialize(
+        &self,
+        _view: &SnapshotView<'_>,
+        sink: &mut dyn BlockSink,
+    ) -> Result<(), SnapshotError> {
+        sink.write(b"dummy")
+    }
+
+    fn snapshot_deserialize(
+        &self,
+        target: &SnapshotTarget<'_>,
+        source: &mut dyn BlockSource,
+    ) -> Result<(), SnapshotError> {
+        let mut bytes = [0; 5];
+        source.read(&mut bytes)?;
+        self.0.lock().push((bytes.to_vec(), target.watermark()));
+        Ok(())
+    }
 }
 
 #[test]
@@ -294,6 +314,20 @@ fn a_primitive_registers_without_edits_to_recovery_and_only_inside_its_range() {
             Err(PrimitiveError::UnknownEntryType {
                 entry_type: entry.entry_type,
             })
+        }
+        fn snapshot_serialize(
+            &self,
+            _view: &SnapshotView<'_>,
+            _sink: &mut dyn BlockSink,
+        ) -> Result<(), SnapshotError> {
+            Ok(())
+        }
+        fn snapshot_deserialize(
+            &self,
+            _target: &SnapshotTarget<'_>,
+            _source: &mut dyn BlockSource,
+        ) -> Result<(), SnapshotError> {
+            Ok(())
         }
     }
     let dummy = Arc::new(Dummy::default());
