@@ -11,8 +11,8 @@ use in_mem_client::check::{Call, Operation, Outcome as Recorded};
 use in_mem_engine::faults::Planted;
 use in_mem_engine::model::RunId;
 use in_mem_engine::{
-    BufferedAck, CommitError, Completion, CompletionSink, Database, DatabaseBuilder, Driver,
-    DurabilityMode, OpenError, Outcome, Run, Submitted,
+    BufferedAck, CommitError, CompactMode, Completion, CompletionSink, Database, DatabaseBuilder,
+    Driver, DurabilityMode, OpenError, Outcome, Run, Submitted,
 };
 use in_mem_wal::clock::{Clock, SimClock};
 use in_mem_wal::disk::{OpenDisk, SimRng, SimWorld};
@@ -126,6 +126,7 @@ pub(crate) struct Engine {
     begun: Vec<(u64, RunId)>,
     inbox: Arc<Inbox>,
     value_count: u64,
+    takes_errands: bool,
 }
 
 /// Settings of an engine on a simulated disk.
@@ -188,6 +189,7 @@ impl Engine {
             begun: Vec::new(),
             inbox,
             value_count,
+            takes_errands: false,
         };
         engine.take_driver();
         Ok(engine)
@@ -196,6 +198,9 @@ impl Engine {
     /// Random actions of clients, log, background and clock.
     pub(crate) fn act(&mut self, rng: &mut SimRng, count: usize) {
         for _ in 0..count {
+            if self.takes_errands && rng.below(12) == 0 {
+                self.ask_errand(rng);
+            }
             match rng.below(20) {
                 0..=8 if self.in_flight_count() < IN_FLIGHT_COUNT_MAX => self.request(rng),
                 9 | 10 => self.read(rng),
@@ -210,6 +215,22 @@ impl Engine {
                 }
             }
             self.collect();
+        }
+    }
+
+    /// Among the actions from now on are checkpoints and compactions.
+    pub(crate) fn take_errands(&mut self) {
+        self.takes_errands = true;
+    }
+
+    /// Asks for a checkpoint or a compaction, which the background work does when it is turned. It
+    /// may be refused: one is under way, or there is no log.
+    fn ask_errand(&mut self, rng: &mut SimRng) {
+        if rng.below(3) == 0 {
+            let mode = CompactMode::WALOnly;
+            let _ = self.database.start_compaction(mode, Box::new(drop));
+        } else {
+            let _ = self.database.start_checkpoint(Box::new(drop));
         }
     }
 
