@@ -219,7 +219,14 @@ fn fault_life(seed: u64) -> FaultLife {
     let world = SimWorld::new(SimOptions::new(seed));
     let mut engine = Engine::open(&world, options, 0).expect("no fault yet");
     let fault = faults[rng.index(faults.len())];
-    world.add_rule(FaultRule::new(fault).after(rng.below(40)).times(1));
+    // A checkpoint is many operations.
+    let mut within_ops = 40;
+    if takes_errands(seed) {
+        engine.take_errands();
+        within_ops = 160;
+    }
+    let rule = FaultRule::new(fault).after(rng.below(within_ops));
+    world.add_rule(rule.times(1));
     engine.act(&mut rng, ACTION_COUNT);
     world.clear_faults();
     let life = FaultLife {

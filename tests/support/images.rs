@@ -77,12 +77,20 @@ pub(crate) fn moment_name(moment: &Moment) -> &'static str {
     let path: &str = &moment.path;
     let is_segment = path.starts_with("WAL/wal-");
     let is_spare = path.starts_with("WAL/") && path.ends_with(".tmp");
+    let is_snapshot = path.starts_with("SNAPSHOTS");
     match moment.kind {
+        OpKind::Write if is_snapshot => "snapshot write",
+        OpKind::Sync if is_snapshot => "sync of a snapshot",
+        OpKind::Rename if is_snapshot => "snapshot rename",
+        OpKind::SyncDir if is_snapshot => "directory sync of the snapshots",
+        OpKind::Unlink if is_snapshot => "unlink of a snapshot",
+        _ if is_snapshot => "snapshot, other",
         OpKind::Write if is_segment => "batch write",
         OpKind::WriteSynced if is_segment => "batch write with its sync",
         OpKind::Sync if is_segment => "sync of the log",
         OpKind::Rename if path.starts_with("WAL") => "segment rename",
         OpKind::SyncDir if path.starts_with("WAL") => "directory sync of the log",
+        OpKind::Unlink if is_segment => "unlink of a segment",
         OpKind::Unlink => "unlink",
         OpKind::Rename => "manifest rename",
         OpKind::SyncDir => "directory sync",
