@@ -20,6 +20,8 @@ mod formats;
 mod invariants;
 #[path = "crash_recovery/real_files.rs"]
 mod real_files;
+#[path = "crash_recovery/snapshots.rs"]
+mod snapshots;
 
 #[path = "support/engine.rs"]
 #[allow(

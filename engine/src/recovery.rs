@@ -363,8 +363,7 @@ fn apply_log(
         is_permissive: false,
         planted: context.config.planted,
     };
-    let progress = context.shared.recovery_progress.get();
-    if let Some(progress) = progress {
+    if let Some(progress) = context.shared.recovery_progress.get() {
         let names = files::list(disk, names::WAL_DIR).map_err(OpenError::Io)?;
         let numbers = names
             .iter()
@@ -372,35 +371,7 @@ fn apply_log(
         progress.set_newest_segment(numbers.max().unwrap_or(0));
     }
     let scanned = scan(disk, &options, &*context.codec, |record| {
-        if let Some(progress) = progress {
-            if progress.is_stop_requested() {
-                return Err(RecordError::Interrupted);
-            }
-            progress.record_read(record.lsn.segment());
-        }
-        if !context.takes_records {
-            return Err(RecordError::Foreign);
-        }
-        if record.txn_id <= base.watermark() {
-            return Ok(());
-        }
-        note_record(context, &record);
-        let entries_skipped = &mut result.entries_skipped;
-        match apply_record(context, &record, entries_skipped) {
-            Ok(()) => {
-                // The log begins with the first commit that was logged, or behind the snapshot: what
-                // it leaves out before and between its records never was logged, or is lost.
-                context.shared.durable.logged(record.txn_id);
-                result.records_applied += 1;
-            }
-            Err(RecordError::Writeset(WritesetError::MissingCommit)) => {
-                result.records_skipped += 1;
-                let version = record.txn_id;
-                tracing::warn!(target: "recovery", version, "record without a commit marker");
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
+        take_record(context, base, &record, result)
     })
     .map_err(|error| match error {
         ScanError::Visitor {
@@ -421,6 +392,43 @@ fn apply_log(
     result.segments_read = scanned.segment_count;
     result.records_read = scanned.record_count;
     Ok(scanned)
+}
+
+/// Applies one record of the log, unless the snapshot covers it.
+fn take_record(
+    context: &RecoveryContext<'_>,
+    base: &Base,
+    record: &RecoveredRecord<'_>,
+    result: &mut RecoveryResult,
+) -> Result<(), RecordError> {
+    if let Some(progress) = context.shared.recovery_progress.get() {
+        if progress.is_stop_requested() {
+            return Err(RecordError::Interrupted);
+        }
+        progress.record_read(record.lsn.segment());
+    }
+    if !context.takes_records {
+        return Err(RecordError::Foreign);
+    }
+    if record.txn_id <= base.watermark() {
+        return Ok(());
+    }
+    note_record(context, record);
+    match apply_record(context, record, &mut result.entries_skipped) {
+        Ok(()) => {
+            // The log begins with the first commit that was logged, or behind the snapshot: what
+            // it leaves out before and between its records never was logged, or is lost.
+            context.shared.durable.logged(record.txn_id);
+            result.records_applied += 1;
+        }
+        Err(RecordError::Writeset(WritesetError::MissingCommit)) => {
+            result.records_skipped += 1;
+            let version = record.txn_id;
+            tracing::warn!(target: "recovery", version, "record without a commit marker");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// A checkpoint may have this record as its last one.
