@@ -44,6 +44,7 @@ mod retry;
 mod runs;
 mod scope;
 mod server;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -73,4 +74,5 @@ pub use results::{
 pub use retry::{ReconnectPolicy, RetryPolicy};
 pub use runs::{Begun, Run, RunListOptions, RunOptions, Runs};
 pub use server::{Measure, ServerCapabilities, ServerHealth, ServerInfo};
+pub use snapshots::{CheckpointInfo, CompactInfo, CompactMode, SnapshotInfo};
 pub use transaction::{Committed, Transaction, TransactionInfo, TransactionOptions};

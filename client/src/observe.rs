@@ -40,7 +40,7 @@ impl ServerState {
 /// One thing that is wrong with a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFault {
-    /// Its stable name: `log`, `stopping`, `recovery`, `data_directory` or `disk_space`.
+    /// Its stable name: `log`, `stopping`, `recovery`, `data_directory`, `disk_space` or `snapshot`.
     pub name: String,
     /// What is wrong and what to do, in one line.
     pub reason: String,

@@ -149,7 +149,7 @@ fn not_repeated(error: &CommitError) -> Error {
 }
 
 /// A poisoned log: the commit it hit may have happened, later ones have not.
-fn poisoned(cause: Option<String>, is_outcome_unknown: bool) -> Error {
+pub(crate) fn poisoned(cause: Option<String>, is_outcome_unknown: bool) -> Error {
     let cause = cause.unwrap_or_else(|| "an earlier failure".to_owned());
     let message = format!("the log failed ({cause}); reads go on, restart to write again");
     let sub = if is_outcome_unknown {

@@ -54,6 +54,9 @@ pub(crate) fn state(store: &Store) -> HealthState {
     if is_read_only(store) {
         return HealthState::ReadOnly;
     }
+    if store.automatic.has_failed() {
+        return HealthState::Degraded;
+    }
     // Relaxed: each look counts for itself.
     let place = store.last_look.state.load(Ordering::Relaxed);
     STATES
@@ -111,6 +114,7 @@ fn faults(store: &Store) -> Vec<Fault<'static>> {
     let inside = [log(store), stopping(store), recovery(store)];
     let outside = store.last_look.found.lock().clone();
     let found = inside.into_iter().flatten().chain(outside);
+    let found = found.chain(snapshot(store));
     found.map(|(_, fault)| fault).collect()
 }
 
@@ -165,6 +169,11 @@ fn recovery(store: &Store) -> Found {
         "no room to make the recovered log writable: reads only; make room and restart".to_owned()
     };
     is_read_only(store).then(|| fault(HealthState::ReadOnly, "recovery", reason()))?
+}
+
+fn snapshot(store: &Store) -> Found {
+    let reason = store.automatic.failure()?;
+    fault(HealthState::Degraded, "snapshot", reason)
 }
 
 fn data_directory(store: &Store) -> Found {

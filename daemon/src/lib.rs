@@ -9,6 +9,7 @@
 mod acceptor;
 mod answer;
 mod args;
+mod automatic;
 mod caller;
 mod completions;
 mod config;
@@ -36,6 +37,7 @@ mod session;
 mod shares;
 mod signals;
 mod slow;
+mod snapshot_errors;
 mod socket;
 mod start;
 mod status;

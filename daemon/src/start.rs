@@ -162,7 +162,7 @@ fn of_source(error: &(dyn std::error::Error + 'static)) -> Exit {
 }
 
 /// An error with everything that caused it, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {
@@ -512,11 +512,12 @@ fn warn_of_place(settings: &Settings, place: &Place) {
 fn ready_line(settings: &Settings, database: &Database) -> String {
     let recovery = database.last_recovery_result().cloned().unwrap_or_default();
     format!(
-        "ready socket={} recovered={} truncated_bytes={} recovery_us={}",
+        "ready socket={} recovered={} truncated_bytes={} recovery_us={} snapshot={}",
         settings.socket.display(),
         recovery.records_applied,
         recovery.truncated_bytes,
         recovery.recovery_time_us,
+        recovery.snapshot_used,
     )
 }
 

@@ -13,6 +13,7 @@ use in_mem_wal::disk::{DiskKind, FileSystem, RealRoot};
 
 use parking_lot::RwLock;
 
+use crate::automatic::Automatic;
 use crate::config::{DescribedSetting, Limits, Principals, Settings};
 use crate::defect::Defects;
 use crate::disk_space::{DiskFound, DiskSpace};
@@ -71,6 +72,8 @@ pub(crate) struct Store {
     pub(crate) defects: Defects,
     pub(crate) shares: Shares,
     pub(crate) disk: DiskSpace,
+    /// Checkpoints that nobody asked for.
+    pub(crate) automatic: Automatic,
     started_us: u64,
     started_at_us: u64,
     is_draining: AtomicBool,
@@ -89,6 +92,7 @@ impl Store {
         Self {
             database,
             limits: LiveLimits::new(&settings.limits),
+            automatic: Automatic::new(settings.snapshot),
             settings,
             principals: RwLock::new(principals),
             place,

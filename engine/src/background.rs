@@ -70,6 +70,11 @@ impl BackgroundWork {
                     self.shared.checkpoint.end();
                     done(result);
                 }
+                Some(Errand::DeleteSnapshot(id, done)) => {
+                    let result = context.delete_snapshot(disk, id, self.manifest.snapshot_id);
+                    self.shared.checkpoint.end();
+                    done(result);
+                }
             }
             return true;
         };

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::compaction::{CompactDone, CompactMode};
 use crate::database::Database;
 use crate::shared::Shared;
+use crate::snapshots::{DeleteDone, DeleteSnapshotError, NewestSnapshot};
 
 /// A snapshot that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +120,7 @@ pub(crate) type CheckpointDone = Box<dyn FnOnce(Result<CheckpointInfo, Checkpoin
 pub(crate) enum Errand {
     Checkpoint(CheckpointDone),
     Compact(CompactMode, CompactDone),
+    DeleteSnapshot(u64, DeleteDone),
 }
 
 impl Errand {
@@ -127,6 +129,7 @@ impl Errand {
         match self {
             Self::Checkpoint(done) => done(Err(error)),
             Self::Compact(_, done) => done(Err(error.into())),
+            Self::DeleteSnapshot(_, done) => done(Err(DeleteSnapshotError::Refused(error))),
         }
     }
 }
@@ -158,6 +161,8 @@ pub(crate) struct CheckpointBoard {
     request: Mutex<Request>,
     /// The last record that is durable. Set by recovery, then by the log thread.
     pub(crate) log_point: Mutex<LogPoint>,
+    /// The snapshot that the next open begins with.
+    pub(crate) newest: Mutex<Option<NewestSnapshot>>,
     phase: AtomicU8,
     pub(crate) written_bytes: AtomicU64,
     pub(crate) verified_bytes: AtomicU64,
@@ -177,6 +182,7 @@ impl CheckpointBoard {
         Self {
             request: Mutex::default(),
             log_point: Mutex::new(LogPoint::first()),
+            newest: Mutex::new(None),
             phase: AtomicU8::new(0),
             written_bytes: AtomicU64::new(0),
             verified_bytes: AtomicU64::new(0),

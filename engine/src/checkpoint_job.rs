@@ -37,6 +37,7 @@ use crate::once_image::{begin_capture, end_capture, give_up_capture, write_state
 use crate::registry::PrimitiveRegistry;
 use crate::shared::Shared;
 use crate::snapshot_view::SnapshotView;
+use crate::snapshots::NewestSnapshot;
 
 /// A checkpoint that waits for its watermark.
 pub(crate) struct CheckpointJob {
@@ -115,7 +116,7 @@ impl CheckpointJob {
                 size_bytes = info.size_bytes,
                 "snapshot taken"
             ),
-            Err(error) => tracing::warn!(target: "checkpoint", %error, "no snapshot was taken"),
+            Err(error) => tracing::debug!(target: "checkpoint", %error, "no snapshot was taken"),
         }
         context.shared.checkpoint.end();
         (self.done)(result);
@@ -172,13 +173,18 @@ impl CheckpointContext<'_> {
                 return Err(CheckpointError::Manifest(PublishError::Unknown(told)));
             }
         }
-        remove_superfluous(disk, &listed, previous, snapshot_id);
-        Ok(CheckpointInfo {
+        let info = CheckpointInfo {
             watermark_txn: point.version,
             snapshot_id,
             timestamp_us,
             size_bytes,
-        })
+        };
+        *board.newest.lock() = Some(NewestSnapshot {
+            info,
+            wal_offset: point.end_lsn,
+        });
+        remove_superfluous(disk, &listed, previous, snapshot_id);
+        Ok(info)
     }
 
     /// Steps 3 and 4; the length of the file.

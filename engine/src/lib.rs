@@ -74,6 +74,7 @@ mod shared;
 mod shutdown;
 mod snapshot_bytes;
 mod snapshot_view;
+mod snapshots;
 mod storage;
 mod store;
 #[cfg(test)]
@@ -89,6 +90,7 @@ mod writeset;
 mod writeset_reader;
 
 pub use in_mem_model as model;
+pub use in_mem_snapshot::SnapshotError;
 
 pub use builder::DatabaseBuilder;
 pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointPhase, CheckpointProgress};
@@ -122,6 +124,7 @@ pub use run_change::{BeginRun, DEFAULT_RUN_NAME, RunChange};
 pub use runs::{RunFilter, RunPage, Runs};
 pub use savepoints::Savepoint;
 pub use snapshot_view::{EntityVersions, SnapshotTarget, SnapshotView};
+pub use snapshots::{DeleteSnapshotError, SnapshotInfo};
 pub use storage::{Storage, WriteSet};
 pub use store::ShardedStore;
 pub use transaction::{TransactionContext, TransactionInfo, TransactionOptions, TransactionStatus};

@@ -9,6 +9,9 @@ pub struct RecoveryProgress {
     record_count: AtomicU64,
     segment: AtomicU64,
     newest_segment: AtomicU64,
+    snapshot_id: AtomicU64,
+    snapshot_read_len_bytes: AtomicU64,
+    snapshot_len_bytes: AtomicU64,
     is_stop_requested: AtomicBool,
 }
 
@@ -31,8 +34,26 @@ impl RecoveryProgress {
         self.newest_segment.load(Ordering::Relaxed)
     }
 
+    /// The number of the snapshot that is being read, or was last; 0 before one is.
+    #[must_use]
+    pub fn snapshot_id(&self) -> u64 {
+        self.snapshot_id.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of that snapshot read so far. It is read twice: first checked, then loaded.
+    #[must_use]
+    pub fn snapshot_read_len_bytes(&self) -> u64 {
+        self.snapshot_read_len_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of that snapshot to be read: twice its length.
+    #[must_use]
+    pub fn snapshot_len_bytes(&self) -> u64 {
+        self.snapshot_len_bytes.load(Ordering::Relaxed)
+    }
+
     /// Has the recovery end with [`OpenError::Interrupted`](crate::OpenError::Interrupted) before
-    /// its next record, having changed nothing on disk. One that has read the last record goes on
+    /// the next block of a snapshot or the next record, having changed nothing on disk. One that has read the last record goes on
     /// and opens the database.
     pub fn request_stop(&self) {
         self.is_stop_requested.store(true, Ordering::Relaxed);
@@ -47,6 +68,18 @@ impl RecoveryProgress {
     pub(crate) fn record_read(&self, segment: u64) {
         self.record_count.fetch_add(1, Ordering::Relaxed);
         self.segment.store(segment, Ordering::Relaxed);
+    }
+
+    pub(crate) fn snapshot_begun(&self, id: u64) {
+        self.snapshot_id.store(id, Ordering::Relaxed);
+        self.snapshot_read_len_bytes.store(0, Ordering::Relaxed);
+        self.snapshot_len_bytes.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn snapshot_read(&self, read_len_bytes: u64, len_bytes: u64) {
+        self.snapshot_read_len_bytes
+            .store(read_len_bytes, Ordering::Relaxed);
+        self.snapshot_len_bytes.store(len_bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn set_newest_segment(&self, number: u64) {

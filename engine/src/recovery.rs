@@ -110,18 +110,20 @@ pub(crate) fn look(disk: &mut dyn Disk) -> Result<Found, OpenError> {
         if !name.ends_with(".seg") {
             continue;
         }
-        if path != names::segment_path(1) || EMPTY_SEGMENT_LEN_BYTES < len_of(disk, &path)? {
+        if path != names::segment_path(1)
+            || EMPTY_SEGMENT_LEN_BYTES < len_of(disk, &path).map_err(OpenError::Io)?
+        {
             return Ok(Found::DataWithoutManifest);
         }
     }
     Ok(Found::Nothing)
 }
 
-fn len_of(disk: &mut dyn Disk, path: &str) -> Result<u64, OpenError> {
-    let file = files::open(disk, path, OpenMode::Read).map_err(OpenError::Io)?;
+pub(crate) fn len_of(disk: &mut dyn Disk, path: &str) -> io::Result<u64> {
+    let file = files::open(disk, path, OpenMode::Read)?;
     let len = files::len(disk, file);
     files::close(disk, file);
-    len.map_err(OpenError::Io)
+    len
 }
 
 /// Creates the files of an empty database; MANIFEST last, since its presence means that the

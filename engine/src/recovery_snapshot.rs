@@ -20,17 +20,19 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use in_mem_snapshot::{
-    META_SECTION, Manifest, SectionSource, SnapshotError, SnapshotHeader, SnapshotMeta,
-    SnapshotReader, list_snapshots, snapshot_path, validate,
+    BlockSource, META_SECTION, Manifest, SNAPSHOTS_DIR, SectionSource, SnapshotError,
+    SnapshotHeader, SnapshotMeta, SnapshotReader, list_snapshots, snapshot_path, validate,
 };
 use in_mem_wal::Lsn;
 use in_mem_wal::disk::{Disk, OpenMode};
 
-use crate::checkpoint::LogPoint;
+use crate::checkpoint::{CheckpointInfo, LogPoint};
 use crate::errors::OpenError;
 use crate::once_image::read_state;
-use crate::recovery::RecoveryContext;
+use crate::progress::RecoveryProgress;
+use crate::recovery::{RecoveryContext, len_of};
 use crate::snapshot_view::SnapshotTarget;
+use crate::snapshots::NewestSnapshot;
 
 /// What recovery begins with.
 #[derive(Default)]
@@ -86,19 +88,24 @@ pub(crate) fn load_base(
         return Ok(Base::default());
     }
     let named = manifest.snapshot_id;
+    let progress = context.shared.recovery_progress.get().map(AsRef::as_ref);
     let mut older = list_snapshots(disk).map_err(OpenError::Io)?;
     older.retain(|id| *id < named);
     let mut refused = None;
     for id in std::iter::once(named).chain(older.into_iter().rev()) {
-        match look_at(disk, context, manifest, id) {
+        let watch = Watch { progress };
+        watch.begin(id);
+        match look_at(disk, context, manifest, id, watch) {
             Ok(found) => {
-                let skipped_count = load(disk, context, &found).map_err(OpenError::Snapshot)?;
+                let skipped_count = load(disk, context, &found, watch)
+                    .map_err(|error| watch.unless_stopped(OpenError::Snapshot(error)))?;
                 return Ok(Base {
                     used: Some(found),
                     refused,
                     skipped_count,
                 });
             }
+            Err(_) if watch.is_stopped() => return Err(OpenError::Interrupted),
             Err(error) if error.needs_newer_build() => return Err(OpenError::Snapshot(error)),
             Err(error) => {
                 tracing::error!(target: "recovery", id, %error, "snapshot cannot be used");
@@ -118,12 +125,16 @@ fn look_at(
     context: &RecoveryContext<'_>,
     manifest: &Manifest,
     id: u64,
+    watch: Watch<'_>,
 ) -> Result<(SnapshotHeader, SnapshotMeta), SnapshotError> {
     let codec = Arc::clone(&context.codec);
     let path = snapshot_path(id);
-    let found = validate(disk, &path, OpenMode::Read, codec, &mut |_, _| {
-        ControlFlow::Continue(())
+    let len_bytes = len_of(disk, &path).map_err(|source| SnapshotError::Io {
+        path: path.clone(),
+        source,
     })?;
+    let mut between = |_: &mut dyn Disk, read_bytes| watch.read(read_bytes, len_bytes);
+    let found = validate(disk, &path, OpenMode::Read, codec, &mut between)?;
     let watermark = (id == manifest.snapshot_id).then_some(manifest.snapshot_watermark);
     let codec_id = context.codec.codec_id();
     found
@@ -137,12 +148,25 @@ fn load(
     disk: &mut dyn Disk,
     context: &RecoveryContext<'_>,
     found: &(SnapshotHeader, SnapshotMeta),
+    watch: Watch<'_>,
 ) -> Result<u64, SnapshotError> {
     let path = snapshot_path(found.1.snapshot_id);
     let codec = Arc::clone(&context.codec);
     let (mut reader, meta) = SnapshotReader::open(disk, &path, OpenMode::Read, codec)?;
-    let result = load_sections(disk, context, &mut reader, &meta);
+    let result = load_sections(disk, context, &mut reader, &meta, watch);
+    let newest = NewestSnapshot {
+        info: CheckpointInfo {
+            watermark_txn: meta.watermark_txn,
+            snapshot_id: meta.snapshot_id,
+            timestamp_us: found.0.timestamp_us,
+            size_bytes: reader.len_bytes(),
+        },
+        wal_offset: found.0.wal_offset,
+    };
     reader.close(disk);
+    if result.is_ok() {
+        *context.shared.checkpoint.newest.lock() = Some(newest);
+    }
     result
 }
 
@@ -151,13 +175,18 @@ fn load_sections(
     context: &RecoveryContext<'_>,
     reader: &mut SnapshotReader,
     meta: &SnapshotMeta,
+    watch: Watch<'_>,
 ) -> Result<u64, SnapshotError> {
     let store = &context.shared.store;
     let target = SnapshotTarget::new(store, meta.watermark_txn);
     let mut skipped_count = 0;
     let mut section = Some(META_SECTION);
     while let Some(id) = section {
-        let mut source = SectionSource { reader, disk };
+        let section_source = SectionSource { reader, disk };
+        let mut source = WatchedSource {
+            source: section_source,
+            watch,
+        };
         if id == META_SECTION {
             read_state(store, meta.watermark_txn, &mut source)?;
         } else if let Some(primitive) = context.registry.get(id) {
@@ -173,4 +202,81 @@ fn load_sections(
         section = reader.next_section(disk)?;
     }
     Ok(skipped_count)
+}
+
+/// Who follows the reading, and may end it.
+#[derive(Clone, Copy)]
+struct Watch<'a> {
+    progress: Option<&'a RecoveryProgress>,
+}
+
+impl Watch<'_> {
+    fn begin(self, id: u64) {
+        if let Some(progress) = self.progress {
+            progress.snapshot_begun(id);
+        }
+    }
+
+    fn is_stopped(self) -> bool {
+        self.progress
+            .is_some_and(RecoveryProgress::is_stop_requested)
+    }
+
+    /// So much of a file was read by the first pass.
+    fn read(self, read_len_bytes: u64, len_bytes: u64) -> ControlFlow<()> {
+        if let Some(progress) = self.progress {
+            progress.snapshot_read(read_len_bytes, 2 * len_bytes);
+        }
+        match self.is_stopped() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    fn unless_stopped(self, error: OpenError) -> OpenError {
+        match self.is_stopped() {
+            true => OpenError::Interrupted,
+            false => error,
+        }
+    }
+}
+
+/// A section whose reading is followed, and ends when that is asked for.
+struct WatchedSource<'a> {
+    source: SectionSource<'a>,
+    watch: Watch<'a>,
+}
+
+impl WatchedSource<'_> {
+    /// Tells how far it is; the second pass comes behind the first.
+    fn look(&self) -> Result<(), SnapshotError> {
+        let reader = &self.source.reader;
+        let len_bytes = reader.len_bytes();
+        match self
+            .watch
+            .read(len_bytes + reader.read_len_bytes(), len_bytes)
+        {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(SnapshotError::Io {
+                path: SNAPSHOTS_DIR.to_owned(),
+                source: std::io::ErrorKind::Interrupted.into(),
+            }),
+        }
+    }
+}
+
+impl BlockSource for WatchedSource<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> Result<(), SnapshotError> {
+        self.source.read(bytes)
+    }
+
+    // Asked once an entry.
+    fn is_at_end(&mut self) -> Result<bool, SnapshotError> {
+        self.look()?;
+        self.source.is_at_end()
+    }
+
+    fn meaningless(&self, what: &'static str) -> SnapshotError {
+        self.source.meaningless(what)
+    }
 }

@@ -146,6 +146,10 @@ operations! {
     SystemHealth       "system.health"         false  true   false
     SystemMetrics      "system.metrics"        false  true   false
     SystemDescribe     "system.describe"       false  true   false
+    DbCheckpoint       "db.checkpoint"         false  true   false
+    DbCompact(_)       "db.compact"            false  true   false
+    DbListSnapshots    "db.list_snapshots"     false  true   false
+    DbDeleteSnapshot(_) "db.delete_snapshot"   false  true   false
 }
 
 impl OperationKind {

@@ -4,9 +4,14 @@ use super::keys::KEYS;
 use super::{Configuration, Settings};
 
 /// Settings that take effect while requests are served.
-const LIVE: [&str; 22] = [
+const LIVE: [&str; 27] = [
     "log",
     "slow_request_us",
+    "snapshot.automatic",
+    "snapshot.log_len_bytes_min",
+    "snapshot.log_factor",
+    "snapshot.interval_ms",
+    "snapshot.poll_ms",
     "limits.connection_count_max",
     "limits.in_flight_count_max",
     "limits.in_flight_len_bytes_max",

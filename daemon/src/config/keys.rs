@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use in_mem_model::Durability;
 use toml::Value;
 
-use super::{IoChoice, LogTo, OnPoison, Settings, observe};
+use super::{IoChoice, LogTo, OnPoison, Settings, observe, snapshot};
 
 /// Smallest reply queue, bytes: the largest frame cannot be required to fit, but a page must.
 const REPLY_LEN_BYTES_MIN: u64 = 64 << 10;
@@ -89,9 +89,7 @@ macro_rules! number {
                 settings.$($field).+ = number(value, $min, $max)?;
                 Ok(())
             },
-            show: |settings| {
-                Some(Value::Integer(i64::try_from(settings.$($field).+).unwrap_or(i64::MAX)))
-            },
+            show: |settings| show_number(settings.$($field).+),
         }
     };
 }
@@ -223,6 +221,11 @@ pub(super) const KEYS: &[Key] = &[
         4096,
         NUMBER_MAX
     ),
+    snapshot::AUTOMATIC,
+    snapshot::LOG_LEN_BYTES_MIN,
+    snapshot::LOG_FACTOR,
+    snapshot::INTERVAL_MS,
+    snapshot::POLL_MS,
     number!(
         "limits.connection_count_max",
         limits.connection_count_max,
@@ -450,7 +453,7 @@ fn io_choice(value: &Value) -> Result<IoChoice, ValueError> {
     }
 }
 
-fn flag(value: &Value) -> Result<bool, ValueError> {
+pub(super) fn flag(value: &Value) -> Result<bool, ValueError> {
     match value {
         Value::Boolean(flag) => Ok(*flag),
         other => Err(ValueError::Type {
@@ -489,6 +492,11 @@ fn texts(value: &Value) -> Result<Vec<String>, ValueError> {
         .collect()
 }
 
+/// A number as it is written in the file.
+pub(super) fn show_number(number: u64) -> Option<Value> {
+    Some(Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)))
+}
+
 fn list(items: &[String]) -> Value {
     Value::Array(items.iter().cloned().map(Value::String).collect())
 }
@@ -512,7 +520,7 @@ pub(super) fn mode(value: &Value) -> Result<u32, ValueError> {
     }
 }
 
-fn number(value: &Value, min: u64, max: u64) -> Result<u64, ValueError> {
+pub(super) fn number(value: &Value, min: u64, max: u64) -> Result<u64, ValueError> {
     let Value::Integer(value) = value else {
         return Err(ValueError::Type {
             expected: "a number",

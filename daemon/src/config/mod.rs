@@ -12,6 +12,7 @@ mod nearest;
 mod observe;
 mod places;
 mod principals;
+mod snapshot;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub(crate) use keys::durability_name;
 pub(crate) use observe::{DescribedSetting, Observe};
 pub(crate) use principals::Principals;
 pub(crate) use principals::group_id;
+pub(crate) use snapshot::Snapshot;
 
 /// What a write failure of the log does to the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,8 @@ pub(crate) struct Settings {
     pub(crate) buffered: Buffered,
     /// The log's files.
     pub(crate) wal: Wal,
+    /// When a snapshot is taken without being asked for.
+    pub(crate) snapshot: Snapshot,
     /// What a client may use up.
     pub(crate) limits: Limits,
     /// What a key, a value, a run name and a transaction may be, also under `[limits]`.
@@ -205,6 +209,7 @@ impl Default for Settings {
                 segment_len_bytes: 64 << 20,
                 buffered_sync_bytes: 4 << 20,
             },
+            snapshot: Snapshot::default(),
             limits: Limits::default(),
             data_limits: in_mem_model::Limits::DEFAULT,
             access: Access {

@@ -13,6 +13,7 @@ impl Core {
         let deadline_us = self.now_plus_ms(self.store.limits_in_force().shutdown_timeout_ms);
         self.drain_deadline_us = Some(deadline_us);
         self.store.set_draining();
+        self.give_up_snapshot_work();
         for slot in self.slots() {
             self.refuse_parked(slot);
             self.close_draining(slot);
@@ -72,6 +73,7 @@ impl Core {
             }
         }
         self.expire_durable();
+        self.expire_snapshot_work();
         gone
     }
 

@@ -4,6 +4,7 @@
 //! commits the log finished and one for the jobs the workers finished. Knows no ring and no
 //! descriptor: bytes come in by slot, replies wait in the sessions until the turn ends.
 
+mod automatic;
 mod commits;
 mod deadlines;
 mod durable;
@@ -15,6 +16,7 @@ mod jobs;
 mod line;
 mod replies;
 mod requests;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 mod translation;
@@ -39,12 +41,14 @@ use crate::slow::SlowLog;
 use crate::store::Store;
 use crate::workers::Workers;
 
+use automatic::OwnWork;
 use commits::{Finished, LogInbox, PendingCommits};
 use deadlines::Deadlines;
 use durable::DurableWaits;
 use gathering::Gathering;
 use jobs::{Departed, JobDone};
 use replies::Replies;
+use snapshots::SnapshotWork;
 use translation::Translation;
 
 /// Lines of the log of one kind that clients can provoke, count in [`PROVOKED_WINDOW_US`].
@@ -85,6 +89,9 @@ pub(crate) struct Core {
     /// Requests whose replies have no room yet.
     replies: Replies,
     disk_turns: DiskTurns,
+    /// Requests for work on snapshots, and what the daemon does of it by itself.
+    snapshots: SnapshotWork,
+    own_work: OwnWork,
     /// Slots to flush at the end of the turn.
     touched: Vec<u32>,
     /// When sessions have to be looked at.
@@ -126,6 +133,8 @@ impl Core {
             durable: DurableWaits::default(),
             gathering: Gathering::default(),
             replies: Replies::default(),
+            snapshots: SnapshotWork::new(waker),
+            own_work: OwnWork::default(),
             touched: Vec::new(),
             deadlines: Deadlines::default(),
             drain_deadline_us: None,
@@ -146,6 +155,7 @@ impl Core {
         if self.store.place.root.is_some() && self.disk_turns.is_due(self.turn_us, written) {
             self.look_at_health();
         }
+        self.look_at_log(written);
         // What this turn commits is one batch for the log.
         self.store.database.gather_commits(true);
     }
@@ -155,6 +165,7 @@ impl Core {
         self.take_finished_commits();
         self.take_translated();
         self.take_durable();
+        self.take_snapshot_work();
         self.take_finished_jobs();
         self.retry_waiting();
         self.start_with_reply_room();
@@ -239,6 +250,7 @@ impl Core {
         self.forget_reply_room(slot);
         if let Some(id) = self.session_mut(slot).map(|session| session.id) {
             self.forget_durable(id);
+            self.forget_snapshot_work(id);
         }
         if let Some(place) = self.sessions.get_mut(slot as usize) {
             if let Some(session) = place {
@@ -338,6 +350,7 @@ impl Core {
             self.deadlines.first_us(),
             self.drain_deadline_us,
             self.durable.next_deadline_us(),
+            self.snapshots.next_deadline_us(),
         ];
         deadlines.into_iter().flatten().min()
     }

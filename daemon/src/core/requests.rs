@@ -15,6 +15,7 @@ use super::Core;
 use super::commits::PendingCommit;
 use super::durable::is_about_durable;
 use super::frames::Flow;
+use super::snapshots::is_about_snapshots;
 use crate::answer;
 use crate::dispatch::{self, Call, Out, Verdict};
 use crate::inbound::OwnedFrame;
@@ -38,6 +39,10 @@ impl Core {
         }
         if is_about_durable(kind) {
             self.on_durable_request(slot, frame);
+            return Flow::Done;
+        }
+        if is_about_snapshots(kind) {
+            self.on_snapshot_request(slot, frame);
             return Flow::Done;
         }
         // Writes queue behind those that wait for room already.

@@ -13,6 +13,7 @@ mod once;
 mod out;
 mod reply_bound;
 mod run;
+mod snapshots;
 mod system;
 mod transaction;
 mod transaction_kv;
@@ -110,7 +111,8 @@ pub(crate) fn is_long(kind: OperationKind, frame_len_bytes: usize) -> bool {
         | Kind::SystemInfo
         | Kind::SystemHealth
         | Kind::SystemMetrics
-        | Kind::SystemDescribe => true,
+        | Kind::SystemDescribe
+        | Kind::DbListSnapshots => true,
         Kind::KvGetMany
         | Kind::KvExistsMany
         | Kind::KvPutMany
@@ -133,7 +135,11 @@ pub(crate) fn is_long_frame(frame: &Frame<'_>) -> bool {
 
 /// Which workers handle a long request.
 pub(crate) fn lane_of(kind: OperationKind) -> Lane {
-    if kind == OperationKind::SystemInfo || observe::is_observation(kind) {
+    let asks_the_disk = matches!(
+        kind,
+        OperationKind::SystemInfo | OperationKind::DbListSnapshots
+    );
+    if asks_the_disk || observe::is_observation(kind) {
         Lane::Look
     } else {
         Lane::Data
@@ -237,6 +243,7 @@ fn route(call: &mut Call<'_>, operation: &ArchivedOperation<'_>, out: &mut Out<'
         }
         Op::Batch(batch) => batch::commit(call, batch, out),
         _ if is_run(operation) => run::route(call, operation, out),
+        Op::DbListSnapshots => snapshots::list(call, out),
         _ if observe::is_observation(kind) => observe::route(call, kind, out),
         _ if kind.is_write() => kv_write::route(call, operation, out),
         _ => kv_read::route(call, operation, out),

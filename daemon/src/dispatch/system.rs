@@ -63,6 +63,9 @@ fn measures(store: &Store) -> Vec<Measure<'static>> {
     ];
     measures.extend(crate::metrics::measures(store));
     measures.extend(crate::metrics::limit_measures(store));
+    if database.log_metrics().is_some() {
+        measures.extend(crate::metrics::snapshot_measures(store));
+    }
     if let Some(recovery) = database.last_recovery_result() {
         measures.extend([
             ("recovery_record_count".to_owned(), recovery.records_applied),
@@ -76,6 +79,11 @@ fn measures(store: &Store) -> Vec<Measure<'static>> {
                 recovery.orphaned_runs,
             ),
             ("recovery_time_us".to_owned(), recovery.recovery_time_us),
+            ("recovery_snapshot_id".to_owned(), recovery.snapshot_used),
+            (
+                "recovery_snapshot_watermark".to_owned(),
+                recovery.snapshot_watermark,
+            ),
         ]);
     }
     if let Some(log) = database.log_metrics() {

@@ -9,6 +9,7 @@ mod limits;
 mod process;
 mod report;
 mod responder;
+mod snapshots;
 mod views;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ pub(crate) use limits::measures as limit_measures;
 pub(crate) use process::read_small;
 pub(crate) use report::{measures, render};
 pub(crate) use responder::{Responder, ResponderError};
+pub(crate) use snapshots::measures as snapshot_measures;
 pub(crate) use views::{Abort, LiveView, LiveViews};
 
 /// Levels of durability a commit can have when it is answered.

@@ -11,7 +11,7 @@ use in_mem_wal::clock::{Clock, SystemClock};
 use in_mem_wal::{LogMetrics, LogObserved};
 
 use super::exposition::{Exposition, Kind, Unit, seconds};
-use super::{Abort, LEVELS, Metrics, limits, load, process};
+use super::{Abort, LEVELS, Metrics, limits, load, process, snapshots};
 use crate::health::{self, state_name};
 use crate::store::{SERVER_VERSION, Store};
 
@@ -30,6 +30,7 @@ pub(crate) fn render(store: &Store) -> String {
         self::log(&mut text, &log);
         log_positions(&mut text, store, observed);
         log_times(&mut text, observed);
+        snapshots::expose(&mut text, store);
     }
     if let Some(result) = database.last_recovery_result() {
         recovery(&mut text, result);
@@ -272,6 +273,8 @@ fn recovery(text: &mut Exposition, result: &RecoveryResult) {
         help,
         result.records_skipped,
     );
+    let help = "The snapshot the last start began with; 0 for none.";
+    gauge("inmem_recovery_snapshot_id", help, result.snapshot_used);
     let help = "Segments the last start read.";
     gauge("inmem_recovery_segments", help, result.segments_read);
     let help = "Bytes behind the end of the log that the last start put in quarantine.";

@@ -120,6 +120,7 @@ impl<R: Reactor> Server<R> {
         let limits = settings.limits;
         self.acceptor.set_count_max(limits.connection_count_max);
         self.core.store.set_limits(&limits);
+        self.core.store.automatic.set_settings(settings.snapshot);
         self.core.store.set_principals(principals);
         self.core.store.set_described(self.reload.described());
         self.core.settings_changed(settings.observe.slow_request_us);

@@ -23,29 +23,46 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub(super) struct Replay {
     progress: Arc<RecoveryProgress>,
-    reported_count: Option<u64>,
+    /// Records and bytes of a snapshot.
+    reported: Option<(u64, u64)>,
 }
 
 impl Replay {
     pub(super) fn new(progress: Arc<RecoveryProgress>) -> Self {
         Self {
             progress,
-            reported_count: None,
+            reported: None,
         }
     }
 
     pub(super) fn report(&mut self) -> Report {
         let record_count = self.progress.record_count();
-        let has_progress = self.reported_count != Some(record_count);
-        self.reported_count = Some(record_count);
+        let read_len_bytes = self.progress.snapshot_read_len_bytes();
+        let has_progress = self.reported != Some((record_count, read_len_bytes));
+        self.reported = Some((record_count, read_len_bytes));
         let (segment, newest) = (self.progress.segment(), self.progress.newest_segment());
         let status = match segment {
-            0 => "recovering".to_owned(),
+            0 => self.before_the_log(read_len_bytes),
             _ => format!("recovering: {record_count} records, segment {segment} of {newest}"),
         };
         Report {
             status,
             extend_us: has_progress.then_some(EXTEND_US),
+        }
+    }
+}
+
+impl Replay {
+    /// What is said before the first record.
+    fn before_the_log(&self, read_len_bytes: u64) -> String {
+        let id = self.progress.snapshot_id();
+        let len_bytes = self.progress.snapshot_len_bytes();
+        match id {
+            0 => "recovering".to_owned(),
+            _ => {
+                let done = read_len_bytes.saturating_mul(100) / len_bytes.max(1);
+                format!("recovering: snapshot {id}, {done} %")
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use super::writer::Writer;
 use super::{Fault, Refusal};
 
 use crate::operation::OperationKind;
-use crate::request::db::{Unsubscribe, WaitDurable};
+use crate::request::db::{Compact, DeleteSnapshot, Unsubscribe, WaitDurable};
 use crate::request::kv::{
     CasValue, CasVersion, ExpectedVersion, GetAt, History, Increment, Key as OneKey, KeyValue,
     KeyValues, Keys, List, Prefix, Scan,
@@ -145,13 +145,13 @@ operations! {
         SystemPing SystemInfo SystemCapabilities DbFlush
         RunEnd RunCancel RunPause RunResume RunArchive RunStatus RunGet RunExists RunOrphaned
         TxnCommit TxnRollback TxnInfo DbSubscribeDurable
-        SystemHealth SystemMetrics SystemDescribe;
+        SystemHealth SystemMetrics SystemDescribe DbCheckpoint DbListSnapshots;
     with:
         KvPut KvGet KvGetVersioned KvGetMany KvExists KvExistsMany KvDelete KvDeleteMany KvPutMany
         KvIncr KvCasVersion KvCasValue KvPutIfAbsent KvGetAndSet KvGetAndDelete KvList KvScan
         KvCount KvGetAt KvHistory KvLatestVersion
         RunBegin RunFail RunAbort RunList RunResolve RunUpdateMetadata RunAddTags RunRemoveTags
-        TxnBegin Batch DbWaitDurable DbUnsubscribe
+        TxnBegin Batch DbWaitDurable DbUnsubscribe DbCompact DbDeleteSnapshot
 }
 
 fn read_nothing(input: &mut Reader<'_>) -> Result<(), Fault> {
@@ -184,6 +184,12 @@ message!(WaitDurable {
 });
 message!(Unsubscribe {
     "subscription_id" subscription_id: Required<Unsigned>,
+});
+message!(Compact<'a> {
+    "mode" mode: Required<Words>,
+});
+message!(DeleteSnapshot {
+    "snapshot_id" snapshot_id: Required<Unsigned>,
 });
 message!(OneKey<'a> {
     "key" key: Required<Key>,

@@ -16,7 +16,8 @@
 //! batch         {receipt, effects}       info         {server_version, ..}
 //! capabilities  {server_version, ..}     subscribed   {subscription_id, ..}
 //! health        {state, faults, ..}      metrics      str
-//! description   {info, health, ..}
+//! description   {info, health, ..}       checkpoint   {watermark_txn, ..}
+//! compacted     {mode, ..}               snapshots    list of {snapshot_id, ..}
 //! ```
 //!
 //! A receipt is {"version", "commit_version", "level"}. An effect is a map with one key: "put" with
@@ -35,7 +36,7 @@ use super::writer::Writer;
 use super::{Fault, Refusal, label};
 use crate::bytes::Text;
 use crate::request::version::TaggedVersion;
-use crate::response::db::Subscribed;
+use crate::response::db::{CheckpointInfo, CompactInfo, SnapshotInfo, Subscribed};
 use crate::response::kv::{
     BatchEffect, BatchResult, Deleted, Entry, History, Incremented, Mismatch, Page, Replaced, Slot,
     Versioned,
@@ -114,6 +115,9 @@ responses! {
         "health" Health Object
         "metrics" Metrics Words
         "description" Description Boxed
+        "checkpoint" Checkpoint Object
+        "compacted" Compacted Object
+        "snapshots" Snapshots Many<Object>
 }
 
 fn write_kind(kind: &str, key_count: usize, out: &mut Writer<'_>) {
@@ -204,6 +208,28 @@ names!(Health {
 message!(Subscribed {
     "subscription_id" subscription_id: Required<Unsigned>,
     "durable_version" durable_version: Required<Unsigned>,
+});
+message!(CheckpointInfo {
+    "watermark_txn" watermark_txn: Required<Unsigned>,
+    "snapshot_id" snapshot_id: Required<Unsigned>,
+    "timestamp_us" timestamp_us: Required<Unsigned>,
+    "size_bytes" size_bytes: Required<Unsigned>,
+});
+message!(CompactInfo<'a> {
+    "mode" mode: Required<Words>,
+    "reclaimed_bytes" reclaimed_bytes: Required<Unsigned>,
+    "wal_segments_removed" wal_segments_removed: Required<Unsigned>,
+    "versions_removed" versions_removed: Required<Unsigned>,
+    "snapshot_watermark" snapshot_watermark: Required<Unsigned>,
+    "duration_ms" duration_ms: Required<Unsigned>,
+    "timestamp_us" timestamp_us: Required<Unsigned>,
+});
+message!(SnapshotInfo<'a> {
+    "snapshot_id" snapshot_id: Required<Unsigned>,
+    "watermark" watermark: Required<Unsigned>,
+    "created_at_us" created_at_us: Required<Unsigned>,
+    "size_bytes" size_bytes: Required<Unsigned>,
+    "path" path: Required<Words>,
 });
 message!(Versioned<'a> {
     "value" value: Optional<Value>,

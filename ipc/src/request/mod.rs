@@ -14,7 +14,7 @@ use rkyv::bytecheck::CheckBytes;
 use rkyv::with::AsBox;
 use rkyv::{Archive, Deserialize, Portable, Serialize};
 
-use db::{Unsubscribe, WaitDurable};
+use db::{Compact, DeleteSnapshot, Unsubscribe, WaitDurable};
 use kv::{
     CasValue, CasVersion, GetAt, History, Increment, Key, KeyValue, KeyValues, Keys, List, Prefix,
     Scan,
@@ -215,6 +215,14 @@ pub enum Operation<'a> {
     SystemMetrics,
     /// `system.describe`: answers `Description`.
     SystemDescribe,
+    /// `db.checkpoint`: answers `Checkpoint`, once the snapshot is durable and counts.
+    DbCheckpoint,
+    /// `db.compact`: answers `Compacted`, once what was let go of is gone for good.
+    DbCompact(Compact<'a>),
+    /// `db.list_snapshots`: answers `Snapshots`, the oldest first.
+    DbListSnapshots,
+    /// `db.delete_snapshot`: answers `Flag`, whether there was one of that id.
+    DbDeleteSnapshot(DeleteSnapshot),
 }
 
 impl ArchivedRequestHeader {

@@ -16,7 +16,7 @@ use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use crate::bytes::{Bytes, Text};
 use crate::request::version::TaggedVersion;
-use db::Subscribed;
+use db::{CheckpointInfo, CompactInfo, SnapshotInfo, Subscribed};
 use kv::{BatchResult, Deleted, History, Incremented, Mismatch, Page, Replaced, Slot, Versioned};
 use observe::{Description, HealthReport};
 use run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo};
@@ -164,6 +164,12 @@ pub enum Response<'a> {
     Metrics(Text<'a>),
     /// Everything about the server.
     Description(Box<Description<'a>>),
+    /// A snapshot was taken.
+    Checkpoint(#[rkyv(with = AsBox)] CheckpointInfo),
+    /// A compaction is done.
+    Compacted(#[rkyv(with = AsBox)] CompactInfo<'a>),
+    /// The snapshots there are, the oldest first.
+    Snapshots(Vec<SnapshotInfo<'a>>),
 }
 
 impl ArchivedReceipt {

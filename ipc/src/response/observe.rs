@@ -29,7 +29,7 @@ pub enum HealthState {
 /// One thing that is wrong.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 pub struct Fault<'a> {
-    /// Its stable name: `log`, `stopping`, `recovery`, `data_directory` or `disk_space`.
+    /// Its stable name: `log`, `stopping`, `recovery`, `data_directory`, `disk_space` or `snapshot`.
     pub name: Text<'a>,
     /// What is wrong and what to do, in one line.
     pub reason: Text<'a>,

@@ -9,3 +9,4 @@ mod message_pack;
 mod once;
 mod roundtrip;
 mod samples;
+mod snapshots;

@@ -54,7 +54,7 @@ impl Material {
         self.bytes[index % self.bytes.len()].clone().into()
     }
 
-    fn text(&self, index: usize) -> Text<'static> {
+    pub(super) fn text(&self, index: usize) -> Text<'static> {
         self.texts[index % self.texts.len()].clone().into()
     }
 
@@ -288,6 +288,7 @@ pub(super) fn operations(m: &Material) -> Vec<Operation<'static>> {
         Operation::SystemMetrics,
         Operation::SystemDescribe,
     ]);
+    operations.extend(super::snapshots::operations(m));
     operations
 }
 
@@ -405,6 +406,7 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
         ("Metrics", Response::Metrics(m.text(1))),
         ("Description", Response::Description(description)),
     ]);
+    responses.extend(super::snapshots::responses(m));
     responses
 }
 

@@ -155,6 +155,10 @@ sub_codes! {
     SessionExpired = 914, "session_expired", StorageError, No;
     /// No snapshot can be read and the log does not reach back far enough.
     SnapshotUnrecoverable = 915, "snapshot_unrecoverable", StorageError, No;
+    /// There is no snapshot yet.
+    NoSnapshot = 916, "no_snapshot", StorageError, No;
+    /// One of them is under way, and there is never more than one.
+    AlreadyInProgress = 917, "already_in_progress", StorageError, Later;
 }
 
 impl SubCode {

@@ -4,8 +4,11 @@ use super::*;
 use std::collections::HashSet;
 
 /// Every reason and sub-code of the specification, so that none is lost or renamed.
-// Those of the specification, and one of ours (see docs/decisions.md): not_logged.
-const PUBLISHED: [&str; 56] = [
+// Those of the specification, its two reasons of compaction that a client can do something about,
+// and one of ours (see docs/decisions.md): not_logged.
+const PUBLISHED: [&str; 58] = [
+    "no_snapshot",
+    "already_in_progress",
     "not_logged",
     "empty",
     "nul",

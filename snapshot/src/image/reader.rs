@@ -147,6 +147,12 @@ impl SnapshotReader {
         self.len_bytes
     }
 
+    /// How much of it was read, bytes.
+    #[must_use]
+    pub fn read_len_bytes(&self) -> u64 {
+        self.at
+    }
+
     /// Passes over what is left of the open section and opens the next. `None` when there is none:
     /// then the whole file was read and its checksum is right.
     ///

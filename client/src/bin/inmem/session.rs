@@ -67,6 +67,12 @@ impl Session {
         Ok(client)
     }
 
+    /// A client of its own for one request that takes as long as it takes: the server is silent
+    /// meanwhile, and only its end or an interrupt gives the request up.
+    pub(crate) fn patient_client(&self) -> Result<Client, Failure> {
+        Ok(self.builder.clone().silence_max(None).connect()?)
+    }
+
     /// Whether a transaction is open.
     pub(crate) const fn has_transaction(&self) -> bool {
         self.transaction.is_some()

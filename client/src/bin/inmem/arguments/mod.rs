@@ -7,6 +7,7 @@ pub(crate) mod bench;
 pub(crate) mod kv;
 pub(crate) mod observe;
 pub(crate) mod run;
+pub(crate) mod snapshots;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ use kv::{
 };
 use observe::{DOCTOR_EXAMPLES, DoctorArgs, TOP_VIEW_EXAMPLES, TopArgs};
 use run::{RunCommand, RunListArgs};
+use snapshots::{CHECKPOINT_EXAMPLES, COMPACT_EXAMPLES, CompactArgs, SnapshotsCommand};
 
 /// The command line of in-mem: a durable, shared, in-memory store for the workers of one machine.
 #[derive(Debug, Clone, Parser)]
@@ -123,6 +125,15 @@ pub(crate) enum Command {
     /// Wait until everything acknowledged so far is on disk.
     #[command(after_help = "Examples:\n  inmem flush")]
     Flush,
+    /// Take a snapshot now: the next start of the daemon begins with it.
+    #[command(after_help = CHECKPOINT_EXAMPLES)]
+    Checkpoint,
+    /// Let go of the log that the newest snapshot has made superfluous.
+    #[command(after_help = COMPACT_EXAMPLES)]
+    Compact(CompactArgs),
+    /// The snapshots there are: list them, remove one.
+    #[command(subcommand)]
+    Snapshots(SnapshotsCommand),
     /// Keys and values.
     #[command(subcommand)]
     Kv(KvCommand),

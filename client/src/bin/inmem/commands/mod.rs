@@ -5,6 +5,7 @@ mod kv;
 mod observe;
 mod run;
 mod server;
+mod snapshots;
 mod txn;
 
 use crate::cli::arguments::{Command, Options};
@@ -38,6 +39,9 @@ pub(crate) fn execute(
         Command::Metrics => observe::metrics(session),
         Command::Describe => observe::describe(session),
         Command::Flush => server::flush(session),
+        Command::Checkpoint => snapshots::checkpoint(session),
+        Command::Compact(args) => snapshots::compact(session, &args),
+        Command::Snapshots(command) => snapshots::execute(session, &command),
         Command::Kv(command) => kv::execute(session, options, command, source),
         Command::Run(command) => run::execute(session, options, command),
         Command::Txn(command) => txn::execute(session, options, &command, source),

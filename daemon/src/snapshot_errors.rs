@@ -1,0 +1,117 @@
+//! Why a snapshot was not taken, not removed or not compacted to, as clients see it: class,
+//! sub-code, what is the matter and what to do.
+
+use std::error::Error as StdError;
+use std::io;
+
+use in_mem_engine::{CheckpointError, CompactError, DeleteSnapshotError, SnapshotError};
+use in_mem_model::{Error, Retry, SubCode};
+
+use crate::errors;
+use crate::start::chain;
+
+/// No snapshot was taken: the one before it, if there is one, is as it was, and so is the log.
+pub(crate) fn of_checkpoint(error: &CheckpointError) -> Error {
+    match error {
+        CheckpointError::NoLog => Error::new(
+            SubCode::Unavailable,
+            "nothing of this database is logged yet, so there is nothing to take a snapshot of",
+        )
+        .with_retry(Retry::No)
+        .with_detail("resource", "log"),
+        CheckpointError::ReadOnly => Error::new(
+            SubCode::ReadOnly,
+            "the database was opened for reading only: snapshots and log stay as they are",
+        ),
+        CheckpointError::AlreadyInProgress => Error::new(
+            SubCode::AlreadyInProgress,
+            "a checkpoint or a compaction is under way and there is one at a time: try again when \
+             it is done; `inmem info` tells how far it is",
+        ),
+        CheckpointError::Poisoned(cause) => {
+            errors::poisoned(cause.as_ref().map(ToString::to_string), false)
+        }
+        CheckpointError::Closed => Error::new(SubCode::DatabaseClosed, error.to_string()),
+        CheckpointError::Write(source) => of_snapshot(source, "no snapshot was taken"),
+        CheckpointError::Publish { .. } | CheckpointError::Manifest(_) => {
+            of_storage(error, "no snapshot was taken")
+        }
+    }
+}
+
+/// Nothing, or not all, was let go of; what can be read is the same.
+pub(crate) fn of_compaction(error: &CompactError) -> Error {
+    match error {
+        CompactError::NoSnapshot => Error::new(
+            SubCode::NoSnapshot,
+            "there is no snapshot, so the log is all there is: take one first (db.checkpoint)",
+        ),
+        CompactError::AlreadyInProgress => of_checkpoint(&CheckpointError::AlreadyInProgress),
+        CompactError::Refused(why) => of_checkpoint(why),
+        CompactError::Poisoned(cause) => {
+            errors::poisoned(cause.as_ref().map(ToString::to_string), false)
+        }
+        CompactError::Snapshot(source) => of_snapshot(
+            source,
+            "the newest snapshot is not whole, so every segment of the log is kept",
+        ),
+        CompactError::Io(_) => of_storage(error, "not all was removed"),
+    }
+}
+
+/// The snapshot is as it was, or may be there again after a power loss.
+pub(crate) fn of_deletion(error: &DeleteSnapshotError) -> Error {
+    match error {
+        DeleteSnapshotError::InUse { snapshot_id } => Error::new(
+            SubCode::InvalidArgument,
+            format!(
+                "snapshot {snapshot_id} is the newest one, which the next start begins with: it \
+                 can be removed when there is a newer one"
+            ),
+        )
+        .with_detail("snapshot_id", *snapshot_id),
+        DeleteSnapshotError::Refused(why) => of_checkpoint(why),
+        DeleteSnapshotError::Io(_) => {
+            of_storage(error, "the snapshot may be there again after a power loss")
+        }
+    }
+}
+
+/// A snapshot that cannot be written or read; `what` follows from it.
+pub(crate) fn of_snapshot(error: &SnapshotError, what: &str) -> Error {
+    match error {
+        SnapshotError::Damaged { path, offset, .. } => {
+            Error::new(SubCode::Damage, format!("{}; {what}", chain(error)))
+                .with_detail("file", path.clone())
+                .with_detail("offset", *offset)
+        }
+        _ => of_storage(error, what),
+    }
+}
+
+/// What the disk refused.
+fn of_storage(error: &(dyn StdError + 'static), what: &str) -> Error {
+    let cause = chain(error);
+    if is_full(error) {
+        let message = format!("the disk is full ({cause}); {what}: make room and try again");
+        return Error::new(SubCode::ResourceExhausted, message).with_detail("resource", "disk");
+    }
+    Error::new(SubCode::Unavailable, format!("{cause}; {what}")).with_detail("cause", cause)
+}
+
+fn is_full(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| {
+            matches!(
+                io.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        }) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
