@@ -46,6 +46,7 @@ mod kv_storage;
 pub mod limits;
 mod limits_in_force;
 mod log_state;
+mod logical_digest;
 mod memory;
 mod names;
 mod once;
@@ -108,6 +109,7 @@ pub use errors::{
 pub use index::KeyRef;
 pub use kv::{CasOutcome, KeyValue, Kv, Page};
 pub use log_state::Driver;
+pub use logical_digest::{DigestError, StateCounts, StateDigest};
 pub use once::OnceRequest;
 #[cfg(feature = "perf-trace")]
 pub use perf::PerfTrace;

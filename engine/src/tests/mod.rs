@@ -5,6 +5,7 @@ mod checkpoint;
 mod checkpoint_crashes;
 mod checkpoint_recovery;
 mod concurrency;
+mod digest;
 mod durable;
 mod hostile;
 mod kv;
