@@ -24,6 +24,7 @@ use in_mem_snapshot::{
     list_snapshots, publish, publish_snapshot, remove_snapshot, temp_path, validate,
 };
 use in_mem_wal::disk::{Disk, OpenMode};
+use in_mem_wal::faults::{self as wal_faults, Point};
 use in_mem_wal::spares::{Spares, prepare_spare};
 use in_mem_wal::{Stage, StorageCodec, files};
 
@@ -183,6 +184,7 @@ impl CheckpointContext<'_> {
             info,
             wal_offset: point.end_lsn,
         });
+        wal_faults::pass(Point::DuringSnapshotAfterManifest);
         remove_superfluous(disk, &listed, previous, snapshot_id);
         Ok(info)
     }
@@ -332,6 +334,7 @@ impl BlockSink for JobSink<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         let before = self.writer.len_bytes();
         self.writer.push(self.disk, bytes)?;
+        wal_faults::pass(Point::DuringSnapshotWrite);
         let written = self.writer.len_bytes();
         if before == written {
             return Ok(());

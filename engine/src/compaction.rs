@@ -15,6 +15,7 @@ use std::sync::mpsc;
 
 use in_mem_snapshot::{SnapshotError, list_snapshots, snapshot_path, validate};
 use in_mem_wal::disk::{Disk, OpenMode};
+use in_mem_wal::faults::{self as wal_faults, Point};
 use in_mem_wal::{Lsn, PoisonCause, files, names};
 
 use crate::checkpoint::{CheckpointError, Errand};
@@ -207,7 +208,9 @@ pub(crate) fn remove_below(disk: &mut dyn Disk, first: u64) -> io::Result<(u64, 
         let len = files::len(disk, file);
         files::close(disk, file);
         reclaimed_bytes += len?;
+        wal_faults::pass(Point::DuringCompactionBeforeUnlink);
         files::unlink(disk, &path)?;
+        wal_faults::pass(Point::DuringCompactionAfterUnlink);
     }
     if !numbers.is_empty() {
         files::sync_dir(disk, names::WAL_DIR)?;

@@ -13,6 +13,7 @@ use in_mem_snapshot::{
     LoadError, MANIFEST_PATH, Manifest, PublishError, SNAPSHOTS_DIR, load, publish, remove_temps,
 };
 use in_mem_wal::disk::{Disk, Op, OpenMode};
+use in_mem_wal::faults::{self as wal_faults, Point};
 use in_mem_wal::recover::{
     RecoveredRecord, Scan, ScanError, ScanOptions, SettleError, SettleOptions, Settled, create_log,
     scan, settle,
@@ -238,6 +239,7 @@ fn begin_with_snapshot(
             .shared
             .durable
             .recovered_snapshot(meta.watermark_txn);
+        wal_faults::pass(Point::RecoveryAfterSnapshot);
     }
     *context.shared.checkpoint.log_point.lock() = base.log_point();
     Ok(base)

@@ -76,13 +76,13 @@ pub struct Verified {
 }
 
 impl Life {
-    /// Begins a life in a new directory; gives the running daemon.
+    /// Begins a life with checkpoints in a new directory; gives the running daemon.
     pub fn begin(manner: Manner, seed: u64) -> (Self, Daemon) {
         let dir = tempfile::Builder::new()
             .prefix("inmem-crash-")
             .tempdir()
             .unwrap();
-        let place = Place::new(dir.path(), manner.mode, SEGMENT_LEN_BYTES);
+        let place = Place::new(dir.path(), manner.mode, SEGMENT_LEN_BYTES).with_checkpoints();
         Self::begin_at(place, Some(dir), manner, seed)
     }
 

@@ -94,7 +94,11 @@ impl Life {
             Action::Put { key, len } => {
                 let text = format!("{}-{}", self.last_version, "v".repeat(usize::from(*len)));
                 let value = encode(&Value::from(text.as_str())).expect("a value");
-                let version = self.run().kv().put([*key], &value).expect("committed");
+                let version = self
+                    .run()
+                    .kv()
+                    .put([b'a' + *key], &value)
+                    .expect("committed");
                 self.committed(*key, version, Some(value.as_bytes().to_vec()));
             }
             Action::Delete { key } => {
@@ -102,7 +106,10 @@ impl Life {
                 let is_there = versions
                     .and_then(|versions| versions.last())
                     .is_some_and(|(_, value)| value.is_some());
-                assert_eq!(self.run().kv().delete([*key]).expect("committed"), is_there);
+                assert_eq!(
+                    self.run().kv().delete([b'a' + *key]).expect("committed"),
+                    is_there
+                );
                 if is_there {
                     let version = self.database().version();
                     self.committed(*key, version, None);
@@ -158,7 +165,10 @@ impl Life {
     fn check(&self) {
         let run = self.run();
         for key in 0..KEY_COUNT {
-            let mut history = run.kv().history([key], None, None).expect("a valid key");
+            let mut history = run
+                .kv()
+                .history([b'a' + key], None, None)
+                .expect("a valid key");
             history.reverse();
             let shown: Vec<_> = history.iter().map(shown).collect();
             let expected = self.model.get(&key).cloned().unwrap_or_default();
