@@ -15,6 +15,8 @@
 mod daemon_process;
 #[path = "socket_abuse/descriptors.rs"]
 mod descriptors;
+#[path = "socket_abuse/large.rs"]
+mod large;
 #[path = "socket_abuse/message_pack.rs"]
 mod message_pack;
 #[path = "socket_abuse/random.rs"]
@@ -134,7 +136,6 @@ over_both_reactors!(
     a_transaction_whose_client_vanishes_is_in_or_out_as_a_whole,
     clients_that_send_half_a_frame_are_closed_and_slow_nobody,
     clients_that_never_read_are_not_read_from_and_their_replies_are_capped,
-    many_large_frames_at_once_wait_for_each_other_within_the_memory_they_may_take,
 );
 
 fn daemon(arguments: &[&str]) -> (tempfile::TempDir, Daemon) {
@@ -445,36 +446,6 @@ fn clients_that_never_read_are_not_read_from_and_their_replies_are_capped() {
         );
         witness.check();
     }
-}
-
-fn many_large_frames_at_once_wait_for_each_other_within_the_memory_they_may_take() {
-    let (_directory, daemon) = daemon_with_config("[limits]\ngather_len_bytes_max = 67108864\n");
-    let mut witness = Witness::new(&daemon);
-    // A real frame of 40 MiB, refused only once it is there: its value is above the limit.
-    let mut value = vec![0xc6];
-    value.extend_from_slice(&(40u32 << 20).to_be_bytes());
-    value.resize(value.len() + (40 << 20), 7);
-    let frame = request_frame(1, RequestHeader::default(), put("large", &value));
-    let count = scaled(20);
-    std::thread::scope(|scope| {
-        for _ in 0..count {
-            scope.spawn(|| {
-                let mut client = RawClient::connect(daemon.socket());
-                client.send(&frame);
-                let reply = client.read().unwrap().expect("an answer").response();
-                assert!(matches!(reply, Response::Error(_)), "{reply:?}");
-            });
-        }
-        for _ in 0..50 {
-            witness.check();
-        }
-    });
-    let peak_kib = daemon.status_number("VmHWM:");
-    assert!(
-        peak_kib < 400 << 10,
-        "{count} frames of 40 MiB took {peak_kib} KiB at their peak"
-    );
-    witness.check();
 }
 
 /// Puts and gets so many keys; the CPU time of the daemon for it, in ticks of the kernel.
