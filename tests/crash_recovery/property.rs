@@ -175,8 +175,9 @@ impl Life {
             assert_eq!(shown, expected, "key {key}");
         }
         if self.last_version != 0 {
-            match self.database().is_durable(self.last_version) {
-                Ok(is_durable) => assert!(is_durable),
+            // It is told a moment after the answer.
+            match self.database().wait_durable(self.last_version, None) {
+                Ok(durable_version) => assert!(self.last_version <= durable_version),
                 // A snapshot covers it.
                 Err(WaitDurableError::Forgotten { .. }) => assert!(self.has_snapshot),
                 Err(error) => panic!("{error}"),
