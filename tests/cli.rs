@@ -25,6 +25,8 @@ mod observe;
 mod pipe;
 #[path = "cli/shell.rs"]
 mod shell;
+#[path = "cli/snapshots.rs"]
+mod snapshots;
 #[path = "cli/store.rs"]
 mod store;
 #[path = "support/stuck_server.rs"]

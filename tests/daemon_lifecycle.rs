@@ -28,6 +28,8 @@ mod observe;
 mod peers;
 #[path = "support/raw_client.rs"]
 mod raw_client;
+#[path = "daemon_lifecycle/snapshots.rs"]
+mod snapshots;
 #[path = "daemon_lifecycle/without_rings.rs"]
 mod without_rings;
 #[path = "daemon_lifecycle/without_sync.rs"]

@@ -233,6 +233,10 @@ impl CheckpointContext<'_> {
                 return Err(error);
             }
         };
+        let board = &self.shared.checkpoint;
+        board
+            .written_bytes
+            .store(written.len_bytes, Ordering::Relaxed);
         self.read_back(disk, header, meta)?;
         Ok(written.len_bytes)
     }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use in_mem_engine::model::{RunInfo, Value, encode};
 use in_mem_ipc::operation::OPERATIONS;
-use in_mem_ipc::request::db::{Unsubscribe, WaitDurable};
+use in_mem_ipc::request::db::{Compact, DeleteSnapshot, Unsubscribe, WaitDurable};
 use in_mem_ipc::request::kv::{
     CasValue, CasVersion, ExpectedVersion, GetAt, History, Increment, Key, KeyValue, KeyValues,
     Keys, List, Prefix, Scan,
@@ -70,6 +70,13 @@ fn shown(response: &Response<'_>) -> String {
         Response::Health(health) => health.free_len_bytes = None,
         Response::Metrics(_) => return "Metrics".to_owned(),
         Response::Description(_) => return "Description".to_owned(),
+        Response::Checkpoint(info) => info.timestamp_us = 0,
+        Response::Compacted(info) => (info.timestamp_us, info.duration_ms) = (0, 0),
+        Response::Snapshots(snapshots) => {
+            for info in snapshots {
+                info.created_at_us = 0;
+            }
+        }
         Response::RunId(id) => *id = [0; 16],
         Response::Run(run) => return format!("Run {}", shown_run(run)),
         Response::RunBegun(begun) => {
@@ -434,6 +441,8 @@ fn play_transactions(play: &mut Play) {
         play.ask(Operation::TxnInfo);
         play.ask(begin(false));
         play.ask(Operation::DbFlush);
+        play.ask(Operation::DbCheckpoint);
+        play.ask(Operation::DbListSnapshots);
         play.ask(if ends {
             Operation::TxnCommit
         } else {
@@ -443,6 +452,27 @@ fn play_transactions(play: &mut Play) {
         play.header.txn_id = 0;
     }
     play.ask(Operation::TxnInfo);
+}
+
+fn play_snapshots(play: &mut Play) {
+    let compact = |mode: &'static str| Operation::DbCompact(Compact { mode: mode.into() });
+    let delete = |snapshot_id| Operation::DbDeleteSnapshot(DeleteSnapshot { snapshot_id });
+    for operation in [
+        Operation::DbListSnapshots,
+        compact("wal_only"),
+        Operation::DbCheckpoint,
+        Operation::DbCheckpoint,
+        Operation::DbListSnapshots,
+        delete(1),
+        delete(1),
+        delete(2),
+        compact("wal_only"),
+        compact("all \u{fc}"),
+        Operation::DbListSnapshots,
+        Operation::SystemInfo,
+    ] {
+        play.ask(operation);
+    }
 }
 
 fn play(encoding: Encoding) -> (tempfile::TempDir, Daemon, Play) {
@@ -473,6 +503,7 @@ fn play(encoding: Encoding) -> (tempfile::TempDir, Daemon, Play) {
     play_batches(&mut play);
     play_transactions(&mut play);
     play_runs(&mut play);
+    play_snapshots(&mut play);
     // All is on disk then: nothing is pushed to the subscription.
     play.ask(Operation::DbFlush);
     for version in [0, 3] {

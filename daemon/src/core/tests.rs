@@ -18,6 +18,7 @@ use in_mem_wal::{LogConfig, Turn};
 
 mod once;
 mod replies;
+mod snapshots;
 mod users;
 
 use super::*;

@@ -69,6 +69,10 @@ impl Replay {
 
 #[cfg(test)]
 mod tests {
+    use in_mem_engine::{Database, DurabilityMode, OpenError};
+    use in_mem_wal::LogConfig;
+    use in_mem_wal::disk::{SimOptions, SimWorld};
+
     use super::*;
 
     #[test]
@@ -76,5 +80,32 @@ mod tests {
         let mut replay = Replay::new(Arc::default());
         assert_eq!(replay.report().extend_us, Some(EXTEND_US), "the start");
         assert_eq!(replay.report().extend_us, None, "nothing has moved");
+    }
+
+    #[test]
+    fn the_snapshot_is_named_while_it_is_read_and_is_progress() {
+        let world = SimWorld::new(SimOptions::new(1));
+        let builder = || {
+            Database::builder()
+                .durability(DurabilityMode::Strict)
+                .wal_config(LogConfig {
+                    segment_len_bytes: 1 << 20,
+                    buffered_sync_len_bytes: 1 << 20,
+                    ..LogConfig::default()
+                })
+                .disk(Arc::new(world.clone()))
+        };
+        let database = builder().open().expect("opens");
+        database.checkpoint().expect("taken");
+        drop(database);
+        let progress = Arc::new(RecoveryProgress::default());
+        let mut replay = Replay::new(Arc::clone(&progress));
+        assert_eq!(replay.report().status, "recovering");
+        progress.request_stop();
+        let stopped = builder().progress(progress).open();
+        assert!(matches!(stopped.err(), Some(OpenError::Interrupted)));
+        let report = replay.report();
+        assert!(report.status.starts_with("recovering: snapshot 1, "));
+        assert_eq!(report.extend_us, Some(EXTEND_US));
     }
 }

@@ -19,6 +19,7 @@ mod poison;
 mod recovery;
 mod refusals;
 mod runs;
+mod snapshots;
 mod transaction_limits;
 mod transactions;
 mod writeset;

@@ -36,6 +36,7 @@ from ._handles import (
     run_not_found,
 )
 from ._session import Header, Identity, Reconnect
+from ._snapshots import AsyncSnapshots
 from ._streaming import Link
 from ._wire import Greeting
 from .calls import Call, ExpectedVersion
@@ -458,7 +459,7 @@ class AsyncRuns:
         raise run_not_found(name_or_id)
 
 
-class AsyncClient(_Acting):
+class AsyncClient(_Acting, AsyncSnapshots):
     """A session with the server of this machine, for asyncio:
 
         async with inmem.AsyncClient() as client:

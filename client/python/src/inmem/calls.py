@@ -18,6 +18,9 @@ from .types import (
     MISSING,
     BatchResult,
     Capabilities,
+    CheckpointInfo,
+    CompactInfo,
+    CompactMode,
     Conditional,
     Deleted,
     Durability,
@@ -35,6 +38,7 @@ from .types import (
     RunInfo,
     RunStatus,
     ServerInfo,
+    SnapshotInfo,
     TransactionInfo,
     Value,
     Version,
@@ -545,3 +549,26 @@ def wait_durable(commit_version: int) -> Call[int]:
     """Waits until every logged commit up to this version is on disk; the durable version then."""
     read: Callable[[str, Answer], int] = _expect("version", lambda found: int(found["value"]))
     return Call("db.wait_durable", {"version": commit_version}, read)
+
+
+def checkpoint() -> Call[CheckpointInfo]:
+    """Takes a snapshot; answered once the next start of the server begins with it."""
+    read = _expect("checkpoint", lambda found: _as(CheckpointInfo, found))
+    return Call("db.checkpoint", {}, read)
+
+
+def compact(mode: CompactMode = "wal_only") -> Call[CompactInfo]:
+    """Lets go of what the newest snapshot has made superfluous."""
+    read = _expect("compacted", lambda found: _as(CompactInfo, found))
+    return Call("db.compact", {"mode": mode}, read)
+
+
+def list_snapshots() -> Call[list[SnapshotInfo]]:
+    """The snapshots there are, the oldest first."""
+    read = _expect("snapshots", lambda found: [_as(SnapshotInfo, info) for info in found])
+    return Call("db.list_snapshots", {}, read)
+
+
+def delete_snapshot(snapshot_id: int) -> Call[bool]:
+    """Removes a snapshot; whether there was one of that number."""
+    return Call("db.delete_snapshot", {"snapshot_id": snapshot_id}, _flag)

@@ -27,6 +27,7 @@ from ._handles import (
     run_not_found,
 )
 from ._session import Header, Identity, Reconnect
+from ._snapshots import Snapshots
 from ._wire import Greeting
 from .calls import Call, ExpectedVersion
 from .types import (
@@ -498,7 +499,7 @@ class Runs:
         raise run_not_found(name_or_id)
 
 
-class Client(_Acting):
+class Client(_Acting, Snapshots):
     """A session with the server of this machine.
 
     `socket` is `INMEM_SOCKET`, or where the daemon of this user listens, unless given. `run` is the

@@ -224,6 +224,49 @@ class ServerInfo:
     measures: dict[str, int]
 
 
+CompactMode = Literal["wal_only"]
+"""What a compaction lets go of: segments of the log that every kept snapshot covers."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """A snapshot that was taken."""
+
+    watermark_txn: int
+    """Every logged commit at or below it is inside, none above it."""
+    snapshot_id: int
+    timestamp_us: int
+    """When it was begun, microseconds since the epoch."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactInfo:
+    """What a compaction did."""
+
+    mode: str
+    reclaimed_bytes: int
+    wal_segments_removed: int
+    versions_removed: int
+    snapshot_watermark: int
+    duration_ms: int
+    timestamp_us: int
+    """When it was begun, microseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """A snapshot that is there."""
+
+    snapshot_id: int
+    watermark: int
+    """Every logged commit at or below it is inside, none above it."""
+    created_at_us: int
+    size_bytes: int
+    path: str
+    """Where it lies, inside the data directory of the server."""
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What the server can do."""
