@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::compaction::{CompactDone, CompactMode};
 use crate::database::Database;
+use crate::export::ExportRequest;
 use crate::shared::Shared;
 
 /// A snapshot that was taken.
@@ -37,8 +38,8 @@ pub enum CheckpointError {
     /// It was opened for reading only.
     #[error("the database was opened for reading only")]
     ReadOnly,
-    /// A checkpoint or a compaction is under way.
-    #[error("a checkpoint or a compaction is under way")]
+    /// A checkpoint, a compaction or an export is under way.
+    #[error("a checkpoint, a compaction or an export is under way")]
     AlreadyInProgress,
     /// The log failed; what is in memory may not be what it holds.
     #[error("the log has failed; reopen the database")]
@@ -119,6 +120,7 @@ pub(crate) type CheckpointDone = Box<dyn FnOnce(Result<CheckpointInfo, Checkpoin
 pub(crate) enum Errand {
     Checkpoint(CheckpointDone),
     Compact(CompactMode, CompactDone),
+    Export(ExportRequest),
 }
 
 impl Errand {
@@ -127,6 +129,7 @@ impl Errand {
         match self {
             Self::Checkpoint(done) => done(Err(error)),
             Self::Compact(_, done) => done(Err(error.into())),
+            Self::Export(request) => (request.done)(Err(error.into())),
         }
     }
 }

@@ -36,6 +36,8 @@ mod durability;
 mod durable;
 mod errors;
 mod evaluate;
+mod export;
+mod export_job;
 pub mod faults;
 mod follow;
 mod gaps;
@@ -75,6 +77,7 @@ mod shared;
 mod shutdown;
 mod snapshot_bytes;
 mod snapshot_view;
+mod staging;
 mod storage;
 mod store;
 #[cfg(test)]
@@ -104,6 +107,7 @@ pub use errors::{
     CommitError, ConflictKind, DatabaseClosed, FlushError, OpenError, ReadError, RecordError,
     RunError, ShutdownError,
 };
+pub use export::{ExportError, ExportInfo};
 pub use index::KeyRef;
 pub use kv::{CasOutcome, KeyValue, Kv, Page};
 pub use log_state::Driver;
