@@ -64,8 +64,8 @@ pub enum CompactError {
     /// There is no snapshot, so the log is all there is.
     #[error("there is no snapshot: take a checkpoint first")]
     NoSnapshot,
-    /// A checkpoint or a compaction is under way.
-    #[error("a checkpoint or a compaction is under way")]
+    /// A checkpoint, a compaction or an export is under way.
+    #[error("a checkpoint, a compaction or an export is under way")]
     AlreadyInProgress,
     /// The database has no log, is closed, or was opened for reading only.
     #[error("compaction was refused")]

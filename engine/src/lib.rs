@@ -36,6 +36,8 @@ mod durability;
 mod durable;
 mod errors;
 mod evaluate;
+mod export;
+mod export_job;
 pub mod faults;
 mod follow;
 mod gaps;
@@ -76,6 +78,7 @@ mod shutdown;
 mod snapshot_bytes;
 mod snapshot_view;
 mod snapshots;
+mod staging;
 mod storage;
 mod store;
 #[cfg(test)]
@@ -106,6 +109,7 @@ pub use errors::{
     CommitError, ConflictKind, DatabaseClosed, FlushError, OpenError, ReadError, RecordError,
     RunError, ShutdownError,
 };
+pub use export::{ExportError, ExportInfo};
 pub use index::KeyRef;
 pub use kv::{CasOutcome, KeyValue, Kv, Page};
 pub use log_state::Driver;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use in_mem_model::RunId;
 use in_mem_snapshot::{
-    LoadError, MANIFEST_PATH, Manifest, PublishError, SNAPSHOTS_DIR, load, publish, remove_temps,
+    LoadError, MANIFEST_PATH, Manifest, PublishError, SNAPSHOTS_DIR, load, peek, publish,
+    remove_temps,
 };
 use in_mem_wal::disk::{Disk, Op, OpenMode};
 use in_mem_wal::faults::{self as wal_faults, Point};
@@ -158,7 +159,9 @@ pub(crate) struct Recovered {
 /// What recovery works with.
 pub(crate) struct RecoveryContext<'a> {
     pub(crate) shared: &'a Shared,
-    /// Reads only, and passes over what no primitive knows.
+    /// Changes nothing on disk.
+    pub(crate) only_reads: bool,
+    /// Passes over what no primitive knows; reads only.
     pub(crate) skips_unknown: bool,
     pub(crate) registry: &'a PrimitiveRegistry,
     pub(crate) config: LogConfig,
@@ -191,13 +194,7 @@ pub(crate) fn recover(
         version_floor: sequencer.last_issued().saturating_add(VERSION_FLOOR_STEP),
         now_us: context.shared.clock.wall_us(),
     };
-    let settled = settle_unless(
-        context.skips_unknown,
-        disk,
-        scanned,
-        &options,
-        &mut manifest,
-    )?;
+    let settled = settle_unless(context.only_reads, disk, scanned, &options, &mut manifest)?;
     if let Some(settled) = &settled {
         sequencer.floor_durable(settled.version_floor);
         context.shared.durable.advance(last_txn_id);
@@ -224,7 +221,7 @@ fn begin_with_snapshot(
     manifest: &Manifest,
     result: &mut RecoveryResult,
 ) -> Result<Base, OpenError> {
-    if !context.skips_unknown {
+    if !context.only_reads {
         remove_temps(disk).map_err(OpenError::Io)?;
     }
     if manifest.has_snapshot() && !context.takes_records {
@@ -331,7 +328,11 @@ fn load_manifest(
 ) -> Result<Manifest, OpenError> {
     let root = files::list(disk, "").map_err(OpenError::Io)?;
     let has = |directory: &str| root.iter().any(|name| name == directory);
-    let manifest = match load(disk) {
+    let loaded = match context.only_reads {
+        true => peek(disk),
+        false => load(disk),
+    };
+    let manifest = match loaded {
         Ok(Some(manifest)) => manifest,
         Ok(None) => return Err(OpenError::MissingManifest),
         Err(LoadError::Io(error)) => return Err(OpenError::Io(error)),

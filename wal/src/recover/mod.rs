@@ -5,6 +5,7 @@
 //! [`settle`] makes that decision durable: it keeps what is dropped in quarantine, rewrites the last
 //! segment and raises the version floor. A crash anywhere inside and a rerun give the same log.
 
+mod copy;
 mod reserve;
 mod scan;
 mod settle;
@@ -18,6 +19,7 @@ use crate::codec::CodecError;
 use crate::lsn::Lsn;
 use crate::names;
 
+pub use copy::{LogCopy, copy_file, copy_log};
 pub use reserve::{ensure_reserve, release_reserve};
 pub use scan::{Scan, ScanOptions, scan};
 pub use settle::{SettleError, SettleOptions, Settled, create_log, settle};
