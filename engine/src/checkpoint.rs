@@ -66,6 +66,25 @@ pub enum CheckpointError {
     Manifest(#[source] PublishError),
 }
 
+impl CheckpointError {
+    /// The file that is damaged, and the offset, bytes, if that is why.
+    #[must_use]
+    pub fn damage(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Write(source) => damage_of(source),
+            _ => None,
+        }
+    }
+}
+
+/// Where a snapshot is damaged, if it is.
+pub(crate) fn damage_of(error: &SnapshotError) -> Option<(&str, u64)> {
+    match error {
+        SnapshotError::Damaged { path, offset, .. } => Some((path, *offset)),
+        _ => None,
+    }
+}
+
 /// What a checkpoint under way is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

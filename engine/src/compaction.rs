@@ -18,7 +18,7 @@ use in_mem_wal::disk::{Disk, OpenMode};
 use in_mem_wal::faults::{self as wal_faults, Point};
 use in_mem_wal::{Lsn, PoisonCause, files, names};
 
-use crate::checkpoint::{CheckpointError, Errand};
+use crate::checkpoint::{CheckpointError, Errand, damage_of};
 use crate::checkpoint_job::CheckpointContext;
 use crate::database::Database;
 
@@ -79,6 +79,17 @@ pub enum CompactError {
     /// The disk refused a step.
     #[error("input or output failed")]
     Io(#[source] io::Error),
+}
+
+impl CompactError {
+    /// The file that is damaged, and the offset, bytes, if that is why.
+    #[must_use]
+    pub fn damage(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Snapshot(source) => damage_of(source),
+            _ => None,
+        }
+    }
 }
 
 /// Called with what came of a compaction, on the background thread.

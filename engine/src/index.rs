@@ -157,6 +157,15 @@ impl Index {
         Applied::KeyAndVersion
     }
 
+    /// Takes in a key that has no entry yet, with all its versions: what loading a snapshot does.
+    pub(crate) fn load(&self, key: KeyRef<'_>, newest: Node) {
+        let partition = self.partition(key).get_or_init(new_partition);
+        let head = ArcSwapAny::new(Some(newest));
+        let pin = partition.pin();
+        let before = pin.insert(self.ordered.new_key(key), Entry { head });
+        debug_assert!(before.is_none(), "a snapshot holds each key once");
+    }
+
     /// Calls `visit` with each key of `partition` until it returns false. Keys inserted meanwhile
     /// may or may not be met.
     pub(crate) fn for_each_key(

@@ -94,7 +94,6 @@ mod writeset;
 mod writeset_reader;
 
 pub use in_mem_model as model;
-pub use in_mem_snapshot::SnapshotError;
 
 pub use builder::DatabaseBuilder;
 pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointPhase, CheckpointProgress};
@@ -130,7 +129,7 @@ pub use run_change::{BeginRun, DEFAULT_RUN_NAME, RunChange};
 pub use runs::{RunFilter, RunPage, Runs};
 pub use savepoints::Savepoint;
 pub use snapshot_view::{EntityVersions, SnapshotTarget, SnapshotView};
-pub use snapshots::{DeleteSnapshotError, SnapshotInfo};
+pub use snapshots::{DeleteSnapshotError, ListSnapshotsError, SnapshotInfo};
 pub use storage::{Storage, WriteSet};
 pub use store::ShardedStore;
 pub use transaction::{TransactionContext, TransactionInfo, TransactionOptions, TransactionStatus};

@@ -194,6 +194,23 @@ impl ShardedStore {
             .publish_now(stamp.commit_version.max(shard.visible()));
     }
 
+    /// Takes in all versions of a key that is not there yet, as a snapshot holds them.
+    pub(crate) fn load_entity(&self, shard: &RunShard, key: KeyRef<'_>, newest: Node) {
+        self.memory.add_key(key);
+        let mut version = Some(&newest);
+        while let Some(node) = version {
+            self.memory.add_version(node.value().len());
+            version = node.older();
+        }
+        let (commit_version, timestamp_us) = (newest.commit_version(), newest.timestamp_us());
+        let mut state = shard.commit.lock();
+        shard.index.load(key, newest);
+        state.last_timestamp_us = state.last_timestamp_us.max(timestamp_us);
+        shard
+            .publication
+            .publish_now(commit_version.max(shard.visible()));
+    }
+
     /// Takes in the exactly-once request that made a committed record. Applying it again changes
     /// nothing. Recovery alone calls this, in log order.
     pub(crate) fn apply_once_versioned(

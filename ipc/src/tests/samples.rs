@@ -339,7 +339,6 @@ fn kv_operations(m: &Material) -> Vec<Operation<'static>> {
 
 /// One response of each kind, with its name, in the order of the wire tags.
 pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> {
-    let description = Box::new(description(m));
     let mut responses = vec![
         ("Error", Response::Error(error_body(m))),
         ("Done", Response::Done),
@@ -395,19 +394,23 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
         ),
         ("Info", Response::Info(info(m))),
         ("Capabilities", Response::Capabilities(capabilities(m))),
-        (
-            "Subscribed",
-            Response::Subscribed(Subscribed {
-                subscription_id: m.numbers[1],
-                durable_version: m.numbers[0],
-            }),
-        ),
+        ("Subscribed", subscribed(m)),
         ("Health", Response::Health(health_report(m))),
         ("Metrics", Response::Metrics(m.text(1))),
-        ("Description", Response::Description(description)),
+        (
+            "Description",
+            Response::Description(Box::new(description(m))),
+        ),
     ]);
     responses.extend(super::snapshots::responses(m));
     responses
+}
+
+fn subscribed(m: &Material) -> Response<'static> {
+    Response::Subscribed(Subscribed {
+        subscription_id: m.numbers[1],
+        durable_version: m.numbers[0],
+    })
 }
 
 fn kv_responses(m: &Material) -> Vec<(&'static str, Response<'static>)> {
