@@ -13,9 +13,7 @@ use crate::response::kv::{
     BatchEffect, BatchResult, Deleted, Entry, Incremented, Mismatch, Page, Replaced, Slot,
     Versioned,
 };
-use crate::response::observe::{
-    Description, Fault, HealthReport, HealthState, RunSummary, Setting,
-};
+use crate::response::observe::*;
 use crate::response::run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo, TxnState};
 use crate::response::system::*;
 use crate::response::{Flavour, ReachedLevel, Receipt, Response};
@@ -339,6 +337,7 @@ fn kv_operations(m: &Material) -> Vec<Operation<'static>> {
 
 /// One response of each kind, with its name, in the order of the wire tags.
 pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> {
+    let description = Box::new(description(m));
     let mut responses = vec![
         ("Error", Response::Error(error_body(m))),
         ("Done", Response::Done),
@@ -397,10 +396,7 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
         ("Subscribed", subscribed(m)),
         ("Health", Response::Health(health_report(m))),
         ("Metrics", Response::Metrics(m.text(1))),
-        (
-            "Description",
-            Response::Description(Box::new(description(m))),
-        ),
+        ("Description", Response::Description(description)),
     ]);
     responses.extend(super::snapshots::responses(m));
     responses
