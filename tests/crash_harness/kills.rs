@@ -25,6 +25,10 @@ const END_COUNT: u64 = 20;
 /// Commits that must have been acknowledged before a kill.
 const ACKED_COUNT_MIN: u64 = 100;
 
+/// Of so many kills at least one was at each of the moments. One in five is meant for each but load;
+/// where a machine is so slow that its moment has passed, it counts as one under load, or not.
+const KILLS_PER_MOMENT: u64 = 20;
+
 /// When a daemon was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Moment {
@@ -102,6 +106,37 @@ struct Figures {
     restart_us_max: u64,
 }
 
+impl Figures {
+    /// The kills that counted, of those that are looked for.
+    fn kill_count(&self, is_meant: impl Fn(Kind, Moment) -> bool) -> u64 {
+        let meant = self
+            .tallies
+            .iter()
+            .filter(|((kind, moment), _)| is_meant(*kind, *moment));
+        meant.map(|(_, tally)| tally.kill_count).sum()
+    }
+
+    /// Fails unless the kills are spread over all moments and all kinds of lives.
+    fn assert_spread(&self, least: u64) {
+        for wanted in [
+            Moment::Load,
+            Moment::Rotation,
+            Moment::Recovery,
+            Moment::Shutdown,
+        ] {
+            let count = self.kill_count(|_, moment| moment == wanted);
+            assert!(
+                least <= count,
+                "{count} kills at {wanted:?}, {least} are due"
+            );
+        }
+        for wanted in (0..8).map(Kind::of) {
+            let count = self.kill_count(|kind, _| kind == wanted);
+            assert_ne!(count, 0, "no kill counts in a life {wanted:?}");
+        }
+    }
+}
+
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -157,8 +192,13 @@ pub fn kills_lose_nothing() {
     for_each_seed("crash_harness kills_at", is_wanted, |seed| {
         lead(seed, Kind::of(seed), false, end_count, &figures, &counted);
     });
-    println!("{}", figures.into_inner().unwrap());
+    let figures = figures.into_inner().unwrap();
+    println!("{figures}");
     assert!(wanted_count <= counted.into_inner(), "enough kills counted");
+    // A quick run leads too few lives for each moment and each kind.
+    if scaled(0, 1, 1) == 1 {
+        figures.assert_spread(wanted_count / KILLS_PER_MOMENT);
+    }
 }
 
 /// The same where io_uring is refused to the log.

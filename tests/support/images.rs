@@ -44,6 +44,21 @@ impl Images {
             .sum()
     }
 
+    /// Fails unless at least so many images of every one of the moments counted in every one of the
+    /// modes.
+    pub(crate) fn assert_each(&self, moments: &[&'static str], modes: &[&'static str], least: u64) {
+        let table = self.table.lock().expect("no test panics here");
+        for moment in moments {
+            for mode in modes {
+                let count = table.get(&(moment, mode)).copied().unwrap_or(0);
+                assert!(
+                    least <= count,
+                    "{count} images of the moment {moment:?} in the mode {mode}, {least} are due"
+                );
+            }
+        }
+    }
+
     /// The table, one row for each moment, one column for each mode.
     #[must_use]
     pub(crate) fn table(&self) -> String {
