@@ -130,6 +130,9 @@ impl Figures {
                 "{count} kills at {wanted:?}, {least} are due"
             );
         }
+        // Every second life takes checkpoints, and a few of its ends are meant for them.
+        let count = self.kill_count(|_, moment| moment == Moment::Checkpoint);
+        assert!(least / 4 <= count, "{count} kills at a checkpoint");
         for wanted in (0..8).map(Kind::of) {
             let count = self.kill_count(|kind, _| kind == wanted);
             assert_ne!(count, 0, "no kill counts in a life {wanted:?}");

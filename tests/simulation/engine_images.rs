@@ -76,6 +76,16 @@ fn takes_errands(seed: u64) -> bool {
     seed % 2 == 1
 }
 
+/// What a life with checkpoints does beside that, in the modes in which there are any.
+const CHECKPOINT_MOMENTS: &[&str] = &[
+    "directory sync of the snapshots",
+    "snapshot rename",
+    "snapshot write",
+    "sync of a snapshot",
+    "unlink of a segment",
+    "unlink of a snapshot",
+];
+
 #[test]
 fn power_loss_at_every_moment_of_the_engine_leaves_what_its_clients_were_promised() {
     let target = scaled(5_000, 120_000, 20_000_000);
@@ -97,6 +107,8 @@ fn power_loss_at_every_moment_of_the_engine_leaves_what_its_clients_were_promise
     );
     assert!(target <= images.count());
     images.assert_each(LIFE_MOMENTS, MODES, scaled(0, 10, 1_000));
+    let logged = &["Buffered", "Strict"];
+    images.assert_each(CHECKPOINT_MOMENTS, logged, scaled(0, 10, 1_000));
 }
 
 /// Three epochs in one directory; every moment of each is crashed, and one image lives on.
