@@ -123,3 +123,62 @@ fn is_full(error: &(dyn StdError + 'static)) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn not_written(kind: io::ErrorKind) -> CheckpointError {
+        CheckpointError::Write(SnapshotError::Io {
+            path: "SNAPSHOTS/.snap-000001.tmp".to_owned(),
+            source: kind.into(),
+        })
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures_and_both_name_the_file() {
+        let full = of_checkpoint(&not_written(io::ErrorKind::StorageFull));
+        assert_eq!(full.sub, Some(SubCode::ResourceExhausted));
+        assert_eq!(full.retry, Retry::Later);
+        assert_eq!(full.detail("resource"), Some(&"disk".into()));
+        let other = of_checkpoint(&not_written(io::ErrorKind::NotFound));
+        assert_eq!(other.sub, Some(SubCode::Unavailable));
+        for error in [full, other] {
+            assert!(error.message.contains("snap-000001.tmp"), "{error}");
+            assert!(error.message.contains("no snapshot was taken"), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_reason_of_a_refusal_has_a_code_and_a_retry_of_its_own() {
+        let told = |error: CheckpointError| {
+            let error = of_checkpoint(&error);
+            (error.sub.expect("a sub-code"), error.retry)
+        };
+        let expected = [
+            (CheckpointError::NoLog, SubCode::Unavailable, Retry::No),
+            (CheckpointError::ReadOnly, SubCode::ReadOnly, Retry::No),
+            (
+                CheckpointError::AlreadyInProgress,
+                SubCode::AlreadyInProgress,
+                Retry::Later,
+            ),
+            (
+                CheckpointError::Poisoned(None),
+                SubCode::Unavailable,
+                Retry::AfterReopen,
+            ),
+            (
+                CheckpointError::Closed,
+                SubCode::DatabaseClosed,
+                Retry::AfterReopen,
+            ),
+        ];
+        for (error, sub, retry) in expected {
+            assert_eq!(told(error), (sub, retry));
+        }
+        let none = of_compaction(&CompactError::NoSnapshot);
+        assert_eq!(none.sub, Some(SubCode::NoSnapshot));
+        assert!(none.message.contains("db.checkpoint"), "{none}");
+    }
+}
