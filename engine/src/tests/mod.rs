@@ -20,6 +20,7 @@ mod poison;
 mod read_only;
 mod recovery;
 mod refusals;
+mod repair;
 mod runs;
 mod transaction_limits;
 mod transactions;
