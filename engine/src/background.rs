@@ -63,7 +63,7 @@ impl BackgroundWork {
             shared: &self.shared,
             registry: &self.registry,
             codec: &self.codec,
-            spares: &self.spares,
+            spares: Some(&self.spares),
             log_config: self.log_config,
         };
         let Some(mut job) = self.job.take() else {

@@ -212,6 +212,10 @@ impl DatabaseBuilder {
     }
 
     fn finish(self, mode: OpenMode) -> Result<Database, OpenError> {
+        open_database(self.setup()?, mode)
+    }
+
+    pub(crate) fn setup(self) -> Result<Setup, OpenError> {
         self.config.validate()?;
         let mut registry = PrimitiveRegistry::new();
         registry.register(Arc::new(crate::kv_storage::KvStorage))?;
@@ -226,13 +230,12 @@ impl DatabaseBuilder {
             (None, Some(path)) => Some(Place::Path(path, self.preference)),
             (None, None) => None,
         };
-        let setup = Setup {
+        Ok(Setup {
             config: self.config,
             place,
             clock: self.clock,
             registry,
             progress: self.progress,
-        };
-        open_database(setup, mode)
+        })
     }
 }

@@ -97,7 +97,8 @@ pub(crate) struct CheckpointContext<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) registry: &'a PrimitiveRegistry,
     pub(crate) codec: &'a Arc<dyn StorageCodec>,
-    pub(crate) spares: &'a Spares,
+    /// Of the log that goes on meanwhile; none when there is none.
+    pub(crate) spares: Option<&'a Spares>,
     pub(crate) log_config: LogConfig,
 }
 
@@ -209,7 +210,7 @@ impl CheckpointContext<'_> {
     }
 
     /// Steps 3 and 4; the length of the file.
-    fn write(
+    pub(crate) fn write(
         &self,
         disk: &mut dyn Disk,
         manifest: &Manifest,
@@ -317,7 +318,9 @@ impl CheckpointContext<'_> {
 
     /// Does what else is due; ends the job when the database is closed or the log has failed.
     pub(crate) fn between_blocks(&self, disk: &mut dyn Disk) -> ControlFlow<()> {
-        prepare_spare(disk, self.spares);
+        if let Some(spares) = self.spares {
+            prepare_spare(disk, spares);
+        }
         match self.shared.refuse_checkpoint() {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use in_mem_snapshot::SnapshotError;
 use in_mem_wal::disk::{OpenDisk, RootError};
 use in_mem_wal::{PoisonCause, files};
 
@@ -113,6 +114,18 @@ impl ExportError {
                 Self::PermissionDenied { path, source }
             }
             _ => Self::Io { path, source },
+        }
+    }
+}
+
+impl ExportError {
+    /// What is wrong with a snapshot that was written or read back.
+    pub(crate) fn snapshot(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Io { path, source } => Self::io(&path, source),
+            error => Self::NotWhole {
+                reason: error.to_string(),
+            },
         }
     }
 }

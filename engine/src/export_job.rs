@@ -18,9 +18,7 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use in_mem_snapshot::{
-    Manifest, PublishError, SNAPSHOTS_DIR, SnapshotError, publish, snapshot_path, validate,
-};
+use in_mem_snapshot::{Manifest, PublishError, SNAPSHOTS_DIR, publish, snapshot_path, validate};
 use in_mem_wal::disk::{Disk, OpenMode};
 use in_mem_wal::recover::{LogCopy, ScanOptions, copy_file, copy_log, scan};
 use in_mem_wal::{Lsn, files, names};
@@ -174,10 +172,10 @@ impl CheckpointContext<'_> {
         let mut between = |_: &mut dyn Disk, _| self.between_blocks(disk);
         let codec = Arc::clone(self.codec);
         let found = validate(clone, &path, OpenMode::ReadDirect, codec, &mut between);
-        let (header, meta) = found.map_err(not_whole)?;
+        let (header, meta) = found.map_err(ExportError::snapshot)?;
         let watermark = Some(manifest.snapshot_watermark);
         meta.check(id, manifest.database_uuid, self.codec.codec_id(), watermark)
-            .map_err(not_whole)?;
+            .map_err(ExportError::snapshot)?;
         Ok(SnapshotInside {
             wal_offset: header.wal_offset,
             watermark: meta.watermark_txn,
@@ -224,14 +222,5 @@ impl CheckpointContext<'_> {
             });
         }
         Ok(())
-    }
-}
-
-fn not_whole(error: SnapshotError) -> ExportError {
-    match error {
-        SnapshotError::Io { path, source } => ExportError::io(&path, source),
-        error => ExportError::NotWhole {
-            reason: error.to_string(),
-        },
     }
 }

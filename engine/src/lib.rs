@@ -23,6 +23,7 @@
 mod attributes;
 mod background;
 mod builder;
+mod check;
 mod checkpoint;
 mod checkpoint_job;
 mod commit;
@@ -66,10 +67,12 @@ mod publication;
 mod recovery;
 mod recovery_snapshot;
 mod registry;
+mod repair;
 mod run;
 mod run_change;
 mod run_storage;
 mod runs;
+mod salvage;
 mod savepoints;
 mod sequencer;
 mod shard;
@@ -96,6 +99,7 @@ mod writeset_reader;
 pub use in_mem_model as model;
 
 pub use builder::DatabaseBuilder;
+pub use check::{CheckReport, CheckedSnapshot, CheckedState, Finding, Loss};
 pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointPhase, CheckpointProgress};
 pub use compaction::{CompactError, CompactInfo, CompactMode};
 pub use config::{BufferedAck, DatabaseConfig, Driving, TimeSource};
@@ -124,6 +128,7 @@ pub use program::{
 pub use progress::RecoveryProgress;
 pub use recovery::RecoveryResult;
 pub use registry::{PrimitiveError, PrimitiveRegistry, PrimitiveStorageExt, RegisterError};
+pub use repair::{RepairError, RepairInfo};
 pub use run::Run;
 pub use run_change::{BeginRun, DEFAULT_RUN_NAME, RunChange};
 pub use runs::{RunFilter, RunPage, Runs};

@@ -59,7 +59,7 @@ enum Access {
 }
 
 impl Files {
-    fn new(place: Place) -> Self {
+    pub(crate) fn new(place: Place) -> Self {
         let opener = OnceLock::new();
         if let Place::Disk(disk) = &place {
             let _ = opener.set(Arc::clone(disk));
@@ -111,6 +111,11 @@ impl Files {
         Ok(Arc::clone(
             self.opener.get_or_init(|| probe(root, preference)),
         ))
+    }
+
+    /// Opens the directory for reading, and shares its lock with other readers.
+    pub(crate) fn open_for_reading(&self) -> Result<Arc<dyn OpenDisk>, OpenError> {
+        self.open_and_lock(Access::Read)
     }
 
     /// Gives the directory free for another opener.
@@ -265,6 +270,7 @@ pub(crate) fn open_log(
             shared,
             only_reads: config.only_reads(),
             skips_unknown: config.skips_unknown_entries,
+            is_permissive: false,
             registry,
             config: log_config,
             codec,

@@ -166,8 +166,44 @@ pub(crate) struct RecoveryContext<'a> {
     pub(crate) registry: &'a PrimitiveRegistry,
     pub(crate) config: LogConfig,
     pub(crate) codec: Arc<dyn StorageCodec>,
+    /// Reads up to the first damage of the log instead of refusing it; changes nothing on disk.
+    pub(crate) is_permissive: bool,
     /// Records are recovered; else a log that holds one is another database's.
     pub(crate) takes_records: bool,
+}
+
+/// What was read, before anything on disk is changed for it.
+pub(crate) struct ReadBack {
+    pub(crate) base: Base,
+    pub(crate) scanned: Scan,
+    /// The highest commit version in the store.
+    pub(crate) last_txn_id: u64,
+    pub(crate) result: RecoveryResult,
+}
+
+/// Reads the snapshot and the log of a manifest into the store.
+pub(crate) fn read_back(
+    disk: &mut dyn Disk,
+    context: &RecoveryContext<'_>,
+    manifest: &Manifest,
+) -> Result<ReadBack, OpenError> {
+    let mut result = RecoveryResult::default();
+    let base = begin_with_snapshot(disk, context, manifest, &mut result)?;
+    let scanned = apply_log(disk, context, manifest, &base, &mut result)?;
+    let sequencer = &context.shared.store.sequencer;
+    let last_txn_id = scanned.last_txn_id.max(base.watermark());
+    let base_floor = base.used.as_ref().map_or(0, |(_, meta)| meta.version_floor);
+    sequencer.recover(last_txn_id.max(scanned.version_floor).max(base_floor));
+    // What a mark or a snapshot proves is durable; the rest only once the log is settled, if it is.
+    let durable_txn_id = scanned.durable_txn_id.max(base.watermark());
+    context.shared.durable.advance(durable_txn_id);
+    rebuild(context, last_txn_id, &mut result)?;
+    Ok(ReadBack {
+        base,
+        scanned,
+        last_txn_id,
+        result,
+    })
 }
 
 /// Recovers the database of `disk` into the store.
@@ -177,17 +213,13 @@ pub(crate) fn recover(
 ) -> Result<Recovered, OpenError> {
     let started_us = context.shared.clock.monotonic_us();
     let mut manifest = load_manifest(disk, context)?;
-    let mut result = RecoveryResult::default();
-    let base = begin_with_snapshot(disk, context, &manifest, &mut result)?;
-    let scanned = apply_log(disk, context, &manifest, &base, &mut result)?;
+    let ReadBack {
+        scanned,
+        last_txn_id,
+        mut result,
+        ..
+    } = read_back(disk, context, &manifest)?;
     let sequencer = &context.shared.store.sequencer;
-    let last_txn_id = scanned.last_txn_id.max(base.watermark());
-    let base_floor = base.used.as_ref().map_or(0, |(_, meta)| meta.version_floor);
-    sequencer.recover(last_txn_id.max(scanned.version_floor).max(base_floor));
-    // What a mark or a snapshot proves is durable; the rest only once the log is settled, if it is.
-    let durable_txn_id = scanned.durable_txn_id.max(base.watermark());
-    context.shared.durable.advance(durable_txn_id);
-    rebuild(context, last_txn_id, &mut result)?;
     let options = SettleOptions {
         config: context.config,
         database_uuid: manifest.database_uuid,
@@ -322,7 +354,7 @@ fn report(result: &RecoveryResult) {
     }
 }
 
-fn load_manifest(
+pub(crate) fn load_manifest(
     disk: &mut dyn Disk,
     context: &RecoveryContext<'_>,
 ) -> Result<Manifest, OpenError> {
@@ -365,7 +397,7 @@ fn apply_log(
         record_len_bytes_max: context.config.record_len_bytes_max,
         snapshot_end: base.snapshot_end(),
         manifest_active_segment: manifest.active_wal_segment,
-        is_permissive: false,
+        is_permissive: context.is_permissive,
         planted: context.config.planted,
     };
     if let Some(progress) = context.shared.recovery_progress.get() {
@@ -391,7 +423,8 @@ fn apply_log(
         error => OpenError::Scan(Box::new(error)),
     })?;
     // Records of the log alone may be fewer than those that the named snapshot held.
-    if scanned.last_txn_id.max(base.watermark()) < manifest.snapshot_watermark {
+    let reached = scanned.last_txn_id.max(base.watermark());
+    if reached < manifest.snapshot_watermark && !context.is_permissive {
         return Err(base.unrecoverable(manifest));
     }
     result.segments_read = scanned.segment_count;

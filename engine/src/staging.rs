@@ -151,7 +151,7 @@ impl<'a> Staging<'a> {
     fn remove(&mut self) -> std::io::Result<()> {
         let disk = &mut Beneath::new(&mut *self.disk, &self.temp);
         let mut found = files::list(disk, "")?;
-        for directory in [names::WAL_DIR, SNAPSHOTS_DIR] {
+        for directory in [names::WAL_DIR, SNAPSHOTS_DIR, names::QUARANTINE_DIR] {
             let Some(at) = found.iter().position(|name| name == directory) else {
                 continue;
             };

@@ -4,20 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use in_mem_wal::clock::SimClock;
 use in_mem_wal::disk::{CrashMode, Fault, FaultRule, OpKind, SimOptions, SimRng, SimWorld};
 use parking_lot::Mutex;
 
 use super::checkpoint::{SEED, STRICT, act, open, reopened};
 use super::read_only::at;
-use super::{drive, driven, in_memory, int, over, text, world};
+use super::{drive, in_memory, int, over, text, world};
 use crate::{CheckpointError, CompactMode, Database, Driver, ExportError, ExportInfo};
 
-const NAME: &str = "clone.inmem";
+pub(super) const NAME: &str = "clone.inmem";
 
 type Told = Arc<Mutex<Option<Result<ExportInfo, ExportError>>>>;
 
 /// A directory of a world as a world of its own, if it is there.
-fn directory(world: &SimWorld, name: &str) -> Option<SimWorld> {
+pub(super) fn directory(world: &SimWorld, name: &str) -> Option<SimWorld> {
     let alone = SimWorld::new(SimOptions::new(SEED));
     let prefix = format!("{name}/");
     let mut is_there = false;
@@ -139,9 +140,18 @@ fn a_clone_of_a_resting_database_has_its_answers_to_repeats_too() {
     }
 }
 
+/// A driven database whose log does nothing because time goes by.
+fn resting(world: &SimWorld) -> (Database, Driver) {
+    let builder = over(world, STRICT).clock(Arc::new(SimClock::new()));
+    let database = builder.manual().open().unwrap();
+    let mut driver = database.take_driver().unwrap().unwrap();
+    while driver.drive_background() {}
+    (database, driver)
+}
+
 /// A database with a snapshot, several segments behind it, and its driver.
-fn full(world: &SimWorld) -> (Database, Driver) {
-    let (database, mut driver) = driven(world);
+pub(super) fn full(world: &SimWorld) -> (Database, Driver) {
+    let (database, mut driver) = resting(world);
     let run = database.default_run();
     let collector = Arc::new(super::Collector::default());
     let put = |driver: &mut Driver, count: u64| {
@@ -173,7 +183,7 @@ fn full(world: &SimWorld) -> (Database, Driver) {
 }
 
 /// Under its name there is nothing, or all of it.
-fn look(target: &SimWorld, expected: [u8; 32], what: &str) -> bool {
+pub(super) fn look(target: &SimWorld, expected: [u8; 32], what: &str) -> bool {
     let Some(alone) = directory(target, NAME) else {
         return false;
     };

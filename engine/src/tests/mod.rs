@@ -20,6 +20,7 @@ mod poison;
 mod read_only;
 mod recovery;
 mod refusals;
+mod repair;
 mod runs;
 mod snapshots;
 mod transaction_limits;

@@ -30,7 +30,7 @@ const CHANGING: [OpKind; 12] = [
 
 /// A database with snapshots, a log behind them whose last record is torn, and everything that
 /// crashes leave behind.
-fn untidy() -> SimWorld {
+pub(super) fn untidy() -> SimWorld {
     let world = world();
     with_two_snapshots(&world);
     let database = reopened(&world).unwrap();
