@@ -128,6 +128,21 @@ fn valid_requests() -> Vec<FrameBuffer> {
         .collect()
 }
 
+/// A frame of every operation there is, as they are pinned.
+fn pinned_requests() -> Vec<Vec<u8>> {
+    let lines = include_str!("../ipc/fixtures/golden.txt").lines();
+    let requests = lines.filter_map(|line| line.strip_prefix("request:")?.split_once(' '));
+    let byte = |digits: &[u8]| {
+        let digits = std::str::from_utf8(digits).unwrap();
+        u8::from_str_radix(digits, 16).unwrap()
+    };
+    let frames: Vec<Vec<u8>> = requests
+        .map(|(_, digits)| digits.as_bytes().chunks(2).map(byte).collect())
+        .collect();
+    assert_eq!(frames.len(), in_mem_ipc::operation::OPERATIONS.len());
+    frames
+}
+
 over_both_reactors!(
     every_byte_of_every_valid_frame_may_be_wrong,
     ten_thousand_malformed_frames_hurt_nobody,
@@ -188,9 +203,14 @@ fn every_byte_of_every_valid_frame_may_be_wrong() {
     let mut random = Random::from_environment();
     let hello = hello_frame();
     let requests = valid_requests();
+    let requests = requests.iter().map(|frame| frame.to_vec());
+    let frames: Vec<Vec<u8>> = std::iter::once(hello.to_vec())
+        .chain(requests)
+        .chain(pinned_requests())
+        .collect();
     let mut count = 0;
-    for frame in std::iter::once(&hello).chain(&requests) {
-        let is_hello = std::ptr::eq(frame, &hello);
+    for (number, frame) in frames.iter().enumerate() {
+        let is_hello = number == 0;
         for index in 0..frame.len() {
             let original = frame[index];
             let flipped = original ^ (1 << random.below(8));
@@ -210,7 +230,7 @@ fn every_byte_of_every_valid_frame_may_be_wrong() {
         }
     }
     println!("{count} mutated frames");
-    assert!(count > 5_000);
+    assert!(count > 30_000);
     witness.finish(&daemon);
 }
 

@@ -129,14 +129,14 @@ mod tests {
     use super::*;
 
     fn not_written(kind: io::ErrorKind) -> CheckpointError {
-        CheckpointError::Write(SnapshotError::Io {
-            path: "SNAPSHOTS/.snap-000001.tmp".to_owned(),
+        CheckpointError::Publish {
+            snapshot_id: 7,
             source: kind.into(),
-        })
+        }
     }
 
     #[test]
-    fn a_full_disk_is_told_from_other_failures_and_both_name_the_file() {
+    fn a_full_disk_is_told_from_other_failures_and_both_name_the_snapshot() {
         let full = of_checkpoint(&not_written(io::ErrorKind::StorageFull));
         assert_eq!(full.sub, Some(SubCode::ResourceExhausted));
         assert_eq!(full.retry, Retry::Later);
@@ -144,7 +144,7 @@ mod tests {
         let other = of_checkpoint(&not_written(io::ErrorKind::NotFound));
         assert_eq!(other.sub, Some(SubCode::Unavailable));
         for error in [full, other] {
-            assert!(error.message.contains("snap-000001.tmp"), "{error}");
+            assert!(error.message.contains("snapshot 7"), "{error}");
             assert!(error.message.contains("no snapshot was taken"), "{error}");
         }
     }

@@ -61,7 +61,7 @@ impl Place {
     pub fn with_checkpoints(self) -> Self {
         let path = self.dir.join("inmemd.toml");
         let mut text = std::fs::read_to_string(&path).unwrap();
-        text.push_str("[snapshot]\ninterval_ms = 1\npoll_ms = 10\n");
+        text.push_str("[checkpoint]\ninterval_ms = 1\npoll_ms = 10\n");
         std::fs::write(&path, text).unwrap();
         self
     }
