@@ -107,14 +107,11 @@ pub fn scan<E>(
         .collect();
     listed.sort_unstable();
     let first = options.snapshot_end.segment().max(1);
-    let (newest, missing) = match contiguous_newest(
-        &listed,
-        first,
-        options.manifest_active_segment,
-        options.is_permissive,
-    ) {
+    let active = options.manifest_active_segment;
+    let is_permissive = options.is_permissive;
+    let (newest, missing) = match contiguous_newest(&listed, first, active, is_permissive) {
         Ok(newest) => (newest, None),
-        Err(ScanError::MissingSegment { number }) if options.is_permissive => {
+        Err(ScanError::MissingSegment { number }) if is_permissive => {
             (number - 1, Some(missing(number)))
         }
         Err(error) => return Err(error),
@@ -155,7 +152,7 @@ pub fn scan<E>(
             scanner.found.damage = missing;
             Ok(scanner.found)
         }
-        Err(ScanError::Damage(damage)) if options.is_permissive => {
+        Err(ScanError::Damage(damage)) if is_permissive => {
             scanner.found.damage = Some(damage);
             Ok(scanner.found)
         }
