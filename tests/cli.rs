@@ -21,6 +21,8 @@ mod help;
 mod import;
 #[path = "cli/observe.rs"]
 mod observe;
+#[path = "cli/offline.rs"]
+mod offline;
 #[path = "cli/pipe.rs"]
 mod pipe;
 #[path = "cli/shell.rs"]

@@ -16,6 +16,7 @@ mod interrupt;
 mod json;
 mod line;
 mod literal;
+mod offline;
 mod outcome;
 mod parent;
 mod pipe;
@@ -97,6 +98,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         )),
         Some(Command::Top(args)) => top::run(&options, client_builder(&options), &args),
         Some(Command::Doctor(args)) => doctor::run(&options, &args),
+        Some(Command::Check(args)) => offline::check(&options, &args),
+        Some(Command::Repair(args)) => offline::repair(&options, &args),
+        Some(Command::Digest(args)) => offline::digest(&options, &args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Generate(command)) => generate::run(&command).map(|()| ExitCode::SUCCESS),
         Some(Command::DemoWorker(args)) => {

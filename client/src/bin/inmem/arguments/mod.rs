@@ -6,6 +6,7 @@
 pub(crate) mod bench;
 pub(crate) mod kv;
 pub(crate) mod observe;
+pub(crate) mod offline;
 pub(crate) mod run;
 pub(crate) mod snapshots;
 
@@ -19,6 +20,7 @@ use kv::{
     DeleteArgs, GetArgs, HistoryArgs, IncrementArgs, KeysArgs, KvCommand, PairsArgs, PutArgs,
 };
 use observe::{DOCTOR_EXAMPLES, DoctorArgs, TOP_VIEW_EXAMPLES, TopArgs};
+use offline::{CHECK_EXAMPLES, DIGEST_EXAMPLES, DirectoryArgs, REPAIR_EXAMPLES, RepairArgs};
 use run::{RunCommand, RunListArgs};
 use snapshots::{CHECKPOINT_EXAMPLES, COMPACT_EXAMPLES, CompactArgs, SnapshotsCommand};
 
@@ -122,6 +124,15 @@ pub(crate) enum Command {
     /// Check this machine and an installation, and say what to change.
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
+    /// Examine the directory of a database that nobody has open: what is damaged, what is left.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(DirectoryArgs),
+    /// Write what can be read of a damaged directory into a new one.
+    #[command(after_help = REPAIR_EXAMPLES)]
+    Repair(RepairArgs),
+    /// A SHA-256 of everything in the directory of a database that nobody has open.
+    #[command(after_help = DIGEST_EXAMPLES)]
+    Digest(DirectoryArgs),
     /// Wait until everything acknowledged so far is on disk.
     #[command(after_help = "Examples:\n  inmem flush")]
     Flush,
