@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-use in_mem_engine::{CheckpointError, CompactError, DeleteSnapshotError, SnapshotError};
+use in_mem_engine::{CheckpointError, CompactError, DeleteSnapshotError};
 use in_mem_model::{Error, Retry, SubCode};
 
 use crate::errors;
@@ -32,7 +32,9 @@ pub(crate) fn of_checkpoint(error: &CheckpointError) -> Error {
             errors::poisoned(cause.as_ref().map(ToString::to_string), false)
         }
         CheckpointError::Closed => Error::new(SubCode::DatabaseClosed, error.to_string()),
-        CheckpointError::Write(source) => of_snapshot(source, "no snapshot was taken"),
+        CheckpointError::Write(source) => {
+            of_snapshot(source, source.damaged_at(), "no snapshot was taken")
+        }
         CheckpointError::Publish { .. } | CheckpointError::Manifest(_) => {
             of_storage(error, "no snapshot was taken")
         }
@@ -53,6 +55,7 @@ pub(crate) fn of_compaction(error: &CompactError) -> Error {
         }
         CompactError::Snapshot(source) => of_snapshot(
             source,
+            source.damaged_at(),
             "the newest snapshot is not whole, so every segment of the log is kept",
         ),
         CompactError::Io(_) => of_storage(error, "not all was removed"),
@@ -77,15 +80,18 @@ pub(crate) fn of_deletion(error: &DeleteSnapshotError) -> Error {
     }
 }
 
-/// A snapshot that cannot be written or read; `what` follows from it.
-pub(crate) fn of_snapshot(error: &SnapshotError, what: &str) -> Error {
-    match error {
-        SnapshotError::Damaged { path, offset, .. } => {
-            Error::new(SubCode::Damage, format!("{}; {what}", chain(error)))
-                .with_detail("file", path.clone())
-                .with_detail("offset", *offset)
-        }
-        _ => of_storage(error, what),
+/// A snapshot that cannot be written or read, and the file and offset where it is damaged, if it is;
+/// `what` follows from it.
+pub(crate) fn of_snapshot(
+    error: &(dyn StdError + 'static),
+    damaged_at: Option<(&str, u64)>,
+    what: &str,
+) -> Error {
+    match damaged_at {
+        Some((file, offset)) => Error::new(SubCode::Damage, format!("{}; {what}", chain(error)))
+            .with_detail("file", file)
+            .with_detail("offset", offset),
+        None => of_storage(error, what),
     }
 }
 
@@ -121,14 +127,14 @@ mod tests {
     use super::*;
 
     fn not_written(kind: io::ErrorKind) -> CheckpointError {
-        CheckpointError::Write(SnapshotError::Io {
-            path: "SNAPSHOTS/.snap-000001.tmp".to_owned(),
+        CheckpointError::Publish {
+            snapshot_id: 7,
             source: kind.into(),
-        })
+        }
     }
 
     #[test]
-    fn a_full_disk_is_told_from_other_failures_and_both_name_the_file() {
+    fn a_full_disk_is_told_from_other_failures_and_both_name_the_snapshot() {
         let full = of_checkpoint(&not_written(io::ErrorKind::StorageFull));
         assert_eq!(full.sub, Some(SubCode::ResourceExhausted));
         assert_eq!(full.retry, Retry::Later);
@@ -136,7 +142,7 @@ mod tests {
         let other = of_checkpoint(&not_written(io::ErrorKind::NotFound));
         assert_eq!(other.sub, Some(SubCode::Unavailable));
         for error in [full, other] {
-            assert!(error.message.contains("snap-000001.tmp"), "{error}");
+            assert!(error.message.contains("snapshot 7"), "{error}");
             assert!(error.message.contains("no snapshot was taken"), "{error}");
         }
     }

@@ -90,7 +90,6 @@ mod writeset;
 mod writeset_reader;
 
 pub use in_mem_model as model;
-pub use in_mem_snapshot::SnapshotError;
 
 pub use builder::DatabaseBuilder;
 pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointPhase, CheckpointProgress};

@@ -12,6 +12,7 @@ pub(super) fn list(call: &Call<'_>, out: &mut Out<'_>) -> Handled {
     let listed = listed.map_err(|error| {
         of_snapshot(
             &error,
+            error.damaged_at(),
             "the list is not whole: remove what is damaged (db.delete_snapshot), if it is not the \
              newest one",
         )

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use in_mem_snapshot::{list_snapshots, snapshot_path};
+use in_mem_snapshot::{SnapshotError, list_snapshots, snapshot_path};
 
 use super::checkpoint::{STRICT, open, reopened};
 use super::{in_memory, int, over, text, world};
 use crate::{
     CheckpointError, CompactMode, Database, DeleteSnapshotError, OpenError, RecoveryProgress,
-    SnapshotError,
 };
 
 fn ids(database: &Database) -> Vec<u64> {

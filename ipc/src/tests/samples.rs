@@ -406,8 +406,7 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
         ("Metrics", Response::Metrics(m.text(1))),
         ("Description", Response::Description(description)),
     ]);
-    responses.extend(super::snapshots::responses(m));
-    responses
+    [responses, super::snapshots::responses(m)].concat()
 }
 
 fn kv_responses(m: &Material) -> Vec<(&'static str, Response<'static>)> {
