@@ -18,8 +18,12 @@ mod data_set;
 mod formats;
 #[path = "crash_recovery/invariants.rs"]
 mod invariants;
+#[path = "crash_recovery/property.rs"]
+mod property;
 #[path = "crash_recovery/real_files.rs"]
 mod real_files;
+#[path = "crash_recovery/snapshots.rs"]
+mod snapshots;
 
 #[path = "support/engine.rs"]
 #[allow(

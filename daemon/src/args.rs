@@ -10,7 +10,7 @@ use crate::config::{Given, Origin};
 /// What `--version` prints: the program and every format it reads and writes.
 pub(crate) const VERSION_TEXT: &str = concat!(
     env!("CARGO_PKG_VERSION"),
-    "\nprotocol 1\nlog segment 1\nlog record 1\nwriteset 1\nmanifest 1"
+    "\nprotocol 1\nlog segment 1\nlog record 1\nwriteset 1\nmanifest 1\nsnapshot 1"
 );
 
 /// Serves one database directory to the processes of this machine over a Unix socket.

@@ -1,9 +1,9 @@
 //! When the daemon takes a checkpoint by itself, and what came of the last one.
 //!
-//! While commits are logged somebody looks every `snapshot.poll_ms`. A checkpoint is due when the
-//! log behind the newest snapshot is longer than `snapshot.log_len_bytes_min` and longer than
-//! `snapshot.log_factor` times that snapshot; so what is written for snapshots stays a fraction of
-//! what is written for the log, however large the data is. With `snapshot.interval_ms` it is due
+//! While commits are logged somebody looks every `checkpoint.poll_ms`. A checkpoint is due when the
+//! log behind the newest snapshot is longer than `checkpoint.log_len_bytes_min` and longer than
+//! `checkpoint.log_factor` times that snapshot; so what is written for snapshots stays a fraction of
+//! what is written for the log, however large the data is. With `checkpoint.interval_ms` it is due
 //! also when the newest is older than that. An idle daemon does not look and does not wake.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-use in_mem_engine::{CheckpointError, CompactError, DeleteSnapshotError};
+use in_mem_engine::{CheckpointError, CompactError, DeleteSnapshotError, ListSnapshotsError};
 use in_mem_model::{Error, Retry, SubCode};
 
 use crate::errors;
@@ -32,12 +32,9 @@ pub(crate) fn of_checkpoint(error: &CheckpointError) -> Error {
             errors::poisoned(cause.as_ref().map(ToString::to_string), false)
         }
         CheckpointError::Closed => Error::new(SubCode::DatabaseClosed, error.to_string()),
-        CheckpointError::Write(source) => {
-            of_snapshot(source, source.damaged_at(), "no snapshot was taken")
-        }
-        CheckpointError::Publish { .. } | CheckpointError::Manifest(_) => {
-            of_storage(error, "no snapshot was taken")
-        }
+        CheckpointError::Write(_)
+        | CheckpointError::Publish { .. }
+        | CheckpointError::Manifest(_) => of_files(error, error.damage(), "no snapshot was taken"),
     }
 }
 
@@ -53,9 +50,9 @@ pub(crate) fn of_compaction(error: &CompactError) -> Error {
         CompactError::Poisoned(cause) => {
             errors::poisoned(cause.as_ref().map(ToString::to_string), false)
         }
-        CompactError::Snapshot(source) => of_snapshot(
-            source,
-            source.damaged_at(),
+        CompactError::Snapshot(_) => of_files(
+            error,
+            error.damage(),
             "the newest snapshot is not whole, so every segment of the log is kept",
         ),
         CompactError::Io(_) => of_storage(error, "not all was removed"),
@@ -80,14 +77,19 @@ pub(crate) fn of_deletion(error: &DeleteSnapshotError) -> Error {
     }
 }
 
-/// A snapshot that cannot be written or read, and the file and offset where it is damaged, if it is;
-/// `what` follows from it.
-pub(crate) fn of_snapshot(
-    error: &(dyn StdError + 'static),
-    damaged_at: Option<(&str, u64)>,
-    what: &str,
-) -> Error {
-    match damaged_at {
+/// A snapshot cannot be read.
+pub(crate) fn of_listing(error: &ListSnapshotsError) -> Error {
+    of_files(
+        error,
+        error.damage(),
+        "the list is not whole: remove what is damaged (db.delete_snapshot), if it is not the \
+         newest one",
+    )
+}
+
+/// A snapshot that cannot be written or read; `what` follows from it.
+fn of_files(error: &(dyn StdError + 'static), damage: Option<(&str, u64)>, what: &str) -> Error {
+    match damage {
         Some((file, offset)) => Error::new(SubCode::Damage, format!("{}; {what}", chain(error)))
             .with_detail("file", file)
             .with_detail("offset", offset),

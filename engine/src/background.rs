@@ -1,5 +1,5 @@
 //! Work that belongs on no commit's path: spare segments, the reserve file, the MANIFEST hint,
-//! checkpoints.
+//! checkpoints, compactions and exports.
 //!
 //! The work is a state without a thread; [`BackgroundThread`] runs it over the background disk and
 //! sleeps when there is nothing to do. Dropping the thread's owner stops and joins it, after one
@@ -16,11 +16,12 @@ use in_mem_snapshot::{Manifest, PublishError, publish};
 use in_mem_wal::disk::{Disk, OpenDisk};
 use in_mem_wal::recover::ensure_reserve;
 use in_mem_wal::spares::{Prepared, Spares, prepare_spare};
-use in_mem_wal::{Stage, StorageCodec};
+use in_mem_wal::{LogConfig, Stage, StorageCodec};
 use parking_lot::{Condvar, Mutex};
 
 use crate::checkpoint::{CheckpointError, Errand};
 use crate::checkpoint_job::{CheckpointContext, CheckpointJob};
+use crate::export_job::ExportJob;
 use crate::limits::CHECKPOINT_POLL_MS;
 use crate::registry::PrimitiveRegistry;
 use crate::shared::Shared;
@@ -37,8 +38,15 @@ pub(crate) struct BackgroundWork {
     pub(crate) is_reserve_checked: bool,
     pub(crate) codec: Arc<dyn StorageCodec>,
     pub(crate) registry: PrimitiveRegistry,
-    /// A checkpoint that waits for its watermark.
-    pub(crate) job: Option<CheckpointJob>,
+    pub(crate) log_config: LogConfig,
+    /// What waits for its watermark.
+    pub(crate) job: Option<Job>,
+}
+
+/// What the background thread has begun and waits with.
+pub(crate) enum Job {
+    Checkpoint(CheckpointJob),
+    Export(ExportJob),
 }
 
 impl BackgroundWork {
@@ -55,13 +63,17 @@ impl BackgroundWork {
             shared: &self.shared,
             registry: &self.registry,
             codec: &self.codec,
-            spares: &self.spares,
+            spares: Some(&self.spares),
+            log_config: self.log_config,
         };
         let Some(mut job) = self.job.take() else {
             match self.shared.checkpoint.take_request() {
                 None => return false,
                 Some(Errand::Checkpoint(done)) => {
-                    self.job = Some(CheckpointJob::begin(&self.shared, done));
+                    self.job = Some(Job::Checkpoint(CheckpointJob::begin(&self.shared, done)));
+                }
+                Some(Errand::Export(request)) => {
+                    self.job = Some(Job::Export(ExportJob::begin(&self.shared, request)));
                 }
                 Some(Errand::Compact(mode, done)) => {
                     let named = self.manifest.snapshot_id;
@@ -78,19 +90,28 @@ impl BackgroundWork {
             }
             return true;
         };
-        if !job.is_ready(&self.shared) {
+        let is_ready = match &mut job {
+            Job::Checkpoint(job) => job.is_ready(&self.shared),
+            Job::Export(job) => job.is_ready(&self.shared),
+        };
+        if !is_ready {
             self.job = Some(job);
             return false;
         }
-        job.run(&context, disk, &mut self.manifest);
+        match job {
+            Job::Checkpoint(job) => job.run(&context, disk, &mut self.manifest),
+            Job::Export(job) => job.run(&context, disk, &self.manifest),
+        }
         true
     }
 
     /// The last turn: the hint is left where the log is, and whoever waits for a checkpoint hears
     /// that there will be none.
     pub(crate) fn end(&mut self, disk: &mut dyn Disk) {
-        if let Some(job) = self.job.take() {
-            job.give_up(&self.shared);
+        match self.job.take() {
+            Some(Job::Checkpoint(job)) => job.give_up(&self.shared),
+            Some(Job::Export(job)) => job.give_up(&self.shared),
+            None => {}
         }
         if let Some(errand) = self.shared.checkpoint.close() {
             errand.refuse(CheckpointError::Closed);

@@ -112,8 +112,24 @@ impl DatabaseBuilder {
         self
     }
 
+    /// Opens an existing database for reading only: `open` and `open_existing` read what is there
+    /// and refuse every write afterwards. Nothing in the directory is created, changed, renamed or
+    /// removed, neither by the open nor later, so it may lie on what cannot be written: left-over
+    /// temporary files stay, a torn tail of the log is passed over and stays, and so does an empty
+    /// newest segment. What the log holds without proof that it is durable is read, and answers that
+    /// tell of exactly-once requests beyond that are refused.
+    ///
+    /// The directory is locked for reading: any number of readers share it, and nobody else may
+    /// have it open, a daemon included, until the database is closed. A directory without a `LOCK`
+    /// file, a copy for instance, is locked by itself; none is made.
+    pub fn read_only(mut self) -> Self {
+        self.config.is_read_only = true;
+        self
+    }
+
     /// Opens an existing database for reading only, and passes over what this build does not
-    /// understand instead of refusing to open. What is read may be part of a transaction.
+    /// understand instead of refusing to open. What is read may be part of a transaction. Otherwise
+    /// as [`Self::read_only`].
     pub fn read_only_skipping_unknown(mut self) -> Self {
         self.config.skips_unknown_entries = true;
         self
@@ -196,6 +212,10 @@ impl DatabaseBuilder {
     }
 
     fn finish(self, mode: OpenMode) -> Result<Database, OpenError> {
+        open_database(self.setup()?, mode)
+    }
+
+    pub(crate) fn setup(self) -> Result<Setup, OpenError> {
         self.config.validate()?;
         let mut registry = PrimitiveRegistry::new();
         registry.register(Arc::new(crate::kv_storage::KvStorage))?;
@@ -210,13 +230,12 @@ impl DatabaseBuilder {
             (None, Some(path)) => Some(Place::Path(path, self.preference)),
             (None, None) => None,
         };
-        let setup = Setup {
+        Ok(Setup {
             config: self.config,
             place,
             clock: self.clock,
             registry,
             progress: self.progress,
-        };
-        open_database(setup, mode)
+        })
     }
 }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::compaction::{CompactDone, CompactMode};
 use crate::database::Database;
+use crate::export::ExportRequest;
 use crate::shared::Shared;
 use crate::snapshots::{DeleteDone, DeleteSnapshotError, NewestSnapshot};
 
@@ -38,8 +39,8 @@ pub enum CheckpointError {
     /// It was opened for reading only.
     #[error("the database was opened for reading only")]
     ReadOnly,
-    /// A checkpoint or a compaction is under way.
-    #[error("a checkpoint or a compaction is under way")]
+    /// A checkpoint, a compaction or an export is under way.
+    #[error("a checkpoint, a compaction or an export is under way")]
     AlreadyInProgress,
     /// The log failed; what is in memory may not be what it holds.
     #[error("the log has failed; reopen the database")]
@@ -63,6 +64,25 @@ pub enum CheckpointError {
     /// database takes no more writes until it is reopened.
     #[error("MANIFEST was not updated")]
     Manifest(#[source] PublishError),
+}
+
+impl CheckpointError {
+    /// The file that is damaged, and the offset, bytes, if that is why.
+    #[must_use]
+    pub fn damage(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Write(source) => damage_of(source),
+            _ => None,
+        }
+    }
+}
+
+/// Where a snapshot is damaged, if it is.
+pub(crate) fn damage_of(error: &SnapshotError) -> Option<(&str, u64)> {
+    match error {
+        SnapshotError::Damaged { path, offset, .. } => Some((path, *offset)),
+        _ => None,
+    }
 }
 
 /// What a checkpoint under way is doing.
@@ -121,6 +141,7 @@ pub(crate) enum Errand {
     Checkpoint(CheckpointDone),
     Compact(CompactMode, CompactDone),
     DeleteSnapshot(u64, DeleteDone),
+    Export(ExportRequest),
 }
 
 impl Errand {
@@ -130,6 +151,7 @@ impl Errand {
             Self::Checkpoint(done) => done(Err(error)),
             Self::Compact(_, done) => done(Err(error.into())),
             Self::DeleteSnapshot(_, done) => done(Err(DeleteSnapshotError::Refused(error))),
+            Self::Export(request) => (request.done)(Err(error.into())),
         }
     }
 }

@@ -24,8 +24,9 @@ use in_mem_snapshot::{
     list_snapshots, publish, publish_snapshot, remove_snapshot, temp_path, validate,
 };
 use in_mem_wal::disk::{Disk, OpenMode};
+use in_mem_wal::faults::{self as wal_faults, Point};
 use in_mem_wal::spares::{Spares, prepare_spare};
-use in_mem_wal::{Stage, StorageCodec, files};
+use in_mem_wal::{LogConfig, Stage, StorageCodec, files};
 
 use crate::checkpoint::{
     CheckpointDone, CheckpointError, CheckpointInfo, CheckpointPhase, LogPoint,
@@ -42,38 +43,32 @@ use crate::snapshots::NewestSnapshot;
 /// A checkpoint that waits for its watermark.
 pub(crate) struct CheckpointJob {
     done: CheckpointDone,
+    freeze: Freeze,
+}
+
+/// The wait for a position up to which everything is durable and published, and behind everything
+/// that had been committed when it began.
+pub(crate) struct Freeze {
     /// Versions that were in a record when it began.
     logged_highest: u64,
-    point: Option<LogPoint>,
+    pub(crate) point: Option<LogPoint>,
 }
 
-/// What a checkpoint works with.
-pub(crate) struct CheckpointContext<'a> {
-    pub(crate) shared: &'a Shared,
-    pub(crate) registry: &'a PrimitiveRegistry,
-    pub(crate) codec: &'a Arc<dyn StorageCodec>,
-    pub(crate) spares: &'a Spares,
-}
-
-impl CheckpointJob {
-    /// Step 1.
-    pub(crate) fn begin(shared: &Shared, done: CheckpointDone) -> Self {
-        shared.checkpoint.enter(CheckpointPhase::Syncing);
-        // Any number but 0: there is one checkpoint at a time.
-        begin_capture(&shared.store, 1);
+impl Freeze {
+    /// Asks the log for a sync.
+    pub(crate) fn begin(shared: &Shared) -> Self {
         if let Some(log) = shared.log.get() {
             // It is polled by what it makes durable.
             let _ = log.flush_start();
         }
         Self {
-            done,
             logged_highest: shared.durable.logged_highest(),
             point: None,
         }
     }
 
-    /// Step 2: true when the watermark is known, or will never be.
-    pub(crate) fn is_ready(&mut self, shared: &Shared) -> bool {
+    /// True when the position is known, or will never be.
+    pub(crate) fn is_over(&mut self, shared: &Shared) -> bool {
         if shared.refuse_checkpoint().is_err() {
             return true;
         }
@@ -90,6 +85,40 @@ impl CheckpointJob {
         point.version <= shared.store.global_watermark()
     }
 
+    /// The position, unless the database was closed or its log has failed.
+    pub(crate) fn point(&self, shared: &Shared) -> Result<LogPoint, CheckpointError> {
+        shared.refuse_checkpoint()?;
+        self.point.ok_or(CheckpointError::Closed)
+    }
+}
+
+/// What a checkpoint works with.
+pub(crate) struct CheckpointContext<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) registry: &'a PrimitiveRegistry,
+    pub(crate) codec: &'a Arc<dyn StorageCodec>,
+    /// Of the log that goes on meanwhile; none when there is none.
+    pub(crate) spares: Option<&'a Spares>,
+    pub(crate) log_config: LogConfig,
+}
+
+impl CheckpointJob {
+    /// Step 1.
+    pub(crate) fn begin(shared: &Shared, done: CheckpointDone) -> Self {
+        shared.checkpoint.enter(CheckpointPhase::Syncing);
+        // Any number but 0: there is one checkpoint at a time.
+        begin_capture(&shared.store, 1);
+        Self {
+            done,
+            freeze: Freeze::begin(shared),
+        }
+    }
+
+    /// Step 2: true when the watermark is known, or will never be.
+    pub(crate) fn is_ready(&mut self, shared: &Shared) -> bool {
+        self.freeze.is_over(shared)
+    }
+
     /// Steps 3 to 7, and tells what came of it.
     pub(crate) fn run(
         self,
@@ -97,16 +126,8 @@ impl CheckpointJob {
         disk: &mut dyn Disk,
         manifest: &mut Manifest,
     ) {
-        let result = match self.point {
-            Some(point) => context
-                .shared
-                .refuse_checkpoint()
-                .and_then(|()| context.take(disk, manifest, point)),
-            None => context
-                .shared
-                .refuse_checkpoint()
-                .and(Err(CheckpointError::Closed)),
-        };
+        let point = self.freeze.point(context.shared);
+        let result = point.and_then(|point| context.take(disk, manifest, point));
         give_up_capture(&context.shared.store);
         match &result {
             Ok(info) => tracing::info!(
@@ -183,12 +204,13 @@ impl CheckpointContext<'_> {
             info,
             wal_offset: point.end_lsn,
         });
+        wal_faults::pass(Point::DuringSnapshotAfterManifest);
         remove_superfluous(disk, &listed, previous, snapshot_id);
         Ok(info)
     }
 
     /// Steps 3 and 4; the length of the file.
-    fn write(
+    pub(crate) fn write(
         &self,
         disk: &mut dyn Disk,
         manifest: &Manifest,
@@ -296,7 +318,9 @@ impl CheckpointContext<'_> {
 
     /// Does what else is due; ends the job when the database is closed or the log has failed.
     pub(crate) fn between_blocks(&self, disk: &mut dyn Disk) -> ControlFlow<()> {
-        prepare_spare(disk, self.spares);
+        if let Some(spares) = self.spares {
+            prepare_spare(disk, spares);
+        }
         match self.shared.refuse_checkpoint() {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
@@ -336,6 +360,7 @@ impl BlockSink for JobSink<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         let before = self.writer.len_bytes();
         self.writer.push(self.disk, bytes)?;
+        wal_faults::pass(Point::DuringSnapshotWrite);
         let written = self.writer.len_bytes();
         if before == written {
             return Ok(());

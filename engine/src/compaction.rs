@@ -15,9 +15,10 @@ use std::sync::mpsc;
 
 use in_mem_snapshot::{SnapshotError, list_snapshots, snapshot_path, validate};
 use in_mem_wal::disk::{Disk, OpenMode};
+use in_mem_wal::faults::{self as wal_faults, Point};
 use in_mem_wal::{Lsn, PoisonCause, files, names};
 
-use crate::checkpoint::{CheckpointError, Errand};
+use crate::checkpoint::{CheckpointError, Errand, damage_of};
 use crate::checkpoint_job::CheckpointContext;
 use crate::database::Database;
 
@@ -63,8 +64,8 @@ pub enum CompactError {
     /// There is no snapshot, so the log is all there is.
     #[error("there is no snapshot: take a checkpoint first")]
     NoSnapshot,
-    /// A checkpoint or a compaction is under way.
-    #[error("a checkpoint or a compaction is under way")]
+    /// A checkpoint, a compaction or an export is under way.
+    #[error("a checkpoint, a compaction or an export is under way")]
     AlreadyInProgress,
     /// The database has no log, is closed, or was opened for reading only.
     #[error("compaction was refused")]
@@ -78,6 +79,17 @@ pub enum CompactError {
     /// The disk refused a step.
     #[error("input or output failed")]
     Io(#[source] io::Error),
+}
+
+impl CompactError {
+    /// The file that is damaged, and the offset, bytes, if that is why.
+    #[must_use]
+    pub fn damage(&self) -> Option<(&str, u64)> {
+        match self {
+            Self::Snapshot(source) => damage_of(source),
+            _ => None,
+        }
+    }
 }
 
 /// Called with what came of a compaction, on the background thread.
@@ -207,7 +219,9 @@ pub(crate) fn remove_below(disk: &mut dyn Disk, first: u64) -> io::Result<(u64, 
         let len = files::len(disk, file);
         files::close(disk, file);
         reclaimed_bytes += len?;
+        wal_faults::pass(Point::DuringCompactionBeforeUnlink);
         files::unlink(disk, &path)?;
+        wal_faults::pass(Point::DuringCompactionAfterUnlink);
     }
     if !numbers.is_empty() {
         files::sync_dir(disk, names::WAL_DIR)?;

@@ -63,7 +63,10 @@ pub struct DatabaseConfig {
     pub orphan_on_recovery: bool,
     /// How long a shutdown waits for commits in flight, milliseconds.
     pub shutdown_deadline_ms: u64,
-    /// Opens an existing database for reading only, without the mutations of entry types that no
+    /// Opens an existing database for reading only, and changes nothing in its directory: see
+    /// [`crate::DatabaseBuilder::read_only`].
+    pub is_read_only: bool,
+    /// The same, without the mutations of entry types that no
     /// primitive of this build knows; see [`crate::RecoveryResult::entries_skipped`].
     pub skips_unknown_entries: bool,
     /// What a key, a value, a run name and a transaction may be; none above its default. They hold
@@ -91,6 +94,7 @@ impl Default for DatabaseConfig {
             driving: Driving::default(),
             orphan_on_recovery: false,
             shutdown_deadline_ms: SHUTDOWN_DEADLINE_MS,
+            is_read_only: false,
             skips_unknown_entries: false,
             limits: Limits::DEFAULT,
             memory_len_bytes_max: 0,
@@ -155,6 +159,11 @@ impl DatabaseConfig {
             });
         }
         self.log_config().validate().map_err(OpenError::LogConfig)
+    }
+
+    /// Nothing in the directory is changed.
+    pub(crate) fn only_reads(&self) -> bool {
+        self.is_read_only || self.skips_unknown_entries
     }
 
     /// The log's settings with the triggers of the mode.

@@ -50,7 +50,7 @@ pub(crate) struct DatabaseInner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) config: DatabaseConfig,
     limits: LimitsInForce,
-    registry: PrimitiveRegistry,
+    pub(crate) registry: PrimitiveRegistry,
     /// Before the files, so that its threads have ended when the lock goes.
     pub(crate) log: OnceLock<Log>,
     pub(crate) files: Option<Files>,

@@ -49,6 +49,17 @@ pub(crate) struct Entry {
     head: ArcSwapAny<Option<Node>>,
 }
 
+/// What recovery has added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// The version is there already, or a newer one.
+    Nothing,
+    /// A version of a key that is there.
+    Version,
+    /// A key with its first version.
+    KeyAndVersion,
+}
+
 type Partition = HashMap<IndexKey, Entry, KeyHasher>;
 
 /// All keys of one run.
@@ -123,6 +134,36 @@ impl Index {
             node.seal(stamp, entry.head.load_full());
             entry.head.store(Some(node));
         });
+    }
+
+    /// Makes `node` the newest version of `key`, unless it has one as new: what recovery does, which
+    /// needs no entry first.
+    pub(crate) fn apply(&self, key: KeyRef<'_>, mut node: Node, stamp: Stamp) -> Applied {
+        let partition = self.partition(key).get_or_init(new_partition);
+        let pin = partition.pin();
+        if let Some(entry) = pin.get(&key) {
+            let newest = entry.head.load_full();
+            let newest_version = newest.as_ref().map(|node| node.commit_version());
+            if newest_version.is_some_and(|newest| stamp.commit_version <= newest) {
+                return Applied::Nothing;
+            }
+            node.seal(stamp, newest);
+            entry.head.store(Some(node));
+            return Applied::Version;
+        }
+        node.seal(stamp, None);
+        let head = ArcSwapAny::new(Some(node));
+        pin.insert(self.ordered.new_key(key), Entry { head });
+        Applied::KeyAndVersion
+    }
+
+    /// Takes in a key that has no entry yet, with all its versions: what loading a snapshot does.
+    pub(crate) fn load(&self, key: KeyRef<'_>, newest: Node) {
+        let partition = self.partition(key).get_or_init(new_partition);
+        let head = ArcSwapAny::new(Some(newest));
+        let pin = partition.pin();
+        let before = pin.insert(self.ordered.new_key(key), Entry { head });
+        debug_assert!(before.is_none(), "a snapshot holds each key once");
     }
 
     /// Calls `visit` with each key of `partition` until it returns false. Keys inserted meanwhile

@@ -23,6 +23,7 @@
 mod attributes;
 mod background;
 mod builder;
+mod check;
 mod checkpoint;
 mod checkpoint_job;
 mod commit;
@@ -36,6 +37,8 @@ mod durability;
 mod durable;
 mod errors;
 mod evaluate;
+mod export;
+mod export_job;
 pub mod faults;
 mod follow;
 mod gaps;
@@ -46,6 +49,7 @@ mod kv_storage;
 pub mod limits;
 mod limits_in_force;
 mod log_state;
+mod logical_digest;
 mod memory;
 mod names;
 mod once;
@@ -63,10 +67,12 @@ mod publication;
 mod recovery;
 mod recovery_snapshot;
 mod registry;
+mod repair;
 mod run;
 mod run_change;
 mod run_storage;
 mod runs;
+mod salvage;
 mod savepoints;
 mod sequencer;
 mod shard;
@@ -75,6 +81,7 @@ mod shutdown;
 mod snapshot_bytes;
 mod snapshot_view;
 mod snapshots;
+mod staging;
 mod storage;
 mod store;
 #[cfg(test)]
@@ -92,6 +99,7 @@ mod writeset_reader;
 pub use in_mem_model as model;
 
 pub use builder::DatabaseBuilder;
+pub use check::{CheckReport, CheckedSnapshot, CheckedState, Finding, Loss};
 pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointPhase, CheckpointProgress};
 pub use compaction::{CompactError, CompactInfo, CompactMode};
 pub use config::{BufferedAck, DatabaseConfig, Driving, TimeSource};
@@ -104,9 +112,11 @@ pub use errors::{
     CommitError, ConflictKind, DatabaseClosed, FlushError, OpenError, ReadError, RecordError,
     RunError, ShutdownError,
 };
+pub use export::{ExportError, ExportInfo};
 pub use index::KeyRef;
 pub use kv::{CasOutcome, KeyValue, Kv, Page};
 pub use log_state::Driver;
+pub use logical_digest::{DigestError, StateCounts, StateDigest};
 pub use once::OnceRequest;
 #[cfg(feature = "perf-trace")]
 pub use perf::PerfTrace;
@@ -118,12 +128,13 @@ pub use program::{
 pub use progress::RecoveryProgress;
 pub use recovery::RecoveryResult;
 pub use registry::{PrimitiveError, PrimitiveRegistry, PrimitiveStorageExt, RegisterError};
+pub use repair::{RepairError, RepairInfo};
 pub use run::Run;
 pub use run_change::{BeginRun, DEFAULT_RUN_NAME, RunChange};
 pub use runs::{RunFilter, RunPage, Runs};
 pub use savepoints::Savepoint;
 pub use snapshot_view::{EntityVersions, SnapshotTarget, SnapshotView};
-pub use snapshots::{DeleteSnapshotError, SnapshotInfo};
+pub use snapshots::{DeleteSnapshotError, ListSnapshotsError, SnapshotInfo};
 pub use storage::{Storage, WriteSet};
 pub use store::ShardedStore;
 pub use transaction::{TransactionContext, TransactionInfo, TransactionOptions, TransactionStatus};

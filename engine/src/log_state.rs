@@ -82,6 +82,7 @@ impl Log {
             is_reserve_checked: false,
             codec: Arc::clone(&setup.codec),
             registry: setup.registry.clone(),
+            log_config: setup.config,
             job: None,
         };
         let log = Self {

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use in_mem_wal::disk::{
     DirectoryLock, DiskPreference, LockError, OpenDisk, RealDisk, RealRoot, RootError,
+    SharedDirectoryLock,
 };
 use in_mem_wal::get_codec;
 use parking_lot::Mutex;
@@ -35,11 +36,30 @@ pub(crate) struct Files {
     place: Place,
     /// The disk, once the directory is open.
     opener: OnceLock<Arc<dyn OpenDisk>>,
-    lock: Mutex<Option<DirectoryLock>>,
+    lock: Mutex<Option<Lock>>,
+}
+
+/// The right to a directory, until it is dropped.
+enum Lock {
+    /// Nobody else has it.
+    Exclusive { _lock: DirectoryLock },
+    /// Others may read.
+    Shared { _lock: SharedDirectoryLock },
+}
+
+/// How a directory is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// For reading alone; nothing in it is changed.
+    Read,
+    /// It must be there.
+    Write,
+    /// It is created if it is not there.
+    Create,
 }
 
 impl Files {
-    fn new(place: Place) -> Self {
+    pub(crate) fn new(place: Place) -> Self {
         let opener = OnceLock::new();
         if let Place::Disk(disk) = &place {
             let _ = opener.set(Arc::clone(disk));
@@ -64,22 +84,38 @@ impl Files {
         self.opener.get()
     }
 
-    /// Opens the directory, creating it if `may_create`, and takes its lock.
-    fn open_and_lock(&self, may_create: bool) -> Result<Arc<dyn OpenDisk>, OpenError> {
+    /// Opens the directory and takes its lock.
+    fn open_and_lock(&self, access: Access) -> Result<Arc<dyn OpenDisk>, OpenError> {
         let Place::Path(path, preference) = &self.place else {
             return Ok(Arc::clone(self.opener.get().expect("a given disk is open")));
         };
-        let root = open_root(path, may_create)?;
+        let root = open_root(path, access == Access::Create)?;
         let mut lock = self.lock.lock();
         if lock.is_none() {
-            *lock = Some(root.lock().map_err(|error| match error {
+            let taken = match access {
+                Access::Read => root.lock_shared().map(|_lock| Lock::Shared { _lock }),
+                Access::Write | Access::Create => {
+                    root.lock().map(|_lock| Lock::Exclusive { _lock })
+                }
+            };
+            *lock = Some(taken.map_err(|error| match error {
                 LockError::Locked { .. } => OpenError::DatabaseLocked,
                 LockError::Io { source, .. } => OpenError::Io(source),
             })?);
         }
+        // The files are read once, by the open: no ring is worth its set-up, and its trial sync.
+        let preference = match access {
+            Access::Read => DiskPreference::Thread,
+            Access::Write | Access::Create => *preference,
+        };
         Ok(Arc::clone(
-            self.opener.get_or_init(|| probe(root, *preference)),
+            self.opener.get_or_init(|| probe(root, preference)),
         ))
+    }
+
+    /// Opens the directory for reading, and shares its lock with other readers.
+    pub(crate) fn open_for_reading(&self) -> Result<Arc<dyn OpenDisk>, OpenError> {
+        self.open_and_lock(Access::Read)
     }
 
     /// Gives the directory free for another opener.
@@ -130,7 +166,7 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
     };
     match (found, mode) {
         (Found::DataWithoutManifest, _) => return Err(OpenError::MissingManifest),
-        (Found::Nothing, _) if config.skips_unknown_entries => return Err(OpenError::NotFound),
+        (Found::Nothing, _) if config.only_reads() => return Err(OpenError::NotFound),
         (Found::Nothing, OpenMode::Open) => return Err(OpenError::NotFound),
         (Found::Database, OpenMode::Create) => return Err(OpenError::AlreadyExists),
         _ => {}
@@ -168,7 +204,7 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
 /// Looks what is there, taking the lock when the files are going to be used.
 fn find(files: &Files, config: &DatabaseConfig, mode: OpenMode) -> Result<Found, OpenError> {
     let may_create =
-        mode != OpenMode::Open && config.durability.requires_wal() && !config.skips_unknown_entries;
+        mode != OpenMode::Open && config.durability.requires_wal() && !config.only_reads();
     if let (Place::Path(path, _), false) = (&files.place, may_create) {
         // Look before locking: a directory that is not used is left as it is.
         let root = match open_root(path, false) {
@@ -182,7 +218,11 @@ fn find(files: &Files, config: &DatabaseConfig, mode: OpenMode) -> Result<Found,
             return Ok(found);
         }
     }
-    let opener = files.open_and_lock(may_create)?;
+    let opener = files.open_and_lock(match may_create {
+        true => Access::Create,
+        false if config.only_reads() => Access::Read,
+        false => Access::Write,
+    })?;
     look(&mut *opener.open_disk().map_err(OpenError::Io)?)
 }
 
@@ -206,7 +246,10 @@ pub(crate) fn open_log(
     registry: &PrimitiveRegistry,
     log_use: LogUse,
 ) -> Result<(Option<Log>, RecoveryResult), OpenError> {
-    let opener = files.open_and_lock(true)?;
+    let opener = files.open_and_lock(match config.only_reads() {
+        true => Access::Read,
+        false => Access::Create,
+    })?;
     let codec = get_codec(&config.codec_id).map_err(|_| OpenError::CodecMismatch {
         expected: config.codec_id.clone(),
         got: String::new(),
@@ -225,7 +268,9 @@ pub(crate) fn open_log(
         let codec = Arc::clone(&codec);
         let context = RecoveryContext {
             shared,
+            only_reads: config.only_reads(),
             skips_unknown: config.skips_unknown_entries,
+            is_permissive: false,
             registry,
             config: log_config,
             codec,

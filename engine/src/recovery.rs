@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use in_mem_model::RunId;
 use in_mem_snapshot::{
-    LoadError, MANIFEST_PATH, Manifest, PublishError, SNAPSHOTS_DIR, load, publish, remove_temps,
+    LoadError, MANIFEST_PATH, Manifest, PublishError, SNAPSHOTS_DIR, load, peek, publish,
+    remove_temps,
 };
 use in_mem_wal::disk::{Disk, Op, OpenMode};
+use in_mem_wal::faults::{self as wal_faults, Point};
 use in_mem_wal::recover::{
     RecoveredRecord, Scan, ScanError, ScanOptions, SettleError, SettleOptions, Settled, create_log,
     scan, settle,
@@ -157,13 +159,51 @@ pub(crate) struct Recovered {
 /// What recovery works with.
 pub(crate) struct RecoveryContext<'a> {
     pub(crate) shared: &'a Shared,
-    /// Reads only, and passes over what no primitive knows.
+    /// Changes nothing on disk.
+    pub(crate) only_reads: bool,
+    /// Passes over what no primitive knows; reads only.
     pub(crate) skips_unknown: bool,
     pub(crate) registry: &'a PrimitiveRegistry,
     pub(crate) config: LogConfig,
     pub(crate) codec: Arc<dyn StorageCodec>,
+    /// Reads up to the first damage of the log instead of refusing it; changes nothing on disk.
+    pub(crate) is_permissive: bool,
     /// Records are recovered; else a log that holds one is another database's.
     pub(crate) takes_records: bool,
+}
+
+/// What was read, before anything on disk is changed for it.
+pub(crate) struct ReadBack {
+    pub(crate) base: Base,
+    pub(crate) scanned: Scan,
+    /// The highest commit version in the store.
+    pub(crate) last_txn_id: u64,
+    pub(crate) result: RecoveryResult,
+}
+
+/// Reads the snapshot and the log of a manifest into the store.
+pub(crate) fn read_back(
+    disk: &mut dyn Disk,
+    context: &RecoveryContext<'_>,
+    manifest: &Manifest,
+) -> Result<ReadBack, OpenError> {
+    let mut result = RecoveryResult::default();
+    let base = begin_with_snapshot(disk, context, manifest, &mut result)?;
+    let scanned = apply_log(disk, context, manifest, &base, &mut result)?;
+    let sequencer = &context.shared.store.sequencer;
+    let last_txn_id = scanned.last_txn_id.max(base.watermark());
+    let base_floor = base.used.as_ref().map_or(0, |(_, meta)| meta.version_floor);
+    sequencer.recover(last_txn_id.max(scanned.version_floor).max(base_floor));
+    // What a mark or a snapshot proves is durable; the rest only once the log is settled, if it is.
+    let durable_txn_id = scanned.durable_txn_id.max(base.watermark());
+    context.shared.durable.advance(durable_txn_id);
+    rebuild(context, last_txn_id, &mut result)?;
+    Ok(ReadBack {
+        base,
+        scanned,
+        last_txn_id,
+        result,
+    })
 }
 
 /// Recovers the database of `disk` into the store.
@@ -173,30 +213,20 @@ pub(crate) fn recover(
 ) -> Result<Recovered, OpenError> {
     let started_us = context.shared.clock.monotonic_us();
     let mut manifest = load_manifest(disk, context)?;
-    let mut result = RecoveryResult::default();
-    let base = begin_with_snapshot(disk, context, &manifest, &mut result)?;
-    let scanned = apply_log(disk, context, &manifest, &base, &mut result)?;
+    let ReadBack {
+        scanned,
+        last_txn_id,
+        mut result,
+        ..
+    } = read_back(disk, context, &manifest)?;
     let sequencer = &context.shared.store.sequencer;
-    let last_txn_id = scanned.last_txn_id.max(base.watermark());
-    let base_floor = base.used.as_ref().map_or(0, |(_, meta)| meta.version_floor);
-    sequencer.recover(last_txn_id.max(scanned.version_floor).max(base_floor));
-    // What a mark or a snapshot proves is durable; the rest only once the log is settled, if it is.
-    let durable_txn_id = scanned.durable_txn_id.max(base.watermark());
-    context.shared.durable.advance(durable_txn_id);
-    rebuild(context, last_txn_id, &mut result)?;
     let options = SettleOptions {
         config: context.config,
         database_uuid: manifest.database_uuid,
         version_floor: sequencer.last_issued().saturating_add(VERSION_FLOOR_STEP),
         now_us: context.shared.clock.wall_us(),
     };
-    let settled = settle_unless(
-        context.skips_unknown,
-        disk,
-        scanned,
-        &options,
-        &mut manifest,
-    )?;
+    let settled = settle_unless(context.only_reads, disk, scanned, &options, &mut manifest)?;
     if let Some(settled) = &settled {
         sequencer.floor_durable(settled.version_floor);
         context.shared.durable.advance(last_txn_id);
@@ -223,7 +253,7 @@ fn begin_with_snapshot(
     manifest: &Manifest,
     result: &mut RecoveryResult,
 ) -> Result<Base, OpenError> {
-    if !context.skips_unknown {
+    if !context.only_reads {
         remove_temps(disk).map_err(OpenError::Io)?;
     }
     if manifest.has_snapshot() && !context.takes_records {
@@ -238,6 +268,7 @@ fn begin_with_snapshot(
             .shared
             .durable
             .recovered_snapshot(meta.watermark_txn);
+        wal_faults::pass(Point::RecoveryAfterSnapshot);
     }
     *context.shared.checkpoint.log_point.lock() = base.log_point();
     Ok(base)
@@ -323,13 +354,17 @@ fn report(result: &RecoveryResult) {
     }
 }
 
-fn load_manifest(
+pub(crate) fn load_manifest(
     disk: &mut dyn Disk,
     context: &RecoveryContext<'_>,
 ) -> Result<Manifest, OpenError> {
     let root = files::list(disk, "").map_err(OpenError::Io)?;
     let has = |directory: &str| root.iter().any(|name| name == directory);
-    let manifest = match load(disk) {
+    let loaded = match context.only_reads {
+        true => peek(disk),
+        false => load(disk),
+    };
+    let manifest = match loaded {
         Ok(Some(manifest)) => manifest,
         Ok(None) => return Err(OpenError::MissingManifest),
         Err(LoadError::Io(error)) => return Err(OpenError::Io(error)),
@@ -362,11 +397,10 @@ fn apply_log(
         record_len_bytes_max: context.config.record_len_bytes_max,
         snapshot_end: base.snapshot_end(),
         manifest_active_segment: manifest.active_wal_segment,
-        is_permissive: false,
+        is_permissive: context.is_permissive,
         planted: context.config.planted,
     };
-    let progress = context.shared.recovery_progress.get();
-    if let Some(progress) = progress {
+    if let Some(progress) = context.shared.recovery_progress.get() {
         let names = files::list(disk, names::WAL_DIR).map_err(OpenError::Io)?;
         let numbers = names
             .iter()
@@ -374,35 +408,7 @@ fn apply_log(
         progress.set_newest_segment(numbers.max().unwrap_or(0));
     }
     let scanned = scan(disk, &options, &*context.codec, |record| {
-        if let Some(progress) = progress {
-            if progress.is_stop_requested() {
-                return Err(RecordError::Interrupted);
-            }
-            progress.record_read(record.lsn.segment());
-        }
-        if !context.takes_records {
-            return Err(RecordError::Foreign);
-        }
-        if record.txn_id <= base.watermark() {
-            return Ok(());
-        }
-        note_record(context, &record);
-        let entries_skipped = &mut result.entries_skipped;
-        match apply_record(context, &record, entries_skipped) {
-            Ok(()) => {
-                // The log begins with the first commit that was logged, or behind the snapshot: what
-                // it leaves out before and between its records never was logged, or is lost.
-                context.shared.durable.logged(record.txn_id);
-                result.records_applied += 1;
-            }
-            Err(RecordError::Writeset(WritesetError::MissingCommit)) => {
-                result.records_skipped += 1;
-                let version = record.txn_id;
-                tracing::warn!(target: "recovery", version, "record without a commit marker");
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
+        take_record(context, base, &record, result)
     })
     .map_err(|error| match error {
         ScanError::Visitor {
@@ -417,12 +423,50 @@ fn apply_log(
         error => OpenError::Scan(Box::new(error)),
     })?;
     // Records of the log alone may be fewer than those that the named snapshot held.
-    if scanned.last_txn_id.max(base.watermark()) < manifest.snapshot_watermark {
+    let reached = scanned.last_txn_id.max(base.watermark());
+    if reached < manifest.snapshot_watermark && !context.is_permissive {
         return Err(base.unrecoverable(manifest));
     }
     result.segments_read = scanned.segment_count;
     result.records_read = scanned.record_count;
     Ok(scanned)
+}
+
+/// Applies one record of the log, unless the snapshot covers it.
+fn take_record(
+    context: &RecoveryContext<'_>,
+    base: &Base,
+    record: &RecoveredRecord<'_>,
+    result: &mut RecoveryResult,
+) -> Result<(), RecordError> {
+    if let Some(progress) = context.shared.recovery_progress.get() {
+        if progress.is_stop_requested() {
+            return Err(RecordError::Interrupted);
+        }
+        progress.record_read(record.lsn.segment());
+    }
+    if !context.takes_records {
+        return Err(RecordError::Foreign);
+    }
+    if record.txn_id <= base.watermark() {
+        return Ok(());
+    }
+    note_record(context, record);
+    match apply_record(context, record, &mut result.entries_skipped) {
+        Ok(()) => {
+            // The log begins with the first commit that was logged, or behind the snapshot: what
+            // it leaves out before and between its records never was logged, or is lost.
+            context.shared.durable.logged(record.txn_id);
+            result.records_applied += 1;
+        }
+        Err(RecordError::Writeset(WritesetError::MissingCommit)) => {
+            result.records_skipped += 1;
+            let version = record.txn_id;
+            tracing::warn!(target: "recovery", version, "record without a commit marker");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// A checkpoint may have this record as its last one.

@@ -18,6 +18,8 @@
 //! never removed while it runs. Of one run at a time it holds the keys, 8 bytes each, and of one
 //! entity the chain.
 
+use std::sync::Arc;
+
 use in_mem_model::{RunId, TypeTag};
 use in_mem_snapshot::{BlockSink, BlockSource, SnapshotError};
 
@@ -25,9 +27,10 @@ use crate::index::{IndexKey, KeyRef};
 use crate::limits::{
     INDEX_PARTITION_COUNT, SNAPSHOT_KEY_LEN_BYTES_MAX, SNAPSHOT_VALUE_LEN_BYTES_MAX,
 };
+use crate::shard::RunShard;
 use crate::snapshot_bytes::{array, number_u32, number_u64, write_u32, write_u64};
 use crate::store::ShardedStore;
-use crate::version_node::{Stamp, VersionNode, VersionedRef};
+use crate::version_node::{Node, Stamp, VersionNode, VersionedRef};
 
 const FLAG_TOMBSTONE: u8 = 1;
 
@@ -175,6 +178,7 @@ impl<'a> SnapshotTarget<'a> {
         is_sound: impl Fn(RunId, &[u8], &VersionedRef<'_>) -> bool,
     ) -> Result<(), SnapshotError> {
         let mut before: Option<(RunId, Vec<u8>)> = None;
+        let mut shard: Option<Arc<RunShard>> = None;
         let mut value = Vec::new();
         while !source.is_at_end()? {
             let run = RunId(array(source)?);
@@ -192,27 +196,38 @@ impl<'a> SnapshotTarget<'a> {
             if number_u64(source)? != 0 {
                 return Err(source.meaningless("trim floor"));
             }
-            let mut newest = 0;
+            let mut chain: Option<Node> = None;
             let version_count = number_u32(source)?;
             if version_count == 0 {
                 return Err(source.meaningless("count of versions"));
             }
             for _ in 0..version_count {
                 let version = self.read_version(source, &mut value)?;
+                let newest = chain.as_ref().map_or(0, VersionNode::commit_version);
                 let is_in_order = newest < version.commit_version;
                 if !is_in_order || !is_sound(run, &entity.1, &version) {
                     return Err(source.meaningless("version of an entity"));
                 }
-                newest = version.commit_version;
-                let user_key = entity.1.as_slice();
                 let stamp = Stamp {
                     commit_version: version.commit_version,
                     timestamp_us: version.timestamp_us,
                     is_volatile: false,
                 };
-                let found = (!version.is_tombstone).then_some(version.value);
+                let mut node = match version.is_tombstone {
+                    true => Node::tombstone(),
+                    false => Node::with_value(version.value),
+                };
+                node.seal(stamp, chain.take());
+                chain = Some(node);
+            }
+            let shard = match &mut shard {
+                Some(shard) if shard.run_id == run => shard,
+                other => other.insert(self.store.shard_or_new(run)),
+            };
+            let user_key = entity.1.as_slice();
+            if let Some(newest) = chain {
                 self.store
-                    .apply_versioned(run, KeyRef { tag, user_key }, found, stamp);
+                    .load_entity(shard, KeyRef { tag, user_key }, newest);
             }
             before = Some(entity);
         }

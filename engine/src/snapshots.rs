@@ -10,7 +10,7 @@ use in_mem_snapshot::{
 use in_mem_wal::disk::{Disk, OpenMode};
 use in_mem_wal::{Lsn, files, get_codec, limits, names};
 
-use crate::checkpoint::{CheckpointError, CheckpointInfo, Errand};
+use crate::checkpoint::{CheckpointError, CheckpointInfo, Errand, damage_of};
 use crate::checkpoint_job::CheckpointContext;
 use crate::database::Database;
 use crate::open::Files;
@@ -29,6 +29,19 @@ pub struct SnapshotInfo {
     pub size_bytes: u64,
     /// Where it lies, inside the directory of the database.
     pub path: String,
+}
+
+/// Why the snapshots could not be listed: one of them cannot be read, or is none.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ListSnapshotsError(#[from] SnapshotError);
+
+impl ListSnapshotsError {
+    /// The file that is damaged, and the offset, bytes, if that is why.
+    #[must_use]
+    pub fn damage(&self) -> Option<(&str, u64)> {
+        damage_of(&self.0)
+    }
 }
 
 /// Why a snapshot was not removed. It is as it was, unless it says otherwise.
@@ -66,7 +79,7 @@ impl Database {
     ///
     /// # Errors
     /// When one of them cannot be read, or is none.
-    pub fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, SnapshotError> {
+    pub fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, ListSnapshotsError> {
         let of_directory = |source| SnapshotError::Io {
             path: SNAPSHOTS_DIR.to_owned(),
             source,
@@ -81,7 +94,7 @@ impl Database {
                 // A checkpoint has removed it since.
                 Err(SnapshotError::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(found)
@@ -171,7 +184,7 @@ impl Database {
                 Ok(len_bytes) => len_bytes,
                 // A compaction has removed it since.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
         }
         Ok(len_bytes)

@@ -12,7 +12,7 @@ use in_mem_model::RunId;
 
 use rustc_hash::FxBuildHasher;
 
-use crate::index::{IndexKey, KeyRef};
+use crate::index::{Applied, IndexKey, KeyRef};
 use crate::limits::{INDEX_PARTITION_COUNT, REGISTRY_SHARD_COUNT};
 use crate::memory::{MemoryUse, key_cost};
 use crate::names::RunNames;
@@ -179,21 +179,36 @@ impl ShardedStore {
     ) {
         let shard = self.shard_or_new(run);
         let mut state = shard.commit.lock();
-        let newest = shard
-            .index
-            .with_newest(key, |node| node.map(VersionNode::commit_version));
-        if newest.is_none_or(|newest| newest < stamp.commit_version) {
-            if shard.index.insert_key(key) {
-                self.memory.add_key(key);
-            }
-            let node = value.map_or_else(Node::tombstone, Node::with_value);
-            self.memory.add_version(node.value().len());
-            shard.index.install(key, node, stamp);
+        let node = value.map_or_else(Node::tombstone, Node::with_value);
+        let len_bytes = node.value().len();
+        let applied = shard.index.apply(key, node, stamp);
+        if applied == Applied::KeyAndVersion {
+            self.memory.add_key(key);
+        }
+        if applied != Applied::Nothing {
+            self.memory.add_version(len_bytes);
         }
         state.last_timestamp_us = state.last_timestamp_us.max(stamp.timestamp_us);
         shard
             .publication
             .publish_now(stamp.commit_version.max(shard.visible()));
+    }
+
+    /// Takes in all versions of a key that is not there yet, as a snapshot holds them.
+    pub(crate) fn load_entity(&self, shard: &RunShard, key: KeyRef<'_>, newest: Node) {
+        self.memory.add_key(key);
+        let mut version = Some(&newest);
+        while let Some(node) = version {
+            self.memory.add_version(node.value().len());
+            version = node.older();
+        }
+        let (commit_version, timestamp_us) = (newest.commit_version(), newest.timestamp_us());
+        let mut state = shard.commit.lock();
+        shard.index.load(key, newest);
+        state.last_timestamp_us = state.last_timestamp_us.max(timestamp_us);
+        shard
+            .publication
+            .publish_now(commit_version.max(shard.visible()));
     }
 
     /// Takes in the exactly-once request that made a committed record. Applying it again changes

@@ -19,4 +19,4 @@ pub use image::{
     snapshot_path, temp_path, validate,
 };
 pub use manifest::{FORMAT_VERSION, MANIFEST_LEN_BYTES_MAX, Manifest, ManifestError};
-pub use publish::{LoadError, MANIFEST_PATH, PublishError, load, publish};
+pub use publish::{LoadError, MANIFEST_PATH, PublishError, load, peek, publish};

@@ -46,6 +46,15 @@ pub enum PublishError {
 /// See [`LoadError`].
 pub fn load(disk: &mut dyn Disk) -> Result<Option<Manifest>, LoadError> {
     files::unlink_if_there(disk, TEMP_PATH).map_err(LoadError::Io)?;
+    peek(disk)
+}
+
+/// Reads MANIFEST and changes nothing, a left-over temporary file included; `None` when there is
+/// none.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn peek(disk: &mut dyn Disk) -> Result<Option<Manifest>, LoadError> {
     let bytes = match files::read_file(disk, MANIFEST_PATH, u64::from(u16::MAX)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

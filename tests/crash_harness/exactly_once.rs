@@ -105,7 +105,7 @@ fn wait_for_all(told: &Receiver<usize>) {
 pub fn additions_through_kills_have_one_effect_each() {
     for mode in [Mode::Buffered, Mode::Strict] {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::new(dir.path(), mode, SEGMENT_LEN_BYTES);
+        let place = Place::new(dir.path(), mode, SEGMENT_LEN_BYTES).with_checkpoints();
         let mut daemon = Daemon::start(&place);
         let stop = AtomicBool::new(false);
         let (teller, told) = channel();

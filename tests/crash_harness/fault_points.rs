@@ -9,6 +9,7 @@ use in_mem_wal::faults::Point;
 use rustix::process::Signal;
 
 use crate::kill::daemon::{DEADLINE, Daemon, Place, wait_readable};
+use crate::kill::watch::Watch;
 use crate::life::{Life, Manner, SEGMENT_LEN_BYTES, ended_by, wait_abort};
 use crate::scale::{scaled, start_seed};
 
@@ -95,6 +96,9 @@ fn crash_at(
 fn prepare(life: &mut Life, before: Daemon, name: &str) -> History {
     if !name.ends_with("Remove") {
         life.work(50);
+        if name.ends_with("AfterSnapshot") {
+            wait_for_snapshot(&life.place, &before);
+        }
         before.kill();
         return life.take_history();
     }
@@ -105,6 +109,20 @@ fn prepare(life: &mut Life, before: Daemon, name: &str) -> History {
     life.crew.go(&life.place.socket());
     assert!(wait_abort(&mut rotating, DEADLINE), "the log rotates");
     life.take_history()
+}
+
+/// Waits, under load, until MANIFEST names a snapshot.
+fn wait_for_snapshot(place: &Place, daemon: &Daemon) {
+    let mut watch = Watch::new(&place.data_dir().join("SNAPSHOTS")).expect("it is there");
+    // When the next one gets its name, the one before has been named.
+    for _ in 0..2 {
+        let is_one = |name: &str| name.starts_with("snap-") && name.ends_with(".chk");
+        assert!(
+            watch.wait(is_one, daemon.end(), DEADLINE),
+            "{}",
+            place.log_tail()
+        );
+    }
 }
 
 fn add(sums: &mut [usize; 3], life: &mut Life, history: &History) {

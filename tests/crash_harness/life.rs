@@ -76,13 +76,13 @@ pub struct Verified {
 }
 
 impl Life {
-    /// Begins a life in a new directory; gives the running daemon.
+    /// Begins a life with checkpoints in a new directory; gives the running daemon.
     pub fn begin(manner: Manner, seed: u64) -> (Self, Daemon) {
         let dir = tempfile::Builder::new()
             .prefix("inmem-crash-")
             .tempdir()
             .unwrap();
-        let place = Place::new(dir.path(), manner.mode, SEGMENT_LEN_BYTES);
+        let place = Place::new(dir.path(), manner.mode, SEGMENT_LEN_BYTES).with_checkpoints();
         Self::begin_at(place, Some(dir), manner, seed)
     }
 
@@ -152,12 +152,14 @@ impl Life {
         }
     }
 
-    /// Lets the clients work until so many commits were acknowledged.
+    /// Lets the clients work until so many commits were acknowledged, and none of them has still to
+    /// connect: it would find the next daemon behind the same path, and never lose this one.
     pub fn work(&mut self, acked_count: u64) {
         self.crew.go(&self.place.socket());
-        self.crew.wait("enough acknowledged commits", |told| {
-            acked_count <= told.acked_count
-        });
+        self.crew
+            .wait("enough acknowledged commits, of all clients", |told| {
+                acked_count <= told.acked_count && told.have_all_begun()
+            });
     }
 
     /// The history of the epoch that the end of the daemon has ended.

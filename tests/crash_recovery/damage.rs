@@ -9,24 +9,24 @@ use super::data_set::{DataSet, MANIFEST, Opened};
 use super::scale::{for_each_seed, scaled, start_seed};
 
 /// Blocks that are zeroed, doubled and exchanged, bytes.
-const BLOCK_LEN_BYTES: usize = 512;
+pub(crate) const BLOCK_LEN_BYTES: usize = 512;
 
 /// Where batches begin in a segment file, bytes.
 const DATA_OFFSET: usize = 4096;
 
 /// Places visited of all: one, or one in so many when time is short.
-fn stride() -> usize {
+pub(crate) fn stride() -> usize {
     usize::try_from(scaled(61, 1, 1)).expect("small")
 }
 
 /// The bytes a byte is changed to: one bit flipped, all zeros, all ones.
-fn changes(byte: u8, place: usize) -> impl Iterator<Item = u8> {
+pub(crate) fn changes(byte: u8, place: usize) -> impl Iterator<Item = u8> {
     [byte ^ (1 << (place % 8)), 0x00, 0xFF]
         .into_iter()
         .filter(move |changed| *changed != byte)
 }
 
-fn write_byte(copy: &SimWorld, path: &str, place: usize, old: u8, new: u8) {
+pub(crate) fn write_byte(copy: &SimWorld, path: &str, place: usize, old: u8, new: u8) {
     assert!(copy.flip_byte(path, place as u64, old ^ new));
 }
 
@@ -188,7 +188,7 @@ fn recovery_invariant_zeroed_doubled_and_exchanged_blocks_never_show_wrong_data(
     assert!(100 < refused_count);
 }
 
-fn altered_blocks(bytes: &[u8], block: usize) -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn altered_blocks(bytes: &[u8], block: usize) -> Vec<(&'static str, Vec<u8>)> {
     let range = |block: usize| block * BLOCK_LEN_BYTES..(block + 1) * BLOCK_LEN_BYTES;
     let mut zeroed = bytes.to_vec();
     zeroed[range(block)].fill(0);

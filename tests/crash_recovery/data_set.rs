@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use in_mem_engine::{DurabilityMode, OpenError};
+use in_mem_snapshot::snapshot_path;
 use in_mem_wal::LogConfig;
 use in_mem_wal::disk::{CrashMode, SimOptions, SimRng, SimWorld};
 
@@ -63,6 +64,49 @@ impl DataSet {
         let mut segments = world.paths();
         segments.retain(|path| path.starts_with("WAL/wal-"));
         segments.sort();
+        Self {
+            world,
+            states,
+            commit_count,
+            segments,
+        }
+    }
+
+    /// Makes one that was closed in order behind two snapshots with commits before, between and
+    /// behind them. If it `is_compacted`, the first snapshot is gone, and the log as far as it may
+    /// be: then nothing can stand in for the second one.
+    pub(crate) fn with_snapshots(seed: u64, is_compacted: bool) -> Self {
+        let world = SimWorld::new(SimOptions::new(seed));
+        let mut engine = Engine::open(&world, options(), seed * 1_000_000).expect("no fault");
+        let mut rng = SimRng::new(seed);
+        let mut states = HashMap::from([(dump(&engine.database).digest(), 0)]);
+        let mut commit_count = 0;
+        for part in 1..=3 {
+            while log_len_bytes(&world) < part * LOG_LEN_BYTES / 3 {
+                if engine.commit_one(&mut rng) {
+                    commit_count += 1;
+                    states.insert(dump(&engine.database).digest(), commit_count);
+                }
+            }
+            if part < 3 {
+                engine.checkpoint();
+            }
+        }
+        if is_compacted {
+            world.remove_file(&snapshot_path(1));
+            engine.compact();
+        }
+        engine.shut_down();
+        drop(engine);
+        let mut segments = world.paths();
+        segments.retain(|path| path.starts_with("WAL/wal-"));
+        segments.sort();
+        assert_eq!(
+            segments
+                .first()
+                .is_some_and(|first| first != "WAL/wal-000001.seg"),
+            is_compacted
+        );
         Self {
             world,
             states,

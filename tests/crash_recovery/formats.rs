@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use in_mem_engine::model::{Durability, RunId, Value, encode};
-use in_mem_engine::{BeginRun, Database, DatabaseConfig, OpenError, RunFilter};
+use in_mem_engine::{BeginRun, CompactMode, Database, DatabaseConfig, OpenError, RunFilter};
 
 use super::real_files::copy_all;
 
@@ -19,7 +19,7 @@ use super::real_files::copy_all;
 const FORMATS: [&str; 1] = ["format-1"];
 
 /// The databases of a format.
-const DATABASES: [&str; 2] = ["closed", "killed"];
+const DATABASES: [&str; 3] = ["closed", "killed", "compacted"];
 
 /// Offset of the first batch of a segment, bytes.
 const DATA_OFFSET: usize = 4096;
@@ -99,6 +99,24 @@ fn fill(database: &Database) {
     run.kv().put_many(&pair).expect("committed");
     fill_runs(database);
     database.flush().expect("durable");
+}
+
+/// Two snapshots with commits between and behind them, and no more of the log than they need.
+fn compact(database: &Database) {
+    let run = database.default_run();
+    for round in 0..2 {
+        database.checkpoint().expect("a snapshot");
+        for number in 0..12 {
+            let text = format!("{round} and {number} ").repeat(500);
+            let value = encode(&Value::from(text.as_str())).expect("a value");
+            run.kv().put("large", &value).expect("committed");
+        }
+        run.kv().delete("large").expect("committed");
+    }
+    database.checkpoint().expect("a snapshot");
+    let info = database.compact(CompactMode::WALOnly).expect("compacted");
+    assert_ne!(info.wal_segments_removed, 0);
+    run.kv().incr("counter", 1).expect("committed");
 }
 
 /// One run of every status.
@@ -185,8 +203,11 @@ fn write_fixtures(target: &Path) {
         let path = directory.path().join("live.inmem");
         let database = open(&path).expect("created");
         fill(&database);
+        if name == "compacted" {
+            compact(&database);
+        }
         let shown = contents(&database);
-        if name == "closed" {
+        if name != "killed" {
             database.close().expect("closed");
         }
         let kept = target.join(format!("{name}.inmem"));
@@ -239,6 +260,34 @@ fn every_earlier_format_opens_and_shows_every_version_it_held() {
     }
 }
 
+/// The drawings of the formats are enough for a reader that shares no code with this build.
+#[test]
+fn a_reader_written_from_the_formats_alone_finds_every_version_of_every_key() {
+    for name in ["closed", "compacted"] {
+        let kept = fixtures().join("format-1");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("data.inmem");
+        take(&kept.join(format!("{name}.inmem")), &path);
+        let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash_recovery/reader.py");
+        let Ok(output) = Command::new("python3").arg(reader).arg(&path).output() else {
+            println!("SKIPPED: needs python3");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {said}");
+        let found = String::from_utf8(output.stdout).expect("text");
+        let mut found: Vec<&str> = found.lines().collect();
+        found.sort_unstable();
+        let expected = fs::read_to_string(kept.join(format!("{name}.txt"))).expect("kept");
+        // A run takes more words than a version.
+        let is_version = |line: &&str| line.split(' ').count() == 5;
+        let mut expected: Vec<&str> = expected.lines().filter(is_version).collect();
+        expected.sort_unstable();
+        assert!(30 < expected.len());
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
 /// Whoever raises a format number keeps a directory of the old format first.
 #[test]
 fn the_formats_of_this_build_are_named_and_each_has_a_fixture() {
@@ -247,8 +296,9 @@ fn the_formats_of_this_build_are_named_and_each_has_a_fixture() {
         u32::from(in_mem_wal::format::record::FORMAT_VERSION),
         u32::from(in_mem_engine::WRITESET_FORMAT_VERSION),
         in_mem_snapshot::FORMAT_VERSION,
+        in_mem_snapshot::SNAPSHOT_FORMAT_VERSION,
     ];
-    let highest = newest.into_iter().max().expect("four of them");
+    let highest = newest.into_iter().max().expect("five of them");
     assert_eq!(FORMATS.len(), usize::try_from(highest).expect("small"));
     for format in FORMATS {
         assert!(fixtures().join(format).is_dir(), "{format} has no fixture");
@@ -257,11 +307,11 @@ fn the_formats_of_this_build_are_named_and_each_has_a_fixture() {
         .arg("--version")
         .output();
     let printed = String::from_utf8(output.expect("it runs").stdout).expect("text");
-    let [segment, record, writeset, manifest] = newest;
+    let [segment, record, writeset, manifest, snapshot] = newest;
     let protocol = in_mem_ipc::frame::PROTOCOL_VERSION;
     let expected = format!(
         "inmemd {}\nprotocol {protocol}\nlog segment {segment}\nlog record {record}\n\
-         writeset {writeset}\nmanifest {manifest}\n",
+         writeset {writeset}\nmanifest {manifest}\nsnapshot {snapshot}\n",
         env!("CARGO_PKG_VERSION")
     );
     assert_eq!(printed, expected);
@@ -270,6 +320,7 @@ fn the_formats_of_this_build_are_named_and_each_has_a_fixture() {
 /// Raises a number in a file and makes its checksum right again.
 struct Newer {
     what: &'static str,
+    database: &'static str,
     file: &'static str,
     change: fn(&mut Vec<u8>),
 }
@@ -292,9 +343,10 @@ fn record_len(bytes: &[u8], at: usize) -> usize {
     usize::try_from(u32::from_le_bytes(field)).expect("small") + 4
 }
 
-const NEWER: [Newer; 5] = [
+const NEWER: [Newer; 6] = [
     Newer {
         what: "manifest format 2",
+        database: "closed",
         file: "MANIFEST",
         change: |bytes| {
             bytes[4] = 2;
@@ -304,22 +356,32 @@ const NEWER: [Newer; 5] = [
         },
     },
     Newer {
+        what: "snapshot format 2",
+        database: "compacted",
+        file: "SNAPSHOTS/snap-000003.chk",
+        change: |bytes| bytes[10] = 2,
+    },
+    Newer {
         what: "log segment format 2",
+        database: "closed",
         file: "WAL/wal-000001.seg",
         change: |bytes| bytes[4] = 2,
     },
     Newer {
         what: "log record format 2",
+        database: "closed",
         file: "WAL/wal-000001.seg",
         change: |bytes| newer_record(bytes, |record| record[4] = 2),
     },
     Newer {
         what: "an entry type of a later primitive",
+        database: "closed",
         file: "WAL/wal-000001.seg",
         change: |bytes| newer_record(bytes, |record| record[37 + 4 + 1] = 0xEE),
     },
     Newer {
         what: "a payload of a later version",
+        database: "closed",
         file: "WAL/wal-000001.seg",
         change: |bytes| newer_record(bytes, |record| record[37 + 4 + 2] = 2),
     },
@@ -330,7 +392,8 @@ fn what_a_newer_build_wrote_is_refused_with_a_message_and_left_as_it_is() {
     for newer in NEWER {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("data.inmem");
-        take(&fixtures().join("format-1/closed.inmem"), &path);
+        let kept = format!("format-1/{}.inmem", newer.database);
+        take(&fixtures().join(kept), &path);
         let file = path.join(newer.file);
         let mut bytes = fs::read(&file).expect("a file of the fixture");
         (newer.change)(&mut bytes);

@@ -138,7 +138,7 @@ fn a_killed_daemon_starts_with_the_snapshot_a_client_asked_for_and_the_log_behin
 fn an_automatic_checkpoint_shrinks_the_log_once_a_reload_allows_it() {
     let rule = |automatic: bool| {
         format!(
-            "[snapshot]\nautomatic = {automatic}\nlog_len_bytes_min = 262144\nlog_factor = 1\n\
+            "[checkpoint]\nautomatic = {automatic}\nlog_len_bytes_min = 262144\nlog_factor = 1\n\
              poll_ms = 1\n"
         )
     };
@@ -370,9 +370,9 @@ fn each_refusal_says_what_there_is_and_what_to_do() {
 
 #[test]
 fn an_automatic_checkpoint_that_fails_is_logged_once_and_shows_in_health_until_one_succeeds() {
-    let rule = "[snapshot]\nlog_len_bytes_min = 4096\nlog_factor = 1\npoll_ms = 1\n";
+    let rule = "[checkpoint]\nlog_len_bytes_min = 4096\nlog_factor = 1\npoll_ms = 1\n";
     let directory = tempfile::tempdir().unwrap();
-    let daemon = start(directory.path(), "[snapshot]\nautomatic = false\n", None);
+    let daemon = start(directory.path(), "[checkpoint]\nautomatic = false\n", None);
     let client = client_of(&daemon);
     let snapshots = directory.path().join("data.inmem/SNAPSHOTS");
     let aside = directory.path().join("data.inmem/aside");

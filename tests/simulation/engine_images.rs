@@ -19,6 +19,33 @@ const ACTION_COUNT: usize = 60;
 /// Images made of each moment.
 const IMAGES_PER_MOMENT: u64 = 4;
 
+/// The modes of the engines that are crashed.
+const MODES: &[&str] = &["Buffered", "InMemory", "Strict"];
+
+/// What recovery does in every mode. It writes the MANIFEST and quarantines as well, where it has
+/// to.
+const RECOVERY_MOMENTS: &[&str] = &[
+    "directory sync of the log",
+    "segment rename",
+    "spare preparation, tail rewrite",
+    "unlink",
+];
+
+/// What a life does in every mode: in memory too, the log has to be there for what overrides it.
+const LIFE_MOMENTS: &[&str] = &[
+    "batch write",
+    "batch write with its sync",
+    "directory sync",
+    "directory sync of the log",
+    "manifest rename",
+    "manifest write",
+    "reserve file",
+    "segment rename",
+    "spare preparation, tail rewrite",
+    "sync of the log",
+    "unlink",
+];
+
 /// A power loss may take every Buffered commit that no flush and no later Strict commit covers.
 pub(crate) const POWER_LOSS: Survival = Survival::Restart {
     buffered_acked_before_ns: 0,
@@ -49,6 +76,16 @@ fn takes_errands(seed: u64) -> bool {
     seed % 2 == 1
 }
 
+/// What a life with checkpoints does beside that, in the modes in which there are any.
+const CHECKPOINT_MOMENTS: &[&str] = &[
+    "directory sync of the snapshots",
+    "snapshot rename",
+    "snapshot write",
+    "sync of a snapshot",
+    "unlink of a segment",
+    "unlink of a snapshot",
+];
+
 #[test]
 fn power_loss_at_every_moment_of_the_engine_leaves_what_its_clients_were_promised() {
     let target = scaled(5_000, 120_000, 20_000_000);
@@ -69,6 +106,9 @@ fn power_loss_at_every_moment_of_the_engine_leaves_what_its_clients_were_promise
         images.table()
     );
     assert!(target <= images.count());
+    images.assert_each(LIFE_MOMENTS, MODES, scaled(0, 10, 1_000));
+    let logged = &["Buffered", "Strict"];
+    images.assert_each(CHECKPOINT_MOMENTS, logged, scaled(0, 10, 1_000));
 }
 
 /// Three epochs in one directory; every moment of each is crashed, and one image lives on.
@@ -168,6 +208,9 @@ fn a_crash_inside_recovery_of_the_engine_changes_nothing() {
         images.count(),
         images.table()
     );
+    assert!(target <= images.count());
+    images.assert_each(RECOVERY_MOMENTS, MODES, scaled(1, 10, 1_000));
+    images.assert_each(&["quarantine"], &["Buffered"], scaled(0, 10, 1_000));
 }
 
 #[test]
@@ -219,7 +262,14 @@ fn fault_life(seed: u64) -> FaultLife {
     let world = SimWorld::new(SimOptions::new(seed));
     let mut engine = Engine::open(&world, options, 0).expect("no fault yet");
     let fault = faults[rng.index(faults.len())];
-    world.add_rule(FaultRule::new(fault).after(rng.below(40)).times(1));
+    // A checkpoint is many operations.
+    let mut within_ops = 40;
+    if takes_errands(seed) {
+        engine.take_errands();
+        within_ops = 160;
+    }
+    let rule = FaultRule::new(fault).after(rng.below(within_ops));
+    world.add_rule(rule.times(1));
     engine.act(&mut rng, ACTION_COUNT);
     world.clear_faults();
     let life = FaultLife {

@@ -234,6 +234,28 @@ impl Engine {
         }
     }
 
+    /// Takes a checkpoint, which must succeed.
+    pub(crate) fn checkpoint(&mut self) {
+        let (sender, told) = std::sync::mpsc::channel();
+        let done = Box::new(move |result| sender.send(result).expect("somebody listens"));
+        self.database
+            .start_checkpoint(done)
+            .expect("none is under way");
+        self.settle_down();
+        told.try_recv().expect("it is over").expect("no fault");
+    }
+
+    /// Compacts the log, which must succeed.
+    pub(crate) fn compact(&mut self) {
+        let (sender, told) = std::sync::mpsc::channel();
+        let done = Box::new(move |result| sender.send(result).expect("somebody listens"));
+        self.database
+            .start_compaction(CompactMode::WALOnly, done)
+            .expect("none is under way");
+        self.settle_down();
+        told.try_recv().expect("it is over").expect("no fault");
+    }
+
     /// One request, answered before this returns; true when it committed something.
     pub(crate) fn commit_one(&mut self, rng: &mut SimRng) -> bool {
         self.request(rng);

@@ -5,6 +5,10 @@
     unsafe_code,
     reason = "tracing a thread has no safe form in the crates at hand"
 )]
+#![allow(
+    dead_code,
+    reason = "each test that includes this file uses a part of it"
+)]
 
 use std::io;
 use std::sync::mpsc;

@@ -44,6 +44,21 @@ impl Images {
             .sum()
     }
 
+    /// Fails unless at least so many images of every one of the moments counted in every one of the
+    /// modes.
+    pub(crate) fn assert_each(&self, moments: &[&'static str], modes: &[&'static str], least: u64) {
+        let table = self.table.lock().expect("no test panics here");
+        for moment in moments {
+            for mode in modes {
+                let count = table.get(&(moment, mode)).copied().unwrap_or(0);
+                assert!(
+                    least <= count,
+                    "{count} images of the moment {moment:?} in the mode {mode}, {least} are due"
+                );
+            }
+        }
+    }
+
     /// The table, one row for each moment, one column for each mode.
     #[must_use]
     pub(crate) fn table(&self) -> String {
@@ -77,12 +92,20 @@ pub(crate) fn moment_name(moment: &Moment) -> &'static str {
     let path: &str = &moment.path;
     let is_segment = path.starts_with("WAL/wal-");
     let is_spare = path.starts_with("WAL/") && path.ends_with(".tmp");
+    let is_snapshot = path.starts_with("SNAPSHOTS");
     match moment.kind {
+        OpKind::Write if is_snapshot => "snapshot write",
+        OpKind::Sync if is_snapshot => "sync of a snapshot",
+        OpKind::Rename if is_snapshot => "snapshot rename",
+        OpKind::SyncDir if is_snapshot => "directory sync of the snapshots",
+        OpKind::Unlink if is_snapshot => "unlink of a snapshot",
+        _ if is_snapshot => "snapshot, other",
         OpKind::Write if is_segment => "batch write",
         OpKind::WriteSynced if is_segment => "batch write with its sync",
         OpKind::Sync if is_segment => "sync of the log",
         OpKind::Rename if path.starts_with("WAL") => "segment rename",
         OpKind::SyncDir if path.starts_with("WAL") => "directory sync of the log",
+        OpKind::Unlink if is_segment => "unlink of a segment",
         OpKind::Unlink => "unlink",
         OpKind::Rename => "manifest rename",
         OpKind::SyncDir => "directory sync",

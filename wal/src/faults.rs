@@ -31,10 +31,22 @@ pub enum Point {
     DuringManifestUpdateBeforeRename,
     /// MANIFEST is renamed; the directory is not synced.
     DuringManifestUpdateAfterRename,
+    /// A part of a snapshot is written; it has no end.
+    DuringSnapshotWrite,
     /// A snapshot is written and synced; it has no name.
     DuringSnapshotBeforeRename,
     /// A snapshot has its name; the directory is not synced.
     DuringSnapshotAfterRename,
+    /// A snapshot has its name for good; MANIFEST does not name it.
+    DuringSnapshotAfterSyncDir,
+    /// MANIFEST names a new snapshot; those it makes superfluous are still there.
+    DuringSnapshotAfterManifest,
+    /// A segment that a snapshot covers is about to be removed.
+    DuringCompactionBeforeUnlink,
+    /// A segment that a snapshot covers is removed; the directory is not synced.
+    DuringCompactionAfterUnlink,
+    /// Recovery has loaded a snapshot and read nothing of the log.
+    RecoveryAfterSnapshot,
     /// Recovery has read the log and changed nothing.
     RecoveryAfterScan,
     /// Left-over temporary files are deleted.
@@ -57,7 +69,7 @@ pub enum Point {
 
 impl Point {
     /// Every point, for a harness that visits them all.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 28] = [
         Self::BeforeWalWrite,
         Self::AfterWalWriteBeforeFsync,
         Self::AfterFsync,
@@ -69,6 +81,14 @@ impl Point {
         Self::DuringManifestUpdateBeforeFsync,
         Self::DuringManifestUpdateBeforeRename,
         Self::DuringManifestUpdateAfterRename,
+        Self::DuringSnapshotWrite,
+        Self::DuringSnapshotBeforeRename,
+        Self::DuringSnapshotAfterRename,
+        Self::DuringSnapshotAfterSyncDir,
+        Self::DuringSnapshotAfterManifest,
+        Self::DuringCompactionBeforeUnlink,
+        Self::DuringCompactionAfterUnlink,
+        Self::RecoveryAfterSnapshot,
         Self::RecoveryAfterScan,
         Self::RecoveryAfterTemps,
         Self::RecoveryAfterQuarantine,

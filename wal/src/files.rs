@@ -193,6 +193,29 @@ pub fn create_dir_if_absent(disk: &mut dyn Disk, path: &str) -> io::Result<()> {
     }
 }
 
+/// Renames a directory to a name that must not exist; durable only after a sync of its parent.
+///
+/// # Errors
+/// What the kernel said.
+pub fn rename_dir(disk: &mut dyn Disk, from: &str, to: &str) -> io::Result<()> {
+    let op = Op::RenameDir {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    };
+    run(disk, op).map(drop)
+}
+
+/// Removes an empty directory; durable only after a sync of its parent.
+///
+/// # Errors
+/// What the kernel said.
+pub fn remove_dir(disk: &mut dyn Disk, path: &str) -> io::Result<()> {
+    let op = Op::RemoveDir {
+        path: path.to_owned(),
+    };
+    run(disk, op).map(drop)
+}
+
 /// The names in a directory, sorted.
 ///
 /// # Errors

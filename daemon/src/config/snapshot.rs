@@ -10,7 +10,7 @@ const LEN_BYTES_MAX: u64 = 1 << 40;
 /// Largest time, milliseconds.
 const MS_MAX: u64 = 1 << 40;
 
-/// `[snapshot]`
+/// `[checkpoint]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     /// Take checkpoints by itself, each followed by a compaction of the log.
@@ -38,13 +38,13 @@ impl Default for Snapshot {
 }
 
 pub(super) const AUTOMATIC: Key = Key {
-    name: "snapshot.automatic",
+    name: "checkpoint.automatic",
     set: |settings, value| flag(value).map(|flag| settings.snapshot.automatic = flag),
     show: |settings| Some(Value::Boolean(settings.snapshot.automatic)),
 };
 
 pub(super) const LOG_LEN_BYTES_MIN: Key = Key {
-    name: "snapshot.log_len_bytes_min",
+    name: "checkpoint.log_len_bytes_min",
     set: |settings, value| {
         settings.snapshot.log_len_bytes_min = number(value, 0, LEN_BYTES_MAX)?;
         Ok(())
@@ -53,7 +53,7 @@ pub(super) const LOG_LEN_BYTES_MIN: Key = Key {
 };
 
 pub(super) const LOG_FACTOR: Key = Key {
-    name: "snapshot.log_factor",
+    name: "checkpoint.log_factor",
     set: |settings, value| {
         settings.snapshot.log_factor = number(value, 1, 1_000_000)?;
         Ok(())
@@ -62,7 +62,7 @@ pub(super) const LOG_FACTOR: Key = Key {
 };
 
 pub(super) const INTERVAL_MS: Key = Key {
-    name: "snapshot.interval_ms",
+    name: "checkpoint.interval_ms",
     set: |settings, value| {
         settings.snapshot.interval_ms = number(value, 0, MS_MAX)?;
         Ok(())
@@ -71,7 +71,7 @@ pub(super) const INTERVAL_MS: Key = Key {
 };
 
 pub(super) const POLL_MS: Key = Key {
-    name: "snapshot.poll_ms",
+    name: "checkpoint.poll_ms",
     set: |settings, value| {
         settings.snapshot.poll_ms = number(value, 1, MS_MAX)?;
         Ok(())

@@ -4,19 +4,12 @@ use in_mem_ipc::response::Response;
 use in_mem_ipc::response::db::SnapshotInfo;
 
 use super::{Call, Handled, Out, Verdict};
-use crate::snapshot_errors::of_snapshot;
+use crate::snapshot_errors::of_listing;
 
 /// Answers with the snapshots there are.
 pub(super) fn list(call: &Call<'_>, out: &mut Out<'_>) -> Handled {
     let listed = call.store.database.list_snapshots();
-    let listed = listed.map_err(|error| {
-        of_snapshot(
-            &error,
-            error.damaged_at(),
-            "the list is not whole: remove what is damaged (db.delete_snapshot), if it is not the \
-             newest one",
-        )
-    })?;
+    let listed = listed.map_err(|error| of_listing(&error))?;
     let snapshots = listed.into_iter().map(|info| SnapshotInfo {
         snapshot_id: info.snapshot_id,
         watermark: info.watermark,

@@ -28,7 +28,7 @@ pub(super) fn reopened(world: &SimWorld) -> Result<Database, OpenError> {
 }
 
 /// The same disk with a MANIFEST that names no snapshot: recovery from the log alone.
-fn log_alone(world: &SimWorld) -> SimWorld {
+pub(super) fn log_alone(world: &SimWorld) -> SimWorld {
     let alone = world.kill(SEED);
     let disk = &mut alone.disk();
     let mut manifest = in_mem_snapshot::load(disk).unwrap().unwrap();

@@ -305,3 +305,36 @@ fn volatile_versions_are_never_told_to_be_durable_however_many_there_are() {
         assert!(database.is_durable(kept).unwrap());
     }
 }
+
+/// The log that could tell may be gone: nothing is claimed of what a snapshot covers, and all of what
+/// follows it.
+#[test]
+fn of_versions_that_a_snapshot_covers_nothing_is_told_after_a_restart() {
+    let world = world();
+    let database = over(&world, DurabilityMode::Strict).open().unwrap();
+    let run = database.default_run();
+    run.kv().put("a", &int(1)).unwrap();
+    let kv = run.kv();
+    let volatile = kv.with_durability(Durability::InMemory);
+    let missing = volatile.put("v", &int(1)).unwrap();
+    let covered = run.kv().put("b", &int(1)).unwrap();
+    assert_eq!(database.checkpoint().unwrap().watermark_txn, covered);
+    let behind = volatile.put("v", &int(2)).unwrap();
+    let last = run.kv().put("c", &int(1)).unwrap();
+    drop(database);
+    let database = over(&world, DurabilityMode::Strict).open().unwrap();
+    for version in [missing, covered] {
+        let told = database.wait_durable(version, Some(LONG));
+        assert!(
+            matches!(told, Err(WaitDurableError::Forgotten { known_above, .. }) if known_above == covered),
+            "{version}: {told:?}"
+        );
+    }
+    let told = database.is_durable(behind);
+    assert!(
+        matches!(told, Err(WaitDurableError::NotLogged { .. })),
+        "{told:?}"
+    );
+    assert!(database.is_durable(last).unwrap());
+    assert!(last <= database.durable_version());
+}

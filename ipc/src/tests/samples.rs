@@ -13,9 +13,7 @@ use crate::response::kv::{
     BatchEffect, BatchResult, Deleted, Entry, Incremented, Mismatch, Page, Replaced, Slot,
     Versioned,
 };
-use crate::response::observe::{
-    Description, Fault, HealthReport, HealthState, RunSummary, Setting,
-};
+use crate::response::observe::*;
 use crate::response::run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo, TxnState};
 use crate::response::system::*;
 use crate::response::{Flavour, ReachedLevel, Receipt, Response};
@@ -395,18 +393,20 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
         ),
         ("Info", Response::Info(info(m))),
         ("Capabilities", Response::Capabilities(capabilities(m))),
-        (
-            "Subscribed",
-            Response::Subscribed(Subscribed {
-                subscription_id: m.numbers[1],
-                durable_version: m.numbers[0],
-            }),
-        ),
+        ("Subscribed", subscribed(m)),
         ("Health", Response::Health(health_report(m))),
         ("Metrics", Response::Metrics(m.text(1))),
         ("Description", Response::Description(description)),
     ]);
-    [responses, super::snapshots::responses(m)].concat()
+    responses.extend(super::snapshots::responses(m));
+    responses
+}
+
+fn subscribed(m: &Material) -> Response<'static> {
+    Response::Subscribed(Subscribed {
+        subscription_id: m.numbers[1],
+        durable_version: m.numbers[0],
+    })
 }
 
 fn kv_responses(m: &Material) -> Vec<(&'static str, Response<'static>)> {

@@ -89,15 +89,6 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
-    /// The file and the offset at which it stops making sense, if that is what is wrong.
-    #[must_use]
-    pub fn damaged_at(&self) -> Option<(&str, u64)> {
-        match self {
-            Self::Damaged { path, offset, .. } => Some((path, *offset)),
-            _ => None,
-        }
-    }
-
     /// True when the bytes are whole, by their checksums, and of a form this build does not know.
     #[must_use]
     pub fn needs_newer_build(&self) -> bool {

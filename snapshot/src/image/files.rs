@@ -64,7 +64,9 @@ pub fn publish_snapshot(disk: &mut dyn Disk, id: u64) -> io::Result<()> {
     faults::pass(Point::DuringSnapshotBeforeRename);
     files::rename(disk, &temp_path(id), &snapshot_path(id))?;
     faults::pass(Point::DuringSnapshotAfterRename);
-    files::sync_dir(disk, SNAPSHOTS_DIR)
+    files::sync_dir(disk, SNAPSHOTS_DIR)?;
+    faults::pass(Point::DuringSnapshotAfterSyncDir);
+    Ok(())
 }
 
 /// Removes a snapshot that nobody needs. It may come back after a crash; then it is removed again.

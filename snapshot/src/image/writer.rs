@@ -21,7 +21,7 @@ use super::{BlockSink, SnapshotError, SnapshotMeta, temp_path};
 
 /// Written bytes after which the file is synced, bytes: the syncs of the log must not wait behind
 /// all of a large snapshot at once.
-const SYNC_LEN_BYTES: u64 = 16 << 20;
+const SYNC_LEN_BYTES: u64 = 2 << 20;
 
 /// A snapshot that is being written.
 pub struct SnapshotWriter {

@@ -32,6 +32,14 @@ impl Told {
         self.ended.iter().flatten().count()
     }
 
+    /// Each process has told of a request, or of its end.
+    pub fn have_all_begun(&self) -> bool {
+        let of_each = self.records.iter().zip(&self.ended);
+        of_each
+            .into_iter()
+            .all(|(records, ended)| !records.is_empty() || ended.is_some())
+    }
+
     /// How the turn of each process ended, in the words it told; none if it goes on.
     pub fn endings(&self) -> &[Option<String>] {
         &self.ended

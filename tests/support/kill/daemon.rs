@@ -56,6 +56,16 @@ impl Place {
         }
     }
 
+    /// Its daemons take checkpoints all the time, each followed by a compaction of the log.
+    #[must_use]
+    pub fn with_checkpoints(self) -> Self {
+        let path = self.dir.join("inmemd.toml");
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text.push_str("[checkpoint]\ninterval_ms = 1\npoll_ms = 10\n");
+        std::fs::write(&path, text).unwrap();
+        self
+    }
+
     /// The directory of the database.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data.inmem")

@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{
-    Advice, AtFlags, Dir, FallocateFlags, OFlags, fadvise, fallocate, fdatasync, fstat, fsync,
-    ftruncate, renameat, unlinkat,
+    Advice, AtFlags, Dir, FallocateFlags, OFlags, RenameFlags, fadvise, fallocate, fdatasync,
+    fstat, fsync, ftruncate, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::{Errno, ReadWriteFlags, preadv, pwritev, pwritev2};
 
@@ -121,6 +121,11 @@ impl Files {
                 let (directory, name) = self.root.parent_of(&path)?;
                 unlinkat(&directory, name, AtFlags::empty())?;
             }
+            Op::RenameDir { from, to } => self.rename_directory(&from, &to)?,
+            Op::RemoveDir { path } => {
+                let (directory, name) = self.root.parent_of(&path)?;
+                unlinkat(&directory, name, AtFlags::REMOVEDIR)?;
+            }
             Op::SyncDir { path } => fsync(self.open_directory(&path)?)?,
             Op::CreateDir { path } => self.root.create_directory_beneath(&path)?,
             Op::List { path } => return self.list(&path).map(Output::Names),
@@ -158,6 +163,29 @@ impl Files {
         let fd = Rc::new(fd);
         self.open.insert(file, OpenFile { fd, is_direct });
         Ok(file)
+    }
+
+    fn rename_directory(&self, from: &str, to: &str) -> Result<(), Errno> {
+        let (from_directory, from) = self.root.parent_of(from)?;
+        let (to_directory, to) = self.root.parent_of(to)?;
+        match renameat_with(
+            &from_directory,
+            from,
+            &to_directory,
+            to,
+            RenameFlags::NOREPLACE,
+        ) {
+            // A file system without the flag. Without it an empty directory that appears between
+            // the look and the rename is replaced, and nothing else.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                match statat(&to_directory, to, AtFlags::SYMLINK_NOFOLLOW) {
+                    Err(Errno::NOENT) => renameat(&from_directory, from, &to_directory, to),
+                    Ok(_) => Err(Errno::EXIST),
+                    Err(errno) => Err(errno),
+                }
+            }
+            renamed => renamed,
+        }
     }
 
     fn read(

@@ -18,6 +18,7 @@
 use std::fmt;
 use std::io;
 
+mod beneath;
 mod buf;
 mod calls;
 #[cfg(test)]
@@ -31,12 +32,15 @@ mod simulated;
 mod thread;
 mod tokio_uring;
 
+pub use beneath::Beneath;
 pub use buf::{ALIGN_BYTES, AlignedBuf};
 pub use io_uring::IoUringDisk;
 #[cfg(test)]
 pub(crate) use open::refusing::with_refused;
 pub use open::{DiskPreference, RealDisk, RingRefusal};
-pub use root::{DirectoryLock, Displaced, FileSystem, LockError, RealRoot, RootError};
+pub use root::{
+    DirectoryLock, Displaced, FileSystem, LockError, RealRoot, RootError, SharedDirectoryLock,
+};
 pub use schedule::short_slice;
 pub use simulated::{
     CrashMode, Fault, FaultRule, Fired, Lie, Moment, OpKind, SimDisk, SimOptions, SimRng, SimWorld,
@@ -270,6 +274,20 @@ pub enum Op {
     },
     /// Creates a directory, mode 0700. An existing one is an `AlreadyExists` error.
     CreateDir {
+        /// Its name.
+        path: String,
+    },
+    /// Renames a directory to a name that must not exist; `AlreadyExists`, or `DirectoryNotEmpty`,
+    /// when it does. What is inside must be durable before, by syncs of its files and directories
+    /// under the old name.
+    RenameDir {
+        /// Its name.
+        from: String,
+        /// Its new name.
+        to: String,
+    },
+    /// Removes an empty directory.
+    RemoveDir {
         /// Its name.
         path: String,
     },

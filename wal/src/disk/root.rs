@@ -19,10 +19,12 @@ use rustix::io::Errno;
 use super::is_beneath;
 
 mod in_place;
+mod shared_lock;
 #[cfg(test)]
 mod tests;
 
 pub use in_place::Displaced;
+pub use shared_lock::SharedDirectoryLock;
 
 /// Mode of directories: the owner only.
 const DIRECTORY_MODE: Mode = Mode::RWXU;
@@ -54,6 +56,8 @@ struct Inner {
 #[derive(Debug)]
 pub struct DirectoryLock {
     fd: OwnedFd,
+    /// The directory, locked too where that can be done: for readers that find no lock file.
+    _directory: Option<OwnedFd>,
 }
 
 /// The file system a directory lies on, as far as it matters to durability.
@@ -150,7 +154,25 @@ impl RealRoot {
     /// When it is missing, is not a directory, is reached through a link as its last component,
     /// belongs to another user or can be written by others.
     pub fn open(path: &Path) -> Result<Self, RootError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Self::open_checked(path, OFlags::NOFOLLOW, check_owner)
+    }
+
+    /// Opens an existing directory that is no database's, to make one beneath it. A link as its last
+    /// component is followed, since it is the caller who names it.
+    ///
+    /// # Errors
+    /// When it is missing, is not a directory, belongs to somebody else than this user or root, or
+    /// can be written by others who could exchange what is made there: the sticky bit forbids that.
+    pub fn open_above(path: &Path) -> Result<Self, RootError> {
+        Self::open_checked(path, OFlags::empty(), check_holder)
+    }
+
+    fn open_checked(
+        path: &Path,
+        flags: OFlags,
+        check: fn(&Path, &Stat) -> Result<(), RootError>,
+    ) -> Result<Self, RootError> {
+        let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(CWD, path, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => RootError::NotFound {
                 path: path.to_owned(),
@@ -161,7 +183,7 @@ impl RealRoot {
             errno => io_error(path, "open", errno),
         })?;
         let stat = fstat(&fd).map_err(|errno| io_error(path, "examine", errno))?;
-        check_owner(path, &stat)?;
+        check(path, &stat)?;
         let magic = fstatfs(&fd)
             .map_err(|errno| io_error(path, "examine", errno))?
             .f_type;
@@ -202,7 +224,10 @@ impl RealRoot {
             }
         };
         match retry(|| flock(&fd, FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) => Ok(DirectoryLock { fd }),
+            Ok(()) => {
+                let _directory = self.lock_directory(FlockOperation::NonBlockingLockExclusive)?;
+                Ok(DirectoryLock { fd, _directory })
+            }
             Err(Errno::WOULDBLOCK) => Err(LockError::Locked { path }),
             Err(errno) => Err(LockError::Io {
                 path,
@@ -377,6 +402,26 @@ fn check_owner(path: &Path, stat: &Stat) -> Result<(), RootError> {
     }
     let mode = stat.st_mode & 0o7777;
     if mode & 0o022 != 0 {
+        return Err(RootError::WritableByOthers {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    Ok(())
+}
+
+/// Nobody but this user and root can exchange what this user makes in the directory.
+fn check_holder(path: &Path, stat: &Stat) -> Result<(), RootError> {
+    let user = rustix::process::geteuid().as_raw();
+    if stat.st_uid != user && stat.st_uid != 0 {
+        return Err(RootError::NotOurs {
+            path: path.to_owned(),
+            owner: stat.st_uid,
+            user,
+        });
+    }
+    let mode = stat.st_mode & 0o7777;
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
         return Err(RootError::WritableByOthers {
             path: path.to_owned(),
             mode,

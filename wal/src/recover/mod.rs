@@ -5,6 +5,8 @@
 //! [`settle`] makes that decision durable: it keeps what is dropped in quarantine, rewrites the last
 //! segment and raises the version floor. A crash anywhere inside and a rerun give the same log.
 
+mod copy;
+mod inspect;
 mod reserve;
 mod scan;
 mod settle;
@@ -18,6 +20,8 @@ use crate::codec::CodecError;
 use crate::lsn::Lsn;
 use crate::names;
 
+pub use copy::{LogCopy, copy_file, copy_log};
+pub use inspect::{Inspection, SegmentSeen, inspect};
 pub use reserve::{ensure_reserve, release_reserve};
 pub use scan::{Scan, ScanOptions, scan};
 pub use settle::{SettleError, SettleOptions, Settled, create_log, settle};
@@ -68,6 +72,8 @@ pub enum DamageKind {
         /// What that mark says.
         durable_lsn: Lsn,
     },
+    /// A segment between others, or one that MANIFEST names, is not there.
+    Missing,
     /// The snapshot in use was taken from behind this position.
     BelowSnapshot,
     /// A closed segment does not parse to its end.
@@ -100,6 +106,7 @@ impl fmt::Display for Damage {
                     "a later mark says the log was durable up to {durable_lsn}"
                 )
             }
+            DamageKind::Missing => f.write_str("the segment is missing"),
             DamageKind::BelowSnapshot => f.write_str("the snapshot reaches beyond it"),
             DamageKind::ClosedSegment => f.write_str("a closed segment does not parse to its end"),
             DamageKind::StatedEnd { stated } => {

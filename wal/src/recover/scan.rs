@@ -107,7 +107,18 @@ pub fn scan<E>(
         .collect();
     listed.sort_unstable();
     let first = options.snapshot_end.segment().max(1);
-    let newest = contiguous_newest(&listed, first, options.manifest_active_segment)?;
+    let (newest, missing) = match contiguous_newest(
+        &listed,
+        first,
+        options.manifest_active_segment,
+        options.is_permissive,
+    ) {
+        Ok(newest) => (newest, None),
+        Err(ScanError::MissingSegment { number }) if options.is_permissive => {
+            (number - 1, Some(missing(number)))
+        }
+        Err(error) => return Err(error),
+    };
     let left_over = listed
         .into_iter()
         .filter(|number| *number < first)
@@ -135,8 +146,15 @@ pub fn scan<E>(
         record_end_lsn: Lsn::ZERO,
         unproven: VecDeque::new(),
     };
+    if newest < first {
+        scanner.found.damage = missing;
+        return Ok(scanner.found);
+    }
     match scanner.run(disk, first, newest) {
-        Ok(()) => Ok(scanner.found),
+        Ok(()) => {
+            scanner.found.damage = missing;
+            Ok(scanner.found)
+        }
         Err(ScanError::Damage(damage)) if options.is_permissive => {
             scanner.found.damage = Some(damage);
             Ok(scanner.found)
@@ -146,11 +164,16 @@ pub fn scan<E>(
 }
 
 /// The newest segment, when every number from `first` to it is there.
-fn contiguous_newest<E>(listed: &[u64], first: u64, hint: u64) -> Result<u64, ScanError<E>> {
+fn contiguous_newest<E>(
+    listed: &[u64],
+    first: u64,
+    hint: u64,
+    is_permissive: bool,
+) -> Result<u64, ScanError<E>> {
     let Some(newest) = listed.last().copied() else {
         return Err(ScanError::MissingSegment { number: first });
     };
-    if newest < hint {
+    if newest < hint && !is_permissive {
         return Err(ScanError::HintAboveLog { hint, newest });
     }
     let mut expected = first;
@@ -160,10 +183,19 @@ fn contiguous_newest<E>(listed: &[u64], first: u64, hint: u64) -> Result<u64, Sc
         }
         expected += 1;
     }
-    if expected == first {
-        return Err(ScanError::MissingSegment { number: first });
+    if expected == first || newest < hint {
+        return Err(ScanError::MissingSegment { number: expected });
     }
     Ok(newest)
+}
+
+/// The log ends before this segment.
+fn missing(segment: u64) -> Damage {
+    Damage {
+        segment,
+        offset: 0,
+        kind: DamageKind::Missing,
+    }
 }
 
 struct Scanner<'a, V> {

@@ -371,7 +371,7 @@ fn quarantine_file(segment: u64, offset: u32, dropped: &[u8], now_us: u64) -> (S
 }
 
 /// The last segment's new content: header, surviving batches, and the mark that states the floor.
-fn image(last: LastSegment, options: &SettleOptions) -> (Vec<u8>, Mark) {
+pub(super) fn image(last: LastSegment, options: &SettleOptions) -> (Vec<u8>, Mark) {
     let LastSegment {
         number,
         mut bytes,

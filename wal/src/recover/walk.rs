@@ -64,6 +64,14 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The same from a mark on.
+    pub(super) fn from_mark(bytes: &'a [u8], options: WalkOptions, mark: &Mark) -> Self {
+        Self {
+            at: mark.own_lsn.offset() as usize,
+            ..Self::new(bytes, options)
+        }
+    }
+
     pub(super) fn next(&mut self) -> Result<Item<'a>, UnknownVersion> {
         if let Some(mark) = self.batch {
             let end = usize::try_from(mark.end_offset()).unwrap_or(usize::MAX);

@@ -214,3 +214,35 @@ fn a_link_is_never_followed_and_files_are_private() {
         assert_eq!(mode("dir"), 0o700);
     }
 }
+
+#[test]
+fn a_directory_is_renamed_whole_to_a_free_name_and_removed_only_empty() {
+    check(|disk| {
+        let dir = |path: &str| Op::CreateDir { path: path.into() };
+        let rename = |from: &str, to: &str| Op::RenameDir {
+            from: from.into(),
+            to: to.into(),
+        };
+        let remove = |path: &str| Op::RemoveDir { path: path.into() };
+        run(disk, dir("temp")).expect("creates");
+        run(disk, dir("temp/WAL")).expect("creates");
+        create(disk, "temp/WAL/file", b"content");
+        run(disk, dir("there")).expect("creates");
+        create(disk, "file", b"");
+        for taken in ["there", "file"] {
+            let error = run(disk, rename("temp", taken)).expect_err("is taken");
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{taken}");
+        }
+        assert!(run(disk, rename("absent", "new")).is_err());
+        assert!(run(disk, remove("temp")).is_err(), "it is not empty");
+        run(disk, rename("temp", "new")).expect("renames");
+        assert_eq!(names(disk, ""), ["file", "new", "there"]);
+        assert_eq!(names(disk, "new/WAL"), ["file"]);
+        let file = open(disk, "new/WAL/file", OpenMode::Read).expect("opens");
+        assert_eq!(read(disk, file, 0, 100).expect("reads"), b"content");
+        run(disk, remove("there")).expect("removes");
+        assert!(run(disk, remove("there")).is_err());
+        assert!(run(disk, remove("file")).is_err(), "no directory");
+        assert_eq!(names(disk, ""), ["file", "new"]);
+    });
+}

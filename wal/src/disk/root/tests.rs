@@ -77,6 +77,22 @@ fn a_directory_others_can_write_is_refused() {
 }
 
 #[test]
+fn a_directory_above_may_be_written_by_others_only_if_they_cannot_exchange_what_is_ours() {
+    for (bits, is_accepted) in [
+        (0o700, true),
+        (0o1777, true),
+        (0o777, false),
+        (0o770, false),
+    ] {
+        let scratch = scratch();
+        let permissions = std::fs::Permissions::from_mode(bits);
+        std::fs::set_permissions(scratch.path(), permissions).expect("sets");
+        let opened = RealRoot::open_above(scratch.path());
+        assert_eq!(opened.is_ok(), is_accepted, "{bits:o}");
+    }
+}
+
+#[test]
 fn a_directory_of_another_user_is_refused() {
     let scratch = scratch();
     if !rustix::process::geteuid().is_root() {

@@ -40,6 +40,10 @@ pub enum OpKind {
     SyncDir,
     /// [`Op::CreateDir`].
     CreateDir,
+    /// [`Op::RenameDir`].
+    RenameDir,
+    /// [`Op::RemoveDir`].
+    RemoveDir,
     /// [`Op::List`].
     List,
 }
@@ -105,6 +109,7 @@ impl Fault {
                             | OpKind::SetLen
                             | OpKind::Allocate
                             | OpKind::Rename
+                            | OpKind::RenameDir
                             | OpKind::CreateDir
                     )
             }
@@ -148,6 +153,8 @@ impl OpKind {
             Op::Unlink { .. } => Self::Unlink,
             Op::SyncDir { .. } => Self::SyncDir,
             Op::CreateDir { .. } => Self::CreateDir,
+            Op::RenameDir { .. } => Self::RenameDir,
+            Op::RemoveDir { .. } => Self::RemoveDir,
             Op::List { .. } => Self::List,
         }
     }

@@ -108,8 +108,9 @@ impl Media {
             | Op::Unlink { path }
             | Op::SyncDir { path }
             | Op::CreateDir { path }
+            | Op::RemoveDir { path }
             | Op::List { path } => path.as_str().into(),
-            Op::Rename { to, .. } => to.as_str().into(),
+            Op::Rename { to, .. } | Op::RenameDir { to, .. } => to.as_str().into(),
             Op::Close { file }
             | Op::Write { file, .. }
             | Op::Read { file, .. }
@@ -195,7 +196,7 @@ impl Media {
             Some(Fault::Io) => match op {
                 Op::Write { .. } | Op::Sync { .. } => {}
                 // It may have happened all the same.
-                Op::Rename { .. } | Op::Unlink { .. } if rng.coin() => {
+                Op::Rename { .. } | Op::RenameDir { .. } | Op::Unlink { .. } if rng.coin() => {
                     let _ = self.change_names(op);
                     return Err(Errno::IO);
                 }
@@ -228,9 +229,12 @@ impl Media {
             Op::SetLen { file, len_bytes } => self.set_len(*disk, *file, *len_bytes),
             Op::Allocate { file, len_bytes } => self.allocate(*disk, *file, *len_bytes),
             Op::List { path } => self.names.list(path).map(Output::Names),
-            Op::Rename { .. } | Op::Unlink { .. } | Op::SyncDir { .. } | Op::CreateDir { .. } => {
-                self.change_names(op)
-            }
+            Op::Rename { .. }
+            | Op::Unlink { .. }
+            | Op::SyncDir { .. }
+            | Op::CreateDir { .. }
+            | Op::RenameDir { .. }
+            | Op::RemoveDir { .. } => self.change_names(op),
         }
     }
 
@@ -239,6 +243,8 @@ impl Media {
             Op::Rename { from, to } => self.names.rename(from, to)?,
             Op::Unlink { path } => self.names.remove(path)?,
             Op::CreateDir { path } => self.names.create(path, Node::Directory)?,
+            Op::RenameDir { from, to } => self.names.rename_directory(from, to)?,
+            Op::RemoveDir { path } => self.names.remove_directory(path)?,
             Op::SyncDir { path } => {
                 let is_lied_about = self.lies.iter().any(|lie| match lie {
                     Lie::NoDirectorySync { path_prefix } => path.starts_with(path_prefix),

@@ -3,7 +3,8 @@
 //!
 //! A created, renamed or removed name is certain once every directory it touches was synced after
 //! it. Before, a power loss keeps of each directory's changes a prefix, or in the harsher mode any
-//! subset. A rename is atomic, but subject to both directories it touches.
+//! subset. A rename is atomic, but subject to both directories it touches. A directory that is
+//! renamed takes along what is in it; what was not certain inside stays so for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -60,6 +61,10 @@ enum Change {
         from: Arc<str>,
         to: Arc<str>,
         node: Node,
+    },
+    RenameDirectory {
+        from: Arc<str>,
+        to: Arc<str>,
     },
     Remove {
         path: Arc<str>,
@@ -128,6 +133,36 @@ impl Namespace {
         self.record(Change::Remove {
             path: path.into(),
             node,
+        });
+        Ok(())
+    }
+
+    pub(super) fn rename_directory(&mut self, from: &str, to: &str) -> Result<(), Errno> {
+        self.require_directory(from)?;
+        match self.find(to) {
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => return Err(Errno::EXIST),
+        }
+        self.require_directory(parent(to))?;
+        if from.is_empty() || is_inside(to, from) {
+            return Err(Errno::INVAL);
+        }
+        self.record(Change::RenameDirectory {
+            from: from.into(),
+            to: to.into(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn remove_directory(&mut self, path: &str) -> Result<(), Errno> {
+        self.require_directory(path)?;
+        if path.is_empty() || self.live.keys().any(|name| is_inside(name, path)) {
+            return Err(Errno::NOTEMPTY);
+        }
+        self.record(Change::Remove {
+            path: path.into(),
+            node: Node::Directory,
         });
         Ok(())
     }
@@ -266,16 +301,21 @@ impl Change {
             Self::Create { node, .. } | Self::Rename { node, .. } | Self::Remove { node, .. } => {
                 *node
             }
+            Self::RenameDirectory { .. } => Node::Directory,
         }
     }
 
     fn directories(&self) -> Vec<Arc<str>> {
         match self {
             Self::Create { path, .. } | Self::Remove { path, .. } => vec![parent(path).into()],
-            Self::Rename { from, to, .. } if parent(from) == parent(to) => {
+            Self::Rename { from, to, .. } | Self::RenameDirectory { from, to }
+                if parent(from) == parent(to) =>
+            {
                 vec![parent(from).into()]
             }
-            Self::Rename { from, to, .. } => vec![parent(from).into(), parent(to).into()],
+            Self::Rename { from, to, .. } | Self::RenameDirectory { from, to } => {
+                vec![parent(from).into(), parent(to).into()]
+            }
         }
     }
 
@@ -291,6 +331,23 @@ impl Change {
                 }
                 names.insert(to.clone(), *node);
             }
+            Self::RenameDirectory { from, to } => {
+                let is_moved = |path: &Arc<str>| is_inside(path, from);
+                let moved: Vec<_> = names
+                    .keys()
+                    .filter(|path| is_moved(path))
+                    .cloned()
+                    .collect();
+                for path in moved {
+                    let rest = path.strip_prefix(&**from).unwrap_or_default();
+                    let path_now: Arc<str> = format!("{to}{rest}").into();
+                    if let Some(node) = names.remove(&path) {
+                        names.insert(path_now, node);
+                    }
+                }
+                names.remove(from);
+                names.insert(to.clone(), Node::Directory);
+            }
             Self::Remove { path, node } => {
                 if names.get(path) == Some(node) {
                     names.remove(path);
@@ -298,6 +355,12 @@ impl Change {
             }
         }
     }
+}
+
+/// Whether `path` lies below `directory`.
+fn is_inside(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory)
+        .is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The directory that holds `path`.
