@@ -410,7 +410,20 @@ fn apply_log(
     let scanned = scan(disk, &options, &*context.codec, |record| {
         take_record(context, base, &record, result)
     })
-    .map_err(|error| match error {
+    .map_err(|error| scan_error(error, manifest, base))?;
+    // Records of the log alone may be fewer than those that the named snapshot held.
+    let reached = scanned.last_txn_id.max(base.watermark());
+    if reached < manifest.snapshot_watermark && !context.is_permissive {
+        return Err(base.unrecoverable(manifest));
+    }
+    result.segments_read = scanned.segment_count;
+    result.records_read = scanned.record_count;
+    Ok(scanned)
+}
+
+/// What a scan that ended early says about the database.
+fn scan_error(error: ScanError<RecordError>, manifest: &Manifest, base: &Base) -> OpenError {
+    match error {
         ScanError::Visitor {
             source: RecordError::Foreign,
             ..
@@ -421,15 +434,7 @@ fn apply_log(
         } => OpenError::Interrupted,
         ScanError::MissingSegment { .. } if manifest.has_snapshot() => base.unrecoverable(manifest),
         error => OpenError::Scan(Box::new(error)),
-    })?;
-    // Records of the log alone may be fewer than those that the named snapshot held.
-    let reached = scanned.last_txn_id.max(base.watermark());
-    if reached < manifest.snapshot_watermark && !context.is_permissive {
-        return Err(base.unrecoverable(manifest));
     }
-    result.segments_read = scanned.segment_count;
-    result.records_read = scanned.record_count;
-    Ok(scanned)
 }
 
 /// Applies one record of the log, unless the snapshot covers it.

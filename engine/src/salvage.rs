@@ -80,20 +80,19 @@ pub(crate) fn salvage(setup: Setup) -> Result<Salvaged, OpenError> {
     };
     let manifest = salvage.manifest(disk)?;
     let (snapshots, snapshot_id_highest) = salvage.snapshots(disk, &manifest)?;
-    let mut seen = Vec::new();
-    let inspection = salvage.inspect(disk, &manifest, &mut seen)?;
-    salvage.segments(&inspection, &snapshots);
     let read = salvage.read(disk, &manifest)?;
     let state = match &read {
         Some(read) => Some(salvage.state(read)?),
         None => None,
     };
-    let loss = loss(state.as_ref(), &manifest, &seen);
-    let mut version_floor = manifest.snapshot_watermark;
-    for segment in &inspection.segments {
-        let last = segment.versions.map_or(0, |(_, last)| last);
-        version_floor = version_floor.max(segment.version_floor).max(last);
+    let after_version = state.map_or(0, |state| state.digest.watermark);
+    let mut lost = Lost::new(after_version, manifest.snapshot_watermark);
+    let inspection = salvage.inspect(disk, &manifest, &mut lost)?;
+    salvage.segments(&inspection, &snapshots);
+    if let Some(damage) = read.and_then(|read| read.scanned.damage) {
+        salvage.stopped_at(&damage);
     }
+    let version_floor = highest_seen(&inspection).max(manifest.snapshot_watermark);
     let Salvage { faults, notes, .. } = salvage;
     let report = CheckReport {
         database_uuid: manifest.database_uuid,
@@ -102,7 +101,7 @@ pub(crate) fn salvage(setup: Setup) -> Result<Salvaged, OpenError> {
         snapshots,
         segments: inspection.segments,
         state,
-        loss,
+        loss: lost.loss(),
     };
     let record_count = shared.checkpoint.log_point.lock().record_count;
     let version_floor = version_floor.max(shared.store.sequencer.last_issued());
@@ -120,27 +119,48 @@ pub(crate) fn salvage(setup: Setup) -> Result<Salvaged, OpenError> {
     })
 }
 
-/// What is not in the state. `seen` has run and version of every record that can be read.
-fn loss(
-    state: Option<&CheckedState>,
-    manifest: &Manifest,
-    seen: &[([u8; 16], u64)],
-) -> Option<Loss> {
-    let after_version = state.map_or(0, |state| state.digest.watermark);
-    let mut loss = Loss {
-        record_count: 0,
-        after_version,
-        last_version: manifest.snapshot_watermark,
-        runs: Vec::new(),
+/// No version above it was issued, as far as the log shows.
+fn highest_seen(inspection: &Inspection) -> u64 {
+    let of = |it: &SegmentSeen| {
+        it.version_floor
+            .max(it.versions.map_or(0, |(_, last)| last))
     };
-    let mut runs = BTreeSet::new();
-    for (run, version) in seen.iter().filter(|(_, version)| after_version < *version) {
-        loss.record_count += 1;
-        loss.last_version = loss.last_version.max(*version);
-        runs.insert(RunId(*run));
+    inspection.segments.iter().map(of).max().unwrap_or(0)
+}
+
+/// Collects what is not in the state.
+struct Lost {
+    loss: Loss,
+    runs: BTreeSet<RunId>,
+}
+
+impl Lost {
+    /// Behind the last version of the state; `known_version` was committed.
+    fn new(after_version: u64, known_version: u64) -> Self {
+        let loss = Loss {
+            record_count: 0,
+            after_version,
+            last_version: known_version,
+            runs: Vec::new(),
+        };
+        let runs = BTreeSet::new();
+        Self { loss, runs }
     }
-    loss.runs = runs.into_iter().collect();
-    (after_version < loss.last_version).then_some(loss)
+
+    /// A record that can be read.
+    fn seen(&mut self, run: [u8; 16], version: u64) {
+        if self.loss.after_version < version {
+            self.loss.record_count += 1;
+            self.loss.last_version = self.loss.last_version.max(version);
+            self.runs.insert(RunId(run));
+        }
+    }
+
+    fn loss(self) -> Option<Loss> {
+        let runs = self.runs.into_iter().collect();
+        let loss = Loss { runs, ..self.loss };
+        (loss.after_version < loss.last_version).then_some(loss)
+    }
 }
 
 struct Salvage<'a> {
@@ -304,12 +324,10 @@ impl Salvage<'_> {
         &mut self,
         disk: &mut dyn Disk,
         manifest: &Manifest,
-        seen: &mut Vec<([u8; 16], u64)>,
+        lost: &mut Lost,
     ) -> Result<Inspection, OpenError> {
         let options = self.scan_options(manifest);
-        match inspect(disk, &options, &mut |run, version| {
-            seen.push((run, version))
-        }) {
+        match inspect(disk, &options, &mut |run, version| lost.seen(run, version)) {
             Ok(inspection) => Ok(inspection),
             Err((path, error)) if error.kind() == std::io::ErrorKind::NotFound => {
                 self.fault(&path, None, "it is missing");
@@ -358,6 +376,14 @@ impl Salvage<'_> {
         }
     }
 
+    /// Where the state ends, unless that was found already.
+    fn stopped_at(&mut self, damage: &Damage) {
+        let path = names::segment_path(damage.segment);
+        if !self.faults.iter().any(|fault| fault.path == path) {
+            self.fault(&path, Some(u64::from(damage.offset)), damage.to_string());
+        }
+    }
+
     /// The state, up to the first damage; none when there is none.
     fn read(
         &mut self,
@@ -386,14 +412,9 @@ impl Salvage<'_> {
                 return Ok(None);
             }
         };
-        if let Some(damage) = read.scanned.damage {
-            let path = names::segment_path(damage.segment);
-            if !self.faults.iter().any(|fault| fault.path == path) {
-                self.fault(&path, Some(u64::from(damage.offset)), damage.to_string());
-            }
-        }
         let is_nothing = read.base.used.is_none() && read.scanned.segment_count == 0;
-        let is_short = read.base.used.is_none() && read.last_txn_id == 0 && !self.faults.is_empty();
+        let is_damaged = read.scanned.damage.is_some() || !self.faults.is_empty();
+        let is_short = read.base.used.is_none() && read.last_txn_id == 0 && is_damaged;
         Ok((!is_nothing && !is_short).then_some(read))
     }
 

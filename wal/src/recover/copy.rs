@@ -46,6 +46,9 @@ pub struct LogCopy {
 /// nothing in flight, and may end the copying with a `Break`.
 type Between<'a> = dyn FnMut(&mut dyn Disk) -> ControlFlow<()> + 'a;
 
+/// Takes in the bytes at an offset, and may use the disk they were read from.
+type Take<'a> = dyn FnMut(&mut dyn Disk, u64, &[u8]) -> io::Result<()> + 'a;
+
 /// Copies the log into `target`, which has a `WAL/` directory without segments; how many bytes. The
 /// files are synced, their names are not.
 ///
@@ -135,7 +138,7 @@ fn read_chunks(
     disk: &mut dyn Disk,
     file: FileId,
     len_bytes: u64,
-    take: &mut dyn FnMut(&mut dyn Disk, u64, &[u8]) -> io::Result<()>,
+    take: &mut Take<'_>,
 ) -> io::Result<()> {
     let mut buf = AlignedBuf::new();
     let mut at = 0;

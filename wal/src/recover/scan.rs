@@ -107,15 +107,7 @@ pub fn scan<E>(
         .collect();
     listed.sort_unstable();
     let first = options.snapshot_end.segment().max(1);
-    let active = options.manifest_active_segment;
-    let is_permissive = options.is_permissive;
-    let (newest, missing) = match contiguous_newest(&listed, first, active, is_permissive) {
-        Ok(newest) => (newest, None),
-        Err(ScanError::MissingSegment { number }) if is_permissive => {
-            (number - 1, Some(missing(number)))
-        }
-        Err(error) => return Err(error),
-    };
+    let (newest, missing) = newest_and_missing(&listed, first, options)?;
     let left_over = listed
         .into_iter()
         .filter(|number| *number < first)
@@ -152,9 +144,25 @@ pub fn scan<E>(
             scanner.found.damage = missing;
             Ok(scanner.found)
         }
-        Err(ScanError::Damage(damage)) if is_permissive => {
+        Err(ScanError::Damage(damage)) if options.is_permissive => {
             scanner.found.damage = Some(damage);
             Ok(scanner.found)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The newest segment that can be read, and what is missing behind it, if that is permitted.
+fn newest_and_missing<E>(
+    listed: &[u64],
+    first: u64,
+    options: &ScanOptions,
+) -> Result<(u64, Option<Damage>), ScanError<E>> {
+    let hint = options.manifest_active_segment;
+    match contiguous_newest(listed, first, hint, options.is_permissive) {
+        Ok(newest) => Ok((newest, None)),
+        Err(ScanError::MissingSegment { number }) if options.is_permissive => {
+            Ok((number - 1, Some(missing(number))))
         }
         Err(error) => Err(error),
     }
