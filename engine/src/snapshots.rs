@@ -184,7 +184,7 @@ impl Database {
                 Ok(len_bytes) => len_bytes,
                 // A compaction has removed it since.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             };
         }
         Ok(len_bytes)
