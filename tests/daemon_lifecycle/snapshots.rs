@@ -189,6 +189,7 @@ fn checkpoints_and_compactions_while_writers_write_strict_lose_nothing_of_a_kill
     const WRITERS: usize = 4;
     let directory = tempfile::tempdir().unwrap();
     let daemon = start(directory.path(), "", None);
+    let mut removed_count = 0;
     let acked: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -198,12 +199,17 @@ fn checkpoints_and_compactions_while_writers_write_strict_lose_nothing_of_a_kill
             let is_over = &is_over;
             scope.spawn(move || {
                 let kv = client.kv();
+                // The log rotates every few of them.
+                let filler = "x".repeat(8_000);
                 while !is_over.load(Ordering::SeqCst) {
                     // The daemon is killed under it.
                     let Ok(done) = kv.incr(&format!("w{writer}"), 1) else {
                         return;
                     };
                     acked.store(u64::try_from(done.value).unwrap(), Ordering::SeqCst);
+                    if kv.put("filler", &filler).is_err() {
+                        return;
+                    }
                 }
             });
         }
@@ -215,6 +221,7 @@ fn checkpoints_and_compactions_while_writers_write_strict_lose_nothing_of_a_kill
             assert_eq!(taken.snapshot_id, round);
             let compacted = client.compact(CompactMode::WalOnly).unwrap();
             assert_eq!(compacted.snapshot_watermark, taken.watermark_txn);
+            removed_count += compacted.wal_segments_removed;
             assert_eq!(
                 (&*compacted.mode, compacted.versions_removed),
                 ("wal_only", 0)
@@ -226,6 +233,7 @@ fn checkpoints_and_compactions_while_writers_write_strict_lose_nothing_of_a_kill
         daemon.signal(Signal::KILL);
         is_over.store(true, Ordering::SeqCst);
     });
+    assert_ne!(removed_count, 0, "the log was compacted");
     drop(daemon);
     let daemon = start(directory.path(), "", None);
     assert!(
