@@ -85,6 +85,11 @@ fn a_clone_made_while_others_write_is_the_state_at_its_watermark() {
     };
     let mut clones = Vec::new();
     for round in 0..5 {
+        // The writer goes on; it may not have begun yet.
+        let begun = database.version();
+        while database.version() < begun + 20 {
+            thread::yield_now();
+        }
         let before = database.version();
         let target = super::world();
         let info = export_and_wait(&database, &target).unwrap();
