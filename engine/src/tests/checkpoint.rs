@@ -41,7 +41,9 @@ pub(super) fn log_alone(world: &SimWorld) -> SimWorld {
 /// Something of everything that is stored, drawn.
 pub(super) fn act(database: &Database, rng: &mut SimRng) {
     let runs = database.store().run_ids();
-    let run = database.run(runs[rng.index(runs.len())]).unwrap();
+    // Another writer's run may be listed and not yet begun.
+    let run = database.run(runs[rng.index(runs.len())]);
+    let run = run.unwrap_or_else(|_| database.default_run());
     let key = format!("k{}", rng.below(9));
     let value = text(&"v".repeat(rng.index(200)));
     match rng.below(12) {
