@@ -17,12 +17,20 @@ impl Numbers {
         self.0 % below
     }
 
+    fn len(&mut self, below: usize) -> usize {
+        usize::try_from(self.next(below as u64)).unwrap()
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next(256).to_le_bytes()[0]
+    }
+
     fn plain(&mut self) -> RetentionPolicy {
         match self.next(3) {
             0 => RetentionPolicy::KeepAll,
             1 => RetentionPolicy::keep_last(1 + self.next(u64::MAX - 1)).unwrap(),
             _ => {
-                let unit_us = [1, 1_000, 60_000_000, 3_600_000_000][self.next(4) as usize];
+                let unit_us = [1, 1_000, 60_000_000, 3_600_000_000][self.len(4)];
                 let age = Duration::from_micros((1 + self.next(1_000)) * unit_us);
                 RetentionPolicy::keep_for(age).unwrap()
             }
@@ -94,12 +102,12 @@ fn no_bytes_make_the_decoder_panic_and_what_it_accepts_has_exactly_that_form() {
     for _ in 0..20_000 {
         let mut bytes = numbers.policy().encode();
         for _ in 0..numbers.next(3) {
-            let at = numbers.next(bytes.len() as u64) as usize;
-            bytes[at] = numbers.next(256) as u8;
+            let at = numbers.len(bytes.len());
+            bytes[at] = numbers.byte();
         }
         match numbers.next(4) {
-            0 => bytes.truncate(numbers.next(bytes.len() as u64 + 1) as usize),
-            1 => bytes.push(numbers.next(256) as u8),
+            0 => bytes.truncate(numbers.len(bytes.len() + 1)),
+            1 => bytes.push(numbers.byte()),
             _ => {}
         }
         if let Ok(policy) = RetentionPolicy::decode(&bytes) {
