@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 
 use dashmap::DashMap;
 use in_mem_model::RunId;
+use in_mem_model::keys::is_system_key;
 
 use rustc_hash::FxBuildHasher;
 
@@ -69,7 +70,7 @@ impl ShardedStore {
         })
     }
 
-    /// Live published keys of one run, of all primitives, count.
+    /// Live published keys of one run, of all primitives, without those of in-mem itself, count.
     #[must_use]
     pub fn count(&self, run: RunId) -> usize {
         let Some(shard) = self.shard(run) else {
@@ -78,7 +79,10 @@ impl ShardedStore {
         let visible = shard.visible();
         let mut count = 0;
         for partition in 0..INDEX_PARTITION_COUNT {
-            shard.index.for_each_key(partition, |_, head| {
+            shard.index.for_each_key(partition, |key, head| {
+                if is_system_key(key.user_key()) {
+                    return true;
+                }
                 let live = head.and_then(|node| node.at_or_below(visible));
                 count += usize::from(live.is_some_and(|node| !node.is_tombstone()));
                 true

@@ -21,6 +21,7 @@ mod read_only;
 mod recovery;
 mod refusals;
 mod repair;
+mod retention;
 mod runs;
 mod snapshots;
 mod transaction_limits;
