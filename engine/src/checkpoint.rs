@@ -14,8 +14,8 @@ use crate::compaction::{CompactDone, CompactRequest};
 use crate::database::Database;
 use crate::export::ExportRequest;
 use crate::shared::Shared;
-use crate::trim::HeldBack;
 use crate::snapshots::{DeleteDone, DeleteSnapshotError, NewestSnapshot};
+use crate::trim::HeldBack;
 
 /// A snapshot that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

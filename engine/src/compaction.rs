@@ -150,10 +150,7 @@ impl Database {
     ///
     /// # Errors
     /// See [`CompactError`].
-    pub fn compact(
-        &self,
-        request: impl Into<CompactRequest>,
-    ) -> Result<CompactInfo, CompactError> {
+    pub fn compact(&self, request: impl Into<CompactRequest>) -> Result<CompactInfo, CompactError> {
         let (sender, receiver) = mpsc::channel();
         self.start_compaction(
             request,
@@ -235,8 +232,7 @@ impl CheckpointContext<'_> {
         if manifest.snapshot_id == 0 {
             return Err(CompactError::NoSnapshot);
         }
-        let (bound, watermark) =
-            self.bound(disk, manifest.snapshot_id, manifest.database_uuid)?;
+        let (bound, watermark) = self.bound(disk, manifest.snapshot_id, manifest.database_uuid)?;
         let removal = remove_below(disk, bound.segment(), is_dry_run);
         Ok((removal.map_err(CompactError::Io)?, watermark))
     }

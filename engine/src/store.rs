@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 
 use dashmap::DashMap;
 use in_mem_model::RunId;
+use in_mem_model::keys::is_system_key;
 use parking_lot::RwLock;
 use rustc_hash::FxBuildHasher;
 
@@ -71,7 +72,7 @@ impl ShardedStore {
         })
     }
 
-    /// Live published keys of one run, of all primitives, count.
+    /// Live published keys of one run, of all primitives, without those of in-mem itself, count.
     #[must_use]
     pub fn count(&self, run: RunId) -> usize {
         let Some(shard) = self.shard(run) else {
@@ -81,7 +82,10 @@ impl ShardedStore {
         let (shard, visible) = (pin.shard(), pin.shard().visible());
         let mut count = 0;
         for partition in 0..INDEX_PARTITION_COUNT {
-            shard.index.for_each_key(partition, |_, head| {
+            shard.index.for_each_key(partition, |key, head| {
+                if is_system_key(key.user_key()) {
+                    return true;
+                }
                 let is_live = head.is_some_and(|node| {
                     node.at_or_below(visible, |found| {
                         found.version().is_some_and(|node| !node.is_tombstone())

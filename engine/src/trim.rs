@@ -13,9 +13,8 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use in_mem_model::{
-    RetentionMoment, RetentionPolicy, RunId, SYSTEM_NAMESPACE, TypeTag, VersionAge,
-};
+use in_mem_model::keys::is_system_key;
+use in_mem_model::{RetentionMoment, RetentionPolicy, RunId, TypeTag, VersionAge};
 use rustc_hash::FxBuildHasher;
 
 use crate::index::KeyRef;
@@ -219,8 +218,7 @@ impl RunTrim<'_> {
     /// How many of the versions of a key stay, of those at or below the watermark, given newest
     /// first: at least one, if there is one.
     pub(crate) fn kept_count(self, key: KeyRef<'_>, nodes: &[Node]) -> usize {
-        let is_kept_whole =
-            key.tag == TypeTag::Run || key.user_key.starts_with(SYSTEM_NAMESPACE.as_bytes());
+        let is_kept_whole = key.tag == TypeTag::Run || is_system_key(key.user_key);
         let [_, _, ..] = nodes else {
             return nodes.len();
         };

@@ -22,6 +22,7 @@ mod read_only;
 mod recovery;
 mod refusals;
 mod repair;
+mod retention;
 mod runs;
 mod snapshots;
 mod transaction_limits;
