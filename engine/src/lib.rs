@@ -143,6 +143,7 @@ pub use snapshots::{DeleteSnapshotError, ListSnapshotsError, SnapshotInfo};
 pub use storage::{Storage, WriteSet};
 pub use store::ShardedStore;
 pub use transaction::{TransactionContext, TransactionInfo, TransactionOptions, TransactionStatus};
+pub use trim::HeldBack;
 pub use version_node::VersionedRef;
 pub use view::{HistoryEntry, HistoryPage, ListItem, ListRequest, ListStep, ReadView, Versioned};
 pub use writeset::{MutationKind, PAYLOAD_VERSION as WRITESET_FORMAT_VERSION, entry_type};
