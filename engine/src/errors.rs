@@ -286,7 +286,7 @@ impl CommitError {
 pub struct DatabaseClosed;
 
 /// Why a read has no answer.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The key is not allowed.
     #[error("invalid key")]

@@ -154,7 +154,7 @@ impl Database {
     /// The digest of everything logged, at the highest version such that every commit at or below
     /// it is published: all that were answered before the call are inside. Reads and writes go on;
     /// the calling thread walks every retained version, at about the speed of a checkpoint, and
-    /// holds the keys of one run at a time. Equal digests mean equal state, also of a copy, after a
+    /// holds the keys of one run at a time; a compaction that is about to trim waits for it. Equal digests mean equal state, also of a copy, after a
     /// checkpoint, after a restart. Nothing logged, as in an `InMemory` database, is one digest too.
     ///
     /// # Errors
@@ -173,12 +173,14 @@ impl Database {
         if watermark < version {
             return Err(DigestError::NotPublished { version, watermark });
         }
+        let _chains = self.store().chains.read();
         digest_of(self.store(), &self.inner.registry, version).map_err(DigestError::Primitive)
     }
 
     /// Counts of what [`Self::digest`] is over, at the same cost.
     #[must_use]
     pub fn state_counts(&self) -> StateCounts {
+        let _chains = self.store().chains.read();
         counts_of(self.store(), self.global_watermark())
     }
 }

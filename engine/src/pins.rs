@@ -69,6 +69,11 @@ impl Pins {
         self.trimmed_to.load(Ordering::SeqCst)
     }
 
+    /// Sets it back: what was about to be trimmed is not.
+    pub(crate) fn set_trimmed_to(&self, version: u64) {
+        self.trimmed_to.store(version, Ordering::SeqCst);
+    }
+
     /// A snapshot had left out what came before.
     pub(crate) fn raise_trimmed_to(&self, version: u64) {
         self.trimmed_to.fetch_max(version, Ordering::SeqCst);

@@ -31,6 +31,7 @@ use crate::limits::{
 use crate::shard::RunShard;
 use crate::snapshot_bytes::{array, number_u32, number_u64, write_u32, write_u64};
 use crate::store::ShardedStore;
+use crate::trim::TrimPlan;
 use crate::version_node::{Node, Stamp, VersionNode, VersionedRef};
 
 const FLAG_TOMBSTONE: u8 = 1;
@@ -39,6 +40,8 @@ const FLAG_TOMBSTONE: u8 = 1;
 pub struct SnapshotView<'a> {
     store: &'a ShardedStore,
     watermark: u64,
+    /// What a compaction leaves out.
+    plan: Option<&'a TrimPlan>,
 }
 
 /// One entity of a [`SnapshotView`].
@@ -57,7 +60,16 @@ pub struct EntityVersions<'a> {
 impl<'a> SnapshotView<'a> {
     /// The store as it is at `watermark`: every commit at or below it is published.
     pub(crate) fn new(store: &'a ShardedStore, watermark: u64) -> Self {
-        Self { store, watermark }
+        Self {
+            store,
+            watermark,
+            plan: None,
+        }
+    }
+
+    /// The same without what goes by `plan`.
+    pub(crate) fn trimmed_by(self, plan: Option<&'a TrimPlan>) -> Self {
+        Self { plan, ..self }
     }
 
     /// The highest commit version inside.
@@ -89,8 +101,7 @@ impl<'a> SnapshotView<'a> {
             for key in keys {
                 let user_key = key.user_key();
                 let key_ref = KeyRef { tag, user_key };
-                let mut nodes = shard.index.chain(key_ref, self.watermark);
-                let is_cut = nodes.last().is_some_and(VersionNode::is_trim_floor);
+                let (mut nodes, is_cut) = self.kept(&shard, key_ref);
                 nodes.retain(|node| !node.is_volatile());
                 let trim_floor = match nodes.last() {
                     Some(oldest) if is_cut => oldest.commit_version(),
@@ -108,6 +119,29 @@ impl<'a> SnapshotView<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The versions of a key up to the watermark that stay, newest first, and whether there were
+    /// older ones.
+    fn kept(&self, shard: &RunShard, key: KeyRef<'_>) -> (Vec<Node>, bool) {
+        let mut nodes = shard.index.chain(key, self.watermark);
+        let was_cut = nodes.last().is_some_and(VersionNode::is_trim_floor);
+        let Some((plan, trim)) = self
+            .plan
+            .and_then(|plan| Some((plan, plan.of_run(shard.run_id)?)))
+        else {
+            return (nodes, was_cut);
+        };
+        let count = nodes.len();
+        if plan.counts_pending {
+            nodes = shard.index.chain(key, u64::MAX);
+            nodes.truncate(trim.counting_pending().kept_count(key, &nodes));
+            nodes.retain(|node| node.commit_version() <= self.watermark);
+        } else {
+            nodes.truncate(trim.kept_count(key, &nodes));
+        }
+        let is_cut = was_cut || nodes.len() < count;
+        (nodes, is_cut)
     }
 
     /// Writes every entity of a keyspace whose versions are commit versions.

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use dashmap::DashMap;
 use in_mem_model::RunId;
 use in_mem_model::keys::is_system_key;
-
+use parking_lot::RwLock;
 use rustc_hash::FxBuildHasher;
 
 use crate::index::{Applied, IndexKey, KeyRef};
@@ -35,6 +35,8 @@ pub struct ShardedStore {
     /// The checkpoint that wants exactly-once tables as they are now; 0 for none. SeqCst: stored
     /// before the critical sections are passed, loaded inside them.
     pub(crate) once_capture: AtomicU64,
+    /// Read by who walks every version of everything, written by who trims.
+    pub(crate) chains: RwLock<()>,
 }
 
 impl ShardedStore {
@@ -48,6 +50,7 @@ impl ShardedStore {
             names: RunNames::default(),
             memory: MemoryUse::default(),
             once_capture: AtomicU64::new(0),
+            chains: RwLock::new(()),
         }
     }
 
@@ -241,11 +244,12 @@ impl ShardedStore {
         insert_entry(&self.memory, &mut shard.commit.lock(), once, entry);
     }
 
-    /// Calls `visit` with each key of a run and its published versions, newest first, in order.
+    /// Calls `visit` with each key of a run, in order, its published versions, newest first, and
+    /// whether there were older ones that have been trimmed.
     pub(crate) fn for_each_chain(
         &self,
         shard: &RunShard,
-        mut visit: impl FnMut(&IndexKey, &[VersionedRef<'_>]),
+        mut visit: impl FnMut(&IndexKey, &[VersionedRef<'_>], bool),
     ) {
         let visible = shard.visible();
         let mut keys = Vec::new();
@@ -262,8 +266,8 @@ impl ShardedStore {
             };
             let nodes = shard.index.chain(key_ref, visible);
             let versions: Vec<_> = nodes.iter().map(VersionNode::versioned).collect();
-            if !versions.is_empty() {
-                visit(key, &versions);
+            if let Some(oldest) = nodes.last() {
+                visit(key, &versions, oldest.is_trim_floor());
             }
         }
     }

@@ -8,6 +8,7 @@ mod concurrency;
 mod digest;
 mod durable;
 mod export;
+mod full_compaction;
 mod hostile;
 mod kv;
 mod lifecycle;

@@ -102,7 +102,7 @@ fn storage_invariant_eight_5_policies_are_found_in_the_system_namespace_and_mani
     assert_eq!(world.read_file("MANIFEST").unwrap(), manifest);
     let mut found = Vec::new();
     for shard in database.store().shards() {
-        database.store().for_each_chain(&shard, |key, versions| {
+        database.store().for_each_chain(&shard, |key, versions, _| {
             if key.user_key().starts_with(SYSTEM_NAMESPACE.as_bytes()) {
                 assert_eq!(key.user_key(), policy_key().as_bytes());
                 found.push((shard.run_id, versions[0].is_tombstone));

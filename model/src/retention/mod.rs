@@ -225,7 +225,8 @@ impl RetentionPolicy {
     }
 
     /// The lowest commit version that stays of one entity of `primitive`, whose versions are given
-    /// newest first; none when there are no versions. Everything at or above it stays, everything
+    /// newest first; none when there are no versions. Volatile versions take no rank, since none of
+    /// them is there after a restart. Everything at or above it stays, everything
     /// below it may go. It is never above the newest version at or below the watermark, nor above
     /// the newest logged one there.
     pub fn earliest_retained_version(
@@ -236,19 +237,19 @@ impl RetentionPolicy {
     ) -> Option<u64> {
         let mut earliest = None;
         let mut rank = 0_u64;
-        let mut has_logged = false;
+        let mut has_newest = false;
         for version in versions {
             let at_or_below = version.commit_version <= moment.watermark;
-            if at_or_below {
-                rank = rank.saturating_add(1);
-            }
-            let is_newest = !at_or_below || rank == 1;
-            let is_newest_logged = at_or_below && !version.is_volatile && !has_logged;
-            has_logged |= is_newest_logged;
+            let is_newest = !at_or_below || !has_newest;
+            has_newest |= at_or_below;
+            let is_logged = at_or_below && !version.is_volatile;
+            let own_rank = rank.saturating_add(u64::from(at_or_below));
+            rank = rank.saturating_add(u64::from(is_logged));
+            let is_newest_logged = is_logged && rank == 1;
             let (number, timestamp_us) = (version.commit_version, version.timestamp_us);
             if is_newest
                 || is_newest_logged
-                || self.should_retain(number, timestamp_us, rank, moment.now_us, primitive)
+                || self.should_retain(number, timestamp_us, own_rank, moment.now_us, primitive)
             {
                 earliest = Some(number);
             }
