@@ -7,6 +7,7 @@ mod checkpoint_recovery;
 mod concurrency;
 mod digest;
 mod durable;
+mod expiry;
 mod export;
 mod full_compaction;
 mod hostile;
