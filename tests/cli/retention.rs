@@ -1,4 +1,4 @@
-//! The retention policy of a run as it is typed.
+//! The retention policy of a run, and entries that expire, as they are typed.
 
 use crate::store::Store;
 
@@ -38,4 +38,35 @@ fn a_policy_is_set_shown_previewed_and_cleared_for_people_and_programs() {
     assert_eq!(store.ask(&["run", "end", "kept"]).code, 0);
     let closed = store.ask(&["run", "retention", "set", "kept", "keep-all"]);
     assert!(closed.err.contains("run_closed"), "{closed:?}");
+}
+
+#[test]
+fn an_entry_put_with_a_time_to_live_says_when_it_expires_and_then_reads_as_absent() {
+    let mut store = Store::start();
+    assert_eq!(store.ask(&["kv", "put", "stays", "1"]).code, 0);
+    let put = store.ask(&["set", "soon", "2", "--ttl", "1us"]);
+    assert_eq!(put.out, "OK\n", "{put:?}");
+    assert_eq!(
+        store.ask(&["kv", "put", "later", "3", "--ttl", "7d"]).code,
+        0
+    );
+    assert_eq!(store.ask(&["kv", "expires-at", "stays"]).out, "(nil)\n");
+    assert_eq!(store.ask(&["kv", "expires-at", "soon"]).out, "(nil)\n");
+    let at_us = store.json(&["kv", "expires-at", "later"])["result"].clone();
+
+    assert!(at_us.as_u64().is_some(), "{at_us}");
+    let read = |store: &Store| {
+        assert_eq!(store.ask(&["get", "soon"]).out, "(nil)\n");
+        assert_eq!(store.ask(&["kv", "count"]).out, "(integer) 2\n");
+        assert_eq!(store.ask(&["get", "later"]).out, "3\n");
+        assert_eq!(store.json(&["kv", "expires-at", "later"])["result"], at_us);
+    };
+    read(&store);
+    store.kill();
+    store.restart();
+    read(&store);
+    let wrong = store.ask(&["kv", "put", "key", "1", "--ttl", "soon"]);
+    assert_eq!(wrong.code, 2, "{wrong:?}");
+    let none = store.ask(&["kv", "put", "key", "1", "--ttl", "0s"]);
+    assert!(none.err.contains("invalid_argument"), "{none:?}");
 }

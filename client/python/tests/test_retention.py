@@ -49,3 +49,30 @@ def test_the_same_awaited(inmem_daemon: Daemon) -> None:
             assert (await run.retention()).own is None
 
     asyncio.run(main())
+
+
+def test_an_entry_expires_in_both_clients(inmem_daemon: Daemon) -> None:
+    with Client(inmem_daemon.socket) as client:
+        kv = client.runs.open(client.runs.begin("expiring-python").run.id).kv
+        kv.put_with_ttl("soon", 1, 0.000_001)
+        receipt = kv.put_with_ttl("later", 2, 3600)
+        assert kv.get("soon") is inmem.MISSING
+        assert kv.expires_at("soon") is None
+        expires_at_us = kv.expires_at("later")
+        assert expires_at_us is not None
+        found = kv.get_versioned("later")
+        assert found is not None
+        assert found.version.value == receipt.commit_version
+        assert expires_at_us == found.timestamp_us + 3_600_000_000
+        assert kv.incr("later", 1).value == 3
+        assert kv.expires_at("later") == expires_at_us
+        with pytest.raises(inmem.InvalidArgument):
+            kv.put_with_ttl("never", 1, 0)
+
+    async def main() -> None:
+        async with AsyncClient(inmem_daemon.socket) as client:
+            await client.kv.put_with_ttl("soon-awaited", 1, 0.000_001)
+            assert await client.kv.get("soon-awaited") is inmem.MISSING
+            assert await client.kv.expires_at("soon-awaited") is None
+
+    asyncio.run(main())

@@ -18,13 +18,11 @@ pub(super) fn operations(m: &Material) -> Vec<Operation<'static>> {
         Operation::RunRetentionStats,
         Operation::RunRetentionPreview(policy(1)),
         Operation::KvPutWithTtl(KeyValueTtl {
-            key: m.bytes[0].clone().into(),
-            value: m.bytes[1].clone().into(),
+            key: m.bytes(0),
+            value: m.bytes(1),
             ttl_us: m.numbers[1],
         }),
-        Operation::KvExpiresAt(Key {
-            key: m.bytes[0].clone().into(),
-        }),
+        Operation::KvExpiresAt(Key { key: m.bytes(0) }),
     ]
 }
 
