@@ -25,6 +25,8 @@ mod observe;
 mod offline;
 #[path = "cli/pipe.rs"]
 mod pipe;
+#[path = "cli/retention.rs"]
+mod retention;
 #[path = "cli/shell.rs"]
 mod shell;
 #[path = "cli/snapshots.rs"]

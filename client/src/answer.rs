@@ -20,7 +20,7 @@ use crate::value;
 pub(crate) type Answer = ArchivedResponse<'static>;
 
 /// The error an answer is when it is not the one asked for.
-fn other(answer: &Answer) -> ClientError {
+pub(crate) fn other(answer: &Answer) -> ClientError {
     match answer {
         ArchivedResponse::Error(_) => error::from_server(answer),
         _ => error::wrong_shape(),

@@ -40,6 +40,7 @@ mod pipeline;
 mod repeat;
 mod resend;
 mod results;
+mod retention;
 mod retry;
 mod runs;
 mod scope;
@@ -71,6 +72,7 @@ pub use results::{
     Conditional, Cursor, Deleted, Entry, Expected, History, Incremented, Mismatch, Page, Receipt,
     Replaced, Versioned,
 };
+pub use retention::{Retention, RetentionStats};
 pub use retry::{ReconnectPolicy, RetryPolicy};
 pub use runs::{Begun, Run, RunListOptions, RunOptions, Runs};
 pub use server::{Measure, ServerCapabilities, ServerHealth, ServerInfo};

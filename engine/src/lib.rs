@@ -133,7 +133,7 @@ pub use progress::RecoveryProgress;
 pub use recovery::RecoveryResult;
 pub use registry::{PrimitiveError, PrimitiveRegistry, PrimitiveStorageExt, RegisterError};
 pub use repair::{RepairError, RepairInfo};
-pub use retention::{PolicyError, policy_value};
+pub use retention::{PolicyError, RetentionStats, policy_value};
 pub use run::Run;
 pub use run_change::{BeginRun, DEFAULT_RUN_NAME, RunChange};
 pub use runs::{RunFilter, RunPage, Runs};

@@ -23,6 +23,9 @@ use in_mem_ipc::request::{DurabilityChoice, RunChoice};
 use in_mem_ipc::response::Response;
 use in_mem_ipc::{Bytes, Encoding, Operation, OperationKind, RequestHeader};
 
+#[path = "retention.rs"]
+mod retention;
+
 use crate::daemon_process::Daemon;
 use crate::raw_client::RawClient;
 
@@ -77,6 +80,8 @@ fn shown(response: &Response<'_>) -> String {
                 info.created_at_us = 0;
             }
         }
+        Response::Retention(found) => found.own.iter_mut().for_each(|own| own.timestamp_us = 0),
+        Response::RetentionStats(stats) => stats.now_us = 0,
         Response::RunId(id) => *id = [0; 16],
         Response::Run(run) => return format!("Run {}", shown_run(run)),
         Response::RunBegun(begun) => {
@@ -504,6 +509,7 @@ fn play(encoding: Encoding) -> (tempfile::TempDir, Daemon, Play) {
     play_transactions(&mut play);
     play_runs(&mut play);
     play_snapshots(&mut play);
+    retention::play(&mut play);
     // All is on disk then: nothing is pushed to the subscription.
     play.ask(Operation::DbFlush);
     for version in [0, 3] {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use in_mem_model::Durability;
 use toml::Value;
 
-use super::{IoChoice, LogTo, OnPoison, Settings, observe, snapshot};
+use super::{IoChoice, LogTo, OnPoison, Settings, observe, retention, snapshot};
 
 /// Smallest reply queue, bytes: the largest frame cannot be required to fit, but a page must.
 const REPLY_LEN_BYTES_MIN: u64 = 64 << 10;
@@ -62,6 +62,15 @@ pub(crate) enum ValueError {
     /// A relative path.
     #[error("must be an absolute path, but is `{value}`")]
     RelativePath {
+        /// The value.
+        value: String,
+    },
+    /// Not the text of a retention policy.
+    #[error(
+        "must be a retention policy such as \"keep-all\", \"keep-last 10\", \"keep-for 7d\" or \
+         \"union(keep-last 10, keep-for 7d)\", but is `{value}`"
+    )]
+    Policy {
         /// The value.
         value: String,
     },
@@ -226,6 +235,7 @@ pub(super) const KEYS: &[Key] = &[
     snapshot::LOG_FACTOR,
     snapshot::INTERVAL_MS,
     snapshot::POLL_MS,
+    retention::DEFAULT,
     number!(
         "limits.connection_count_max",
         limits.connection_count_max,

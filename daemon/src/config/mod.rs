@@ -12,6 +12,7 @@ mod nearest;
 mod observe;
 mod places;
 mod principals;
+mod retention;
 mod snapshot;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub(crate) use keys::durability_name;
 pub(crate) use observe::{DescribedSetting, Observe};
 pub(crate) use principals::Principals;
 pub(crate) use principals::group_id;
+pub(crate) use retention::Retention;
 pub(crate) use snapshot::Snapshot;
 
 /// What a write failure of the log does to the process.
@@ -97,6 +99,8 @@ pub(crate) struct Settings {
     pub(crate) wal: Wal,
     /// When a snapshot is taken without being asked for.
     pub(crate) snapshot: Snapshot,
+    /// Which old versions may go.
+    pub(crate) retention: Retention,
     /// What a client may use up.
     pub(crate) limits: Limits,
     /// What a key, a value, a run name and a transaction may be, also under `[limits]`.
@@ -210,6 +214,7 @@ impl Default for Settings {
                 buffered_sync_bytes: 4 << 20,
             },
             snapshot: Snapshot::default(),
+            retention: Retention::default(),
             limits: Limits::default(),
             data_limits: in_mem_model::Limits::DEFAULT,
             access: Access {

@@ -20,6 +20,7 @@ use crate::request::kv::{
     CasValue, CasVersion, ExpectedVersion, GetAt, History, Increment, Key as OneKey, KeyValue,
     KeyValues, Keys, List, Prefix, Scan,
 };
+use crate::request::retention::Policy;
 use crate::request::run::{RunBegin, RunFailure, RunList, RunMetadata, RunName, RunState, RunTags};
 use crate::request::txn::{Batch, BatchOperation, BatchRead, ReadCheck, TxnBegin};
 use crate::request::version::TaggedVersion;
@@ -145,13 +146,15 @@ operations! {
         SystemPing SystemInfo SystemCapabilities DbFlush
         RunEnd RunCancel RunPause RunResume RunArchive RunStatus RunGet RunExists RunOrphaned
         TxnCommit TxnRollback TxnInfo DbSubscribeDurable
-        SystemHealth SystemMetrics SystemDescribe DbCheckpoint DbListSnapshots;
+        SystemHealth SystemMetrics SystemDescribe DbCheckpoint DbListSnapshots
+        RunGetRetention RunClearRetention RunRetentionStats;
     with:
         KvPut KvGet KvGetVersioned KvGetMany KvExists KvExistsMany KvDelete KvDeleteMany KvPutMany
         KvIncr KvCasVersion KvCasValue KvPutIfAbsent KvGetAndSet KvGetAndDelete KvList KvScan
         KvCount KvGetAt KvHistory KvLatestVersion
         RunBegin RunFail RunAbort RunList RunResolve RunUpdateMetadata RunAddTags RunRemoveTags
         TxnBegin Batch DbWaitDurable DbUnsubscribe DbCompact DbDeleteSnapshot
+        RunSetRetention RunRetentionPreview
 }
 
 fn read_nothing(input: &mut Reader<'_>) -> Result<(), Fault> {
@@ -190,6 +193,9 @@ message!(Compact<'a> {
 });
 message!(DeleteSnapshot {
     "snapshot_id" snapshot_id: Required<Unsigned>,
+});
+message!(Policy<'a> {
+    "policy" policy: Required<Words>,
 });
 message!(OneKey<'a> {
     "key" key: Required<Key>,

@@ -18,6 +18,7 @@
 //! health        {state, faults, ..}      metrics      str
 //! description   {info, health, ..}       checkpoint   {watermark_txn, ..}
 //! compacted     {mode, ..}               snapshots    list of {snapshot_id, ..}
+//! retention     {own?, effective}        retention_stats {policy, watermark, ..}
 //! ```
 //!
 //! A receipt is {"version", "commit_version", "level"}. An effect is a map with one key: "put" with
@@ -118,6 +119,8 @@ responses! {
         "checkpoint" Checkpoint Object
         "compacted" Compacted Object
         "snapshots" Snapshots Many<Object>
+        "retention" Retention Object
+        "retention_stats" RetentionStats Object
 }
 
 fn write_kind(kind: &str, key_count: usize, out: &mut Writer<'_>) {

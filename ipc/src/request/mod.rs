@@ -6,6 +6,7 @@
 
 pub mod db;
 pub mod kv;
+pub mod retention;
 pub mod run;
 pub mod txn;
 pub mod version;
@@ -19,6 +20,7 @@ use kv::{
     CasValue, CasVersion, GetAt, History, Increment, Key, KeyValue, KeyValues, Keys, List, Prefix,
     Scan,
 };
+use retention::Policy;
 use run::{RunBegin, RunFailure, RunList, RunMetadata, RunName, RunTags};
 use txn::{Batch, TxnBegin};
 
@@ -223,6 +225,17 @@ pub enum Operation<'a> {
     DbListSnapshots,
     /// `db.delete_snapshot`: answers `Flag`, whether there was one of that id.
     DbDeleteSnapshot(DeleteSnapshot),
+    /// `run.set_retention`: answers `Written`.
+    RunSetRetention(Policy<'a>),
+    /// `run.get_retention`: answers `Retention`.
+    RunGetRetention,
+    /// `run.clear_retention`: answers `Written`; nothing was committed if the run had no policy of
+    /// its own.
+    RunClearRetention,
+    /// `run.retention_stats`: answers `RetentionStats`, under the policy in force.
+    RunRetentionStats,
+    /// `run.retention_preview`: answers `RetentionStats`, under a policy that need not be in force.
+    RunRetentionPreview(Policy<'a>),
 }
 
 impl ArchivedRequestHeader {

@@ -7,6 +7,7 @@
 pub mod db;
 pub mod kv;
 pub mod observe;
+pub mod retention;
 pub mod run;
 pub mod system;
 
@@ -19,6 +20,7 @@ use crate::request::version::TaggedVersion;
 use db::{CheckpointInfo, CompactInfo, SnapshotInfo, Subscribed};
 use kv::{BatchResult, Deleted, History, Incremented, Mismatch, Page, Replaced, Slot, Versioned};
 use observe::{Description, HealthReport};
+use retention::{Retention, RetentionStats};
 use run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo};
 use system::{Capabilities, ErrorBody, Info};
 
@@ -170,6 +172,10 @@ pub enum Response<'a> {
     Compacted(#[rkyv(with = AsBox)] CompactInfo<'a>),
     /// The snapshots there are, the oldest first.
     Snapshots(Vec<SnapshotInfo<'a>>),
+    /// The retention policy of a run.
+    Retention(#[rkyv(with = AsBox)] Retention<'a>),
+    /// How much history a run has, and what of it a policy lets go.
+    RetentionStats(#[rkyv(with = AsBox)] RetentionStats<'a>),
 }
 
 impl ArchivedReceipt {

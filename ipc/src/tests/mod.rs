@@ -7,6 +7,7 @@ mod golden;
 mod greetings;
 mod message_pack;
 mod once;
+mod retention;
 mod roundtrip;
 mod samples;
 mod snapshots;

@@ -35,6 +35,7 @@ from ._handles import (
     run_id,
     run_not_found,
 )
+from ._retention import AsyncRunRetention
 from ._session import Header, Identity, Reconnect
 from ._snapshots import AsyncSnapshots
 from ._streaming import Link
@@ -334,7 +335,7 @@ class _Acting:
             await asyncio.sleep(delay_s)
 
 
-class AsyncRun(_Acting):
+class AsyncRun(_Acting, AsyncRunRetention):
     """One run."""
 
     def __init__(self, scope: _Scope, id: uuid.UUID) -> None:

@@ -26,6 +26,7 @@ from ._handles import (
     run_id,
     run_not_found,
 )
+from ._retention import RunRetention
 from ._session import Header, Identity, Reconnect
 from ._snapshots import Snapshots
 from ._wire import Greeting
@@ -374,7 +375,7 @@ class _Acting:
             time.sleep(delay_s)
 
 
-class Run(_Acting):
+class Run(_Acting, RunRetention):
     """One run."""
 
     def __init__(self, scope: _Scope, id: uuid.UUID) -> None:

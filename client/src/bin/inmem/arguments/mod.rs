@@ -7,6 +7,7 @@ pub(crate) mod bench;
 pub(crate) mod kv;
 pub(crate) mod observe;
 pub(crate) mod offline;
+pub(crate) mod retention;
 pub(crate) mod run;
 pub(crate) mod snapshots;
 

@@ -3,6 +3,7 @@
 mod batch;
 mod kv;
 mod observe;
+mod retention;
 mod run;
 mod server;
 mod snapshots;
