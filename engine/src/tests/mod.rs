@@ -9,6 +9,7 @@ mod digest;
 mod durable;
 mod export;
 mod hostile;
+mod invariants;
 mod kv;
 mod lifecycle;
 mod limits;

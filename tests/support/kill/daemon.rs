@@ -33,6 +33,8 @@ pub struct Place {
     pub dir: PathBuf,
     /// Refuses io_uring, so that the log takes the thread disk and the sockets readiness.
     pub is_ringless: bool,
+    /// The directory of the database, where it is not `data.inmem` in `dir`.
+    data_dir: Option<PathBuf>,
 }
 
 impl Place {
@@ -53,6 +55,7 @@ impl Place {
         Self {
             dir: dir.to_owned(),
             is_ringless: false,
+            data_dir: None,
         }
     }
 
@@ -66,9 +69,19 @@ impl Place {
         self
     }
 
+    /// The database elsewhere.
+    #[must_use]
+    pub fn with_data_dir(self, path: PathBuf) -> Self {
+        Self {
+            data_dir: Some(path),
+            ..self
+        }
+    }
+
     /// The directory of the database.
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.join("data.inmem")
+        let elsewhere = self.data_dir.clone();
+        elsewhere.unwrap_or_else(|| self.dir.join("data.inmem"))
     }
 
     /// The path clients connect to.
