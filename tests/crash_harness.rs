@@ -60,7 +60,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// Every test, by its claim.
-const TESTS: [(&str, fn()); 19] = [
+const TESTS: [(&str, fn()); 20] = [
     (
         "lies_about_what_was_kept_are_caught",
         lies::lies_about_what_was_kept_are_caught,
@@ -132,6 +132,10 @@ const TESTS: [(&str, fn()); 19] = [
     (
         "power_lost_on_a_real_file_system_takes_nothing_acknowledged_before",
         power_loss::power_losses_take_nothing_acknowledged,
+    ),
+    (
+        "power_lost_under_a_daemon_that_never_syncs_is_caught",
+        power_loss::a_daemon_that_never_syncs_is_caught,
     ),
     (
         "a_file_system_that_turns_read_only_refuses_writes_and_goes_on_reading",

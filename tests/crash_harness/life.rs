@@ -177,9 +177,14 @@ impl Life {
     /// Holds what a daemon shows after the power went against the history before: what was Buffered
     /// may be gone, as a suffix.
     pub fn verify_without_cache(&mut self, history: &History) -> Verified {
-        let shown = self.dump();
-        let result = self.check_since(0, history, shown);
+        let result = self.try_verify_without_cache(history);
         result.unwrap_or_else(|report| self.give_up(&report, history))
+    }
+
+    /// The same, giving the checker's report.
+    pub fn try_verify_without_cache(&mut self, history: &History) -> Result<Verified, Box<Report>> {
+        let shown = self.dump();
+        self.check_since(0, history, shown)
     }
 
     /// Keeps the evidence and fails.

@@ -96,6 +96,39 @@ fn lose_power_again_and_again(mounted: &Mounted, mode: Mode) {
     assert!(30 * trial_count <= acked_count as u64);
 }
 
+/// What the tests above must catch is planted: a daemon that syncs nothing of what its clients take
+/// for Strict.
+pub fn a_daemon_that_never_syncs_is_caught() {
+    Mounted::with(DISK_LEN_BYTES, |mounted| {
+        let seed = start_seed();
+        println!("seed {seed}");
+        let dir = mounted.disk.parent().expect("it is in a directory");
+        // Nothing is synced until a segment is full.
+        let place = Place::new(dir, Mode::Buffered, 4 << 20)
+            .with_data_dir(mounted.disk.join("data.inmem"))
+            .with_lines("[buffered]\nflush_interval_ms = 600000\nmax_pending_writes = 100000\n");
+        let manner = Manner {
+            only_puts: true,
+            ..Manner::new(Mode::Strict, 0)
+        };
+        let (mut life, daemon) = Life::begin_at(place, None, manner, seed);
+        life.crew.may_log_fail = true;
+        life.work(100);
+        let lost_at_ns = now_ns();
+        if let Err(why) = take_power(&mounted.disk, Loss::Nothing) {
+            println!("SKIPPED: needs the right to shut a file system down: {why}");
+            return;
+        }
+        daemon.kill();
+        let history = told_before(lost_at_ns, life.take_history());
+        mounted.mount_again();
+        let _daemon = Daemon::start(&life.place);
+        let report = life.try_verify_without_cache(&history);
+        let report = report.expect_err("what was never synced is gone");
+        println!("caught: {}", report.violations[0]);
+    });
+}
+
 /// Waits for the moment, under load.
 fn wait_for(moment: Moment, place: &Place, daemon: &Daemon, rng: &mut SimRng) {
     let wanted: (&str, fn(&str) -> bool) = match moment {

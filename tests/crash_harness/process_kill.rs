@@ -127,7 +127,7 @@ pub fn killed_workers_lose_nothing() {
     let path = dir.path().join("data.inmem");
     let mut rng = SimRng::new(start_seed());
     let iteration_count = scaled(10, 100, 1_000);
-    let delay_ms_max = scaled(60, 100, 1_000);
+    let delay_ms_max = scaled(50, 50, 1_000);
     println!("seed {}, {iteration_count} iterations", start_seed());
     drop(builder(&path).create().expect("created"));
     let (mut model, mut result) = (Model::new(), CrashTestResult::default());

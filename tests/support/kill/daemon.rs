@@ -62,9 +62,15 @@ impl Place {
     /// Its daemons take checkpoints all the time, each followed by a compaction of the log.
     #[must_use]
     pub fn with_checkpoints(self) -> Self {
+        self.with_lines("[checkpoint]\ninterval_ms = 1\npoll_ms = 10\n")
+    }
+
+    /// More lines at the end of the configuration.
+    #[must_use]
+    pub fn with_lines(self, lines: &str) -> Self {
         let path = self.dir.join("inmemd.toml");
         let mut text = std::fs::read_to_string(&path).unwrap();
-        text.push_str("[checkpoint]\ninterval_ms = 1\npoll_ms = 10\n");
+        text.push_str(lines);
         std::fs::write(&path, text).unwrap();
         self
     }
