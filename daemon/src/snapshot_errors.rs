@@ -46,7 +46,16 @@ pub(crate) fn of_compaction(error: &CompactError) -> Error {
             "there is no snapshot, so the log is all there is: take one first (db.checkpoint)",
         ),
         CompactError::AlreadyInProgress => of_checkpoint(&CheckpointError::AlreadyInProgress),
-        CompactError::Refused(why) => of_checkpoint(why),
+        CompactError::Refused(why) | CompactError::NotTaken(why) => of_checkpoint(why),
+        CompactError::Retention(policy) => Error::new(
+            SubCode::Unavailable,
+            format!(
+                "{}: nothing is removed under it; set it anew or clear it",
+                chain(policy)
+            ),
+        )
+        .with_retry(Retry::No)
+        .with_detail("resource", "retention_policy"),
         CompactError::Poisoned(cause) => {
             errors::poisoned(cause.as_ref().map(ToString::to_string), false)
         }

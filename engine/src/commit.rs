@@ -255,7 +255,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
     /// Step 2, as far as it concerns the run.
     fn check_run(&self, state: &CommitState, is_volatile: bool) -> Result<(), CommitError> {
         let run = self.shard.run_id;
-        let changes_run = self.prepared.run_step.is_some();
+        let governs = self.prepared.run_step.is_some() || self.prepared.changes_retention;
         let status = state.status;
         if self.prepared.has_data_step {
             match status {
@@ -264,7 +264,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
                 Some(status) => return Err(CommitError::RunClosed { run, status }),
             }
         }
-        if is_volatile && changes_run && self.is_persistent {
+        if is_volatile && governs && self.is_persistent {
             return Err(CommitError::VolatileDependency { run });
         }
         if !is_volatile && status.is_some() && self.shard.is_volatile() {

@@ -65,8 +65,10 @@ pub(crate) fn holds(seen: Seen, newest_version: u64) -> bool {
 /// Decides one step on a key. A step on the run itself is decided by its change instead.
 pub(crate) fn decide(step: &Step<'_>, newest: Newest<'_>) -> Result<Decision, StepError> {
     Ok(match step {
-        Step::Put { .. } => write(StepOutcome::Written),
-        Step::Delete { .. } => tombstone(newest, StepOutcome::Deleted(newest.value.is_some())),
+        Step::Put { .. } | Step::SetRetention(_) => write(StepOutcome::Written),
+        Step::Delete { .. } | Step::ClearRetention => {
+            tombstone(newest, StepOutcome::Deleted(newest.value.is_some()))
+        }
         Step::PutIfAbsent { .. } => write_if(newest.value.is_none(), newest),
         Step::CasVersion { expected, .. } => write_if(is_expected(*expected, newest), newest),
         Step::CasValue { expected, .. } => write_if(is_equal(*expected, newest.value), newest),

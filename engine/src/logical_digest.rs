@@ -20,6 +20,7 @@
 //! in, and a copy that lacked one would refuse a repeat, never execute it twice.
 
 use in_mem_model::TypeTag;
+use in_mem_model::keys::is_system_key;
 use in_mem_snapshot::{BlockSink, SnapshotError};
 use sha2::{Digest, Sha256};
 
@@ -77,7 +78,7 @@ pub enum DigestError {
 pub struct StateCounts {
     /// Runs with metadata or entities, count.
     pub runs: u64,
-    /// Entities whose newest version is no tombstone, metadata of runs not counted.
+    /// Entities whose newest version is no tombstone, metadata and policies of runs not counted.
     pub entities: u64,
     /// Retained versions of all entities, tombstones and metadata of runs included.
     pub versions: u64,
@@ -136,7 +137,8 @@ pub(crate) fn counts_of(store: &ShardedStore, watermark: u64) -> StateCounts {
         let counted = view.for_each_entity(tag, |entity| {
             runs.insert(entity.run);
             let is_live = entity.versions.last().is_some_and(|it| !it.is_tombstone);
-            counts.entities += u64::from(is_live && tag != TypeTag::Run);
+            let is_users = tag != TypeTag::Run && !is_system_key(entity.key);
+            counts.entities += u64::from(is_live && is_users);
             counts.versions += entity.versions.len() as u64;
             let tombstones = entity.versions.iter().filter(|it| it.is_tombstone);
             counts.tombstones += tombstones.count() as u64;
@@ -152,7 +154,7 @@ impl Database {
     /// The digest of everything logged, at the highest version such that every commit at or below
     /// it is published: all that were answered before the call are inside. Reads and writes go on;
     /// the calling thread walks every retained version, at about the speed of a checkpoint, and
-    /// holds the keys of one run at a time. Equal digests mean equal state, also of a copy, after a
+    /// holds the keys of one run at a time; a compaction that is about to trim waits for it. Equal digests mean equal state, also of a copy, after a
     /// checkpoint, after a restart. Nothing logged, as in an `InMemory` database, is one digest too.
     ///
     /// # Errors
@@ -171,12 +173,14 @@ impl Database {
         if watermark < version {
             return Err(DigestError::NotPublished { version, watermark });
         }
+        let _chains = self.store().chains.read();
         digest_of(self.store(), &self.inner.registry, version).map_err(DigestError::Primitive)
     }
 
     /// Counts of what [`Self::digest`] is over, at the same cost.
     #[must_use]
     pub fn state_counts(&self) -> StateCounts {
+        let _chains = self.store().chains.read();
         counts_of(self.store(), self.global_watermark())
     }
 }

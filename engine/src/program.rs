@@ -112,8 +112,19 @@ pub enum Step<'a> {
         /// The user key.
         key: &'a [u8],
     },
+    /// Makes the value the retention policy of the run; [`crate::policy_value`] makes it.
+    SetRetention(ValueRef<'a>),
+    /// Takes the run's own retention policy away; without one everything stays as it is.
+    ClearRetention,
     /// Changes the run itself. At most one in a program.
     Run(&'a RunChange),
+}
+
+impl Step<'_> {
+    /// Whether it changes what governs the run: never volatile where others are durable.
+    pub(crate) fn is_retention(&self) -> bool {
+        matches!(self, Self::SetRetention(_) | Self::ClearRetention)
+    }
 }
 
 /// The version a compare-and-swap expects.

@@ -26,8 +26,8 @@ const BEGIN_ATTEMPT_COUNT_MAX: usize = 8;
 /// The operations on runs.
 #[derive(Clone, Copy)]
 pub struct Runs<'a> {
-    database: &'a Database,
-    options: CommitOptions,
+    pub(crate) database: &'a Database,
+    pub(crate) options: CommitOptions,
 }
 
 /// What a list of runs leaves out.

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use in_mem_model::RetentionPolicy;
 use in_mem_wal::clock::Clock;
 use in_mem_wal::{LogHandle, Lsn, PoisonCause, Sink, Stage};
 use parking_lot::{Mutex, RwLock};
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) log: OnceLock<LogHandle<InFlight>>,
     /// Who wants to know how far recovery has come.
     pub(crate) recovery_progress: OnceLock<Arc<RecoveryProgress>>,
+    /// What holds for runs without a retention policy of their own.
+    pub(crate) default_retention: RwLock<RetentionPolicy>,
     /// What is asked of checkpoints and known about them.
     pub(crate) checkpoint: CheckpointBoard,
     /// Wakes the background thread.
@@ -67,6 +70,7 @@ impl Shared {
             active_segment: AtomicU64::new(0),
             log: OnceLock::new(),
             recovery_progress: OnceLock::new(),
+            default_retention: RwLock::default(),
             checkpoint: CheckpointBoard::new(),
             wake_background: Mutex::new(None),
         }

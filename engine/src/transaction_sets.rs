@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use in_mem_model::TypeTag;
 use in_mem_model::ValueRef;
-use in_mem_model::keys::{validate_prefix, validate_user_key};
+use in_mem_model::keys::{is_system_key, validate_prefix, validate_user_key};
 use in_mem_model::limits::{TRANSACTION_LEN_BYTES_MAX, TRANSACTION_MUTATION_COUNT_MAX};
 
 use crate::errors::{CommitError, ReadError};
@@ -13,6 +13,7 @@ use crate::kv::Page;
 use crate::limits::{LIST_STEP_LEN_BYTES_MAX, READ_SET_COUNT_MAX, READ_SET_LEN_BYTES_MAX};
 use crate::prepare::StepSource;
 use crate::program::{Expected, ReadCheck, Seen, Step};
+use crate::retention::POLICY_ENTITY;
 use crate::run::Run;
 use crate::savepoints::Undo;
 use crate::transaction::{TransactionContext, TransactionStatus, Write};
@@ -78,7 +79,8 @@ impl TransactionContext {
     }
 
     pub(crate) fn view(&self) -> Result<ReadView, ReadError> {
-        Ok(self.run()?.read_view_at(self.start_version))
+        let pin = self.pin.clone().ok_or(ReadError::TransactionNotActive)?;
+        Ok(ReadView::of_pin(pin, self.start_version))
     }
 
     /// Notes what the commit is to validate. A transaction that may not write validates nothing.
@@ -215,6 +217,9 @@ impl TransactionContext {
             let Some(node) = write.node.as_ref().filter(|_| !write.is_delete) else {
                 continue;
             };
+            if is_system_key(key) {
+                continue;
+            }
             step.items.push(ListItem {
                 key: key.to_vec(),
                 value: request.with_values.then(|| node.value().to_vec()),
@@ -309,12 +314,20 @@ impl StepSource for TransactionContext {
             let change = self.run_change.as_ref();
             return Step::Run(change.expect("the step behind the writes changes the run"));
         };
+        let governs = key == POLICY_ENTITY.user_key;
         if write.is_delete {
-            return Step::Delete { key };
+            return if governs {
+                Step::ClearRetention
+            } else {
+                Step::Delete { key }
+            };
         }
         // A version that the commit has taken already brings its value along.
         let bytes = write.node.as_ref().map_or(&[][..], VersionNode::value);
         let value = ValueRef::from_checked(bytes);
+        if governs {
+            return Step::SetRetention(value);
+        }
         Step::Put { key, value }
     }
 

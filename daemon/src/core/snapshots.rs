@@ -27,7 +27,7 @@ use crate::session::SessionId;
 use crate::snapshot_errors::{of_checkpoint, of_compaction, of_deletion};
 
 /// Modes of a compaction, as they are named on the wire.
-const MODES: [CompactMode; 1] = [CompactMode::WALOnly];
+const MODES: [CompactMode; 2] = [CompactMode::WALOnly, CompactMode::Full];
 
 /// The number of work that nobody waits for: the daemon's own.
 pub(super) const OWN: u64 = 0;

@@ -558,7 +558,7 @@ def checkpoint() -> Call[CheckpointInfo]:
 
 
 def compact(mode: CompactMode = "wal_only") -> Call[CompactInfo]:
-    """Lets go of what the newest snapshot has made superfluous."""
+    """Lets go of what the newest snapshot, or a retention policy, has made superfluous."""
     read = _expect("compacted", lambda found: _as(CompactInfo, found))
     return Call("db.compact", {"mode": mode}, read)
 

@@ -224,8 +224,9 @@ class ServerInfo:
     measures: dict[str, int]
 
 
-CompactMode = Literal["wal_only"]
-"""What a compaction lets go of: segments of the log that every kept snapshot covers."""
+CompactMode = Literal["wal_only", "full"]
+"""What a compaction lets go of: segments of the log that every kept snapshot covers, or first the
+versions that the retention policy of their run lets go."""
 
 
 @dataclass(frozen=True, slots=True)
