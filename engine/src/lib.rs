@@ -87,6 +87,7 @@ mod snapshots;
 mod staging;
 mod storage;
 mod store;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod ticker;
@@ -122,7 +123,7 @@ pub use kv::{CasOutcome, KeyValue, Kv, Page};
 pub use log_state::Driver;
 pub use logical_digest::{DigestError, StateCounts, StateDigest};
 pub use once::OnceRequest;
-#[cfg(feature = "perf-trace")]
+#[cfg(any(test, feature = "perf-trace"))]
 pub use perf::PerfTrace;
 pub use pool::{RetryPolicy, clear_pool, pool_size};
 pub use program::{
