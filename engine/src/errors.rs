@@ -437,6 +437,16 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether the data is encrypted, and no key, or another one, was given. Nothing was changed.
+    #[must_use]
+    pub fn is_of_key(&self) -> bool {
+        use in_mem_wal::codec::CodecError;
+        matches!(
+            self,
+            Self::Codec(CodecError::KeyMissing { .. } | CodecError::WrongKey { .. })
+        )
+    }
+
     /// Whether the data is whole, by its checksums, and of a form this build does not know: a
     /// newer build has written it, and can open it. Nothing was changed.
     #[must_use]

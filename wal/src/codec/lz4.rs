@@ -109,9 +109,7 @@ impl StorageCodec for Lz4Codec {
             FORM_PLAIN => Ok(Cow::Borrowed(rest)),
             FORM_BLOCK => {
                 let (announced, block) = rest.split_first_chunk().ok_or_else(error)?;
-                let plain_len = usize::try_from(u32::from_le_bytes(*announced));
-                let bound = DECODED_LEN_BYTES_MAX.min(block.len().saturating_mul(EXPANSION_MAX));
-                let plain_len = plain_len.ok().filter(|len| *len <= bound);
+                let plain_len = bounded(u32::from_le_bytes(*announced), block.len());
                 let mut plain = vec![0; plain_len.ok_or_else(error)?];
                 match decompress_into(block, &mut plain) {
                     Ok(len) if len == plain.len() => Ok(plain.into()),
@@ -129,6 +127,13 @@ impl StorageCodec for Lz4Codec {
     fn codec_id(&self) -> &str {
         Self::ID
     }
+}
+
+/// The plain length that is announced, if a block of that length can hold so much.
+fn bounded(announced: u32, block_len: usize) -> Option<usize> {
+    let len_max = DECODED_LEN_BYTES_MAX.min(block_len.saturating_mul(EXPANSION_MAX));
+    let len = usize::try_from(announced).ok()?;
+    (len <= len_max).then_some(len)
 }
 
 #[cfg(test)]
@@ -169,18 +174,22 @@ mod tests {
 
     #[test]
     fn a_length_beyond_what_the_bytes_can_hold_is_refused_before_it_is_allocated() {
-        let stored = |len: u32, block: &[u8]| {
-            let mut stored = vec![FORM_BLOCK];
-            stored.extend_from_slice(&len.to_le_bytes());
-            stored.extend_from_slice(block);
-            stored
-        };
-        // Allocated, it would be zeroed: 4 GiB would be noticed.
-        for len in [u32::MAX, RECORD_LEN_BYTES_MAX + 1, 255 * 16 + 1] {
-            assert!(decode(&stored(len, &[0; 16])).is_err(), "{len}");
+        for (announced, block_len, expected) in [
+            (0, 0, Some(0)),
+            (1, 0, None),
+            (255 * 16, 16, Some(255 * 16)),
+            (255 * 16 + 1, 16, None),
+            (u32::MAX, 16, None),
+            (RECORD_LEN_BYTES_MAX, 1 << 20, Some(DECODED_LEN_BYTES_MAX)),
+            (RECORD_LEN_BYTES_MAX + 1, 1 << 20, None),
+            (u32::MAX, usize::MAX, None),
+        ] {
+            assert_eq!(bounded(announced, block_len), expected, "{announced}");
         }
-        let large = vec![0; 1 << 20];
-        assert!(decode(&stored(RECORD_LEN_BYTES_MAX + 1, &large)).is_err());
+        let mut stored = vec![FORM_BLOCK];
+        stored.extend_from_slice(&(255_u32 * 16 + 1).to_le_bytes());
+        stored.extend_from_slice(&[0; 16]);
+        assert!(decode(&stored).is_err());
     }
 
     #[test]

@@ -103,6 +103,10 @@ fn unreadable(dir: &Path, error: &OpenError) -> Failure {
                 dir.display()
             ),
         ),
+        error if error.is_of_key() => Failure::file(
+            dir,
+            io::Error::other(format!("{}; name its file with --key-file", chain(error))),
+        ),
         error if error.needs_newer_build() => Failure::file(
             dir,
             io::Error::other(format!("written by a newer build: {}", chain(error))),
