@@ -2,7 +2,7 @@
 //! key shows.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use in_mem_wal::codec::{CodecError, CodecKey, StorageCodec, open_codec};
@@ -10,6 +10,7 @@ use in_mem_wal::disk::{CrashMode, SimRng, SimWorld};
 use in_mem_wal::format::record::Record;
 use in_mem_wal::recover::{ScanError, ScanOptions, scan};
 use in_mem_wal::{Lsn, names};
+use parking_lot::Mutex;
 
 use super::checkpoint::{SEED, STRICT, act, log_alone};
 use super::export::{NAME, directory};
@@ -41,6 +42,17 @@ pub(super) fn over_with(world: &SimWorld, codec: &str) -> DatabaseBuilder {
         codec if ENCRYPTING.contains(&codec) => builder.codec(codec).key(key(7)),
         codec => builder.codec(codec),
     }
+}
+
+/// A clone of an open database, in a world of its own.
+pub(super) fn cloned(database: &Database) -> SimWorld {
+    let target = world();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let done = Box::new(move |result| sender.send(result).unwrap());
+    let into = Arc::new(target.clone());
+    database.start_export_to(into, NAME, done).unwrap();
+    receiver.recv().unwrap().unwrap();
+    directory(&target, NAME).unwrap()
 }
 
 /// A codec of a caller's: each byte depends on all before it, and on how many there are.
@@ -136,13 +148,7 @@ fn the_digest_of_a_history_and_that_of_its_clone_do_not_depend_on_the_codec() {
                 database.checkpoint().unwrap();
             }
         }
-        let target = super::world();
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let done = Box::new(move |result| sender.send(result).unwrap());
-        let into = Arc::new(target.clone());
-        database.start_export_to(into, NAME, done).unwrap();
-        receiver.recv().unwrap().unwrap();
-        let alone = directory(&target, NAME).unwrap();
+        let alone = cloned(&database);
         let clone = over_with(&alone, codec).open_existing().unwrap();
         let (found, live) = (clone.digest().unwrap(), database.digest().unwrap());
         assert_eq!(found.sha256, live.sha256, "{codec}");
@@ -428,6 +434,9 @@ fn restarts_copies_and_clones_share_no_key_and_nonce_and_neither_do_log_and_back
             database.checkpoint().unwrap();
             writer.join().unwrap();
             (0..5).for_each(|_| act(&database, &mut rng));
+            if copies.len() == 1 && round < 3 {
+                copies.push(cloned(&database));
+            }
             database.shutdown().unwrap();
         }
         worlds.extend(copies);
@@ -444,6 +453,50 @@ fn restarts_copies_and_clones_share_no_key_and_nonce_and_neither_do_log_and_back
         300 < pairs.len() && pairs.len() < count,
         "copies repeat bytes, not pairs"
     );
+}
+
+/// Says which threads have encoded.
+#[derive(Default)]
+struct Watched(Arc<Mutex<BTreeSet<Option<String>>>>);
+
+impl StorageCodec for Watched {
+    fn encode<'a>(&self, plain: &'a [u8]) -> Result<Cow<'a, [u8]>, CodecError> {
+        let name = std::thread::current().name().map(str::to_owned);
+        self.0.lock().insert(name);
+        Ok(plain.into())
+    }
+
+    fn decode<'a>(&self, stored: &'a [u8]) -> Result<Cow<'a, [u8]>, CodecError> {
+        Ok(stored.into())
+    }
+
+    fn max_encoded_len(&self, plain_len_bytes: usize) -> usize {
+        plain_len_bytes
+    }
+
+    fn codec_id(&self) -> &str {
+        "watched"
+    }
+}
+
+#[test]
+fn records_are_encoded_on_the_log_thread_and_blocks_on_the_background_thread_and_nothing_elsewhere()
+{
+    let watched = Watched::default();
+    let threads = Arc::clone(&watched.0);
+    let builder = over(&world(), STRICT).custom_codec(Arc::new(watched));
+    let database = builder.open().unwrap();
+    let encoded = |names: &[&str]| {
+        let names = names.iter().map(|name| Some((*name).to_owned()));
+        assert_eq!(*threads.lock(), names.collect());
+    };
+    encoded(&[]);
+    database.default_run().kv().put("k", &int(1)).unwrap();
+    encoded(&["inmem-log"]);
+    database.checkpoint().unwrap();
+    encoded(&["inmem-background", "inmem-log"]);
+    drop(cloned(&database));
+    encoded(&["inmem-background", "inmem-log"]);
 }
 
 #[test]

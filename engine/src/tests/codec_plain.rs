@@ -2,14 +2,12 @@
 //! them, wherever bytes come to lie.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use in_mem_model::{Value, encode};
 use in_mem_wal::disk::{SimRng, SimWorld};
 
 use super::checkpoint::SEED;
-use super::codec::{ENCRYPTING, over_with};
-use super::export::{NAME, directory};
+use super::codec::{ENCRYPTING, cloned, over_with};
 use super::{text, world};
 use crate::{BeginRun, CompactMode, Database, OnceRequest};
 
@@ -111,13 +109,7 @@ fn live(codec: &str) -> Search {
         database.compact(CompactMode::WALOnly).unwrap();
         write(&database, &mut rng);
         search.look(&world);
-        let target = super::world();
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let done = Box::new(move |result| sender.send(result).unwrap());
-        let into = Arc::new(target.clone());
-        database.start_export_to(into, NAME, done).unwrap();
-        receiver.recv().unwrap().unwrap();
-        search.look(&directory(&target, NAME).unwrap());
+        search.look(&cloned(&database));
         let killed = world.kill(life);
         drop(database);
         tear(&killed);
