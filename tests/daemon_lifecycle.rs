@@ -7,6 +7,8 @@
     reason = "a test that panics has failed, as it should; support files serve several tests"
 )]
 
+#[path = "daemon_lifecycle/codec.rs"]
+mod codec;
 #[macro_use]
 #[path = "support/daemon_process.rs"]
 mod daemon_process;

@@ -77,6 +77,14 @@ impl Args {
             state.map(Into::into),
             Origin::Systemd("STATE_DIRECTORY"),
         );
+        // Whether there is such a credential is seen when the codec needs it.
+        let credential = first("CREDENTIALS_DIRECTORY");
+        let credential = credential.map(|directory| format!("{directory}/inmem-key"));
+        add(
+            "key_file",
+            credential.map(Into::into),
+            Origin::Systemd("CREDENTIALS_DIRECTORY"),
+        );
         for (name, variable) in [("data_dir", "INMEM_DATA_DIR"), ("socket", "INMEM_SOCKET")] {
             let value = environment(variable).map(|value| absolute(value.into()).into());
             add(name, value, Origin::Environment(variable));

@@ -23,6 +23,7 @@ mod errors;
 mod exit;
 mod health;
 mod inbound;
+mod key;
 mod live_limits;
 mod log;
 mod log_budget;

@@ -26,6 +26,7 @@ mod builder;
 mod check;
 mod checkpoint;
 mod checkpoint_job;
+mod codec;
 mod commit;
 mod compaction;
 mod config;

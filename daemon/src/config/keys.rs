@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use in_mem_model::Durability;
 use toml::Value;
 
-use super::{IoChoice, LogTo, OnPoison, Settings, observe, retention, snapshot};
+use super::{IoChoice, LogTo, OnPoison, Settings, codec, observe, retention, snapshot};
 
 /// Smallest reply queue, bytes: the largest frame cannot be required to fit, but a page must.
 const REPLY_LEN_BYTES_MIN: u64 = 64 << 10;
@@ -80,6 +80,12 @@ pub(crate) enum ValueError {
         /// The other setting.
         other: &'static str,
     },
+    /// A key for what is not encrypted.
+    #[error("is named, and `codec` is \"{codec}\", which encrypts nothing")]
+    NotEncrypting {
+        /// The codec.
+        codec: String,
+    },
     /// Two settings contradict each other.
     #[error("must be at least `{other}`, {value}")]
     BelowOther {
@@ -152,6 +158,8 @@ pub(super) const KEYS: &[Key] = &[
             ))
         },
     },
+    codec::CODEC,
+    codec::KEY_FILE,
     Key {
         name: "on_poison",
         set: |settings, value| on_poison(value).map(|choice| settings.on_poison = choice),

@@ -4,6 +4,8 @@ mod busy;
 mod checkpoint;
 mod checkpoint_crashes;
 mod checkpoint_recovery;
+mod codec;
+mod codec_plain;
 mod concurrency;
 mod digest;
 mod durable;
