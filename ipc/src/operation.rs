@@ -150,6 +150,7 @@ operations! {
     DbCompact(_)       "db.compact"            false  true   false
     DbListSnapshots    "db.list_snapshots"     false  true   false
     DbDeleteSnapshot(_) "db.delete_snapshot"   false  true   false
+    DbExport(_)        "db.export"             false  false  false
 }
 
 impl OperationKind {

@@ -36,6 +36,7 @@ impl Store {
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Self { dir, daemon: None };
+        std::fs::create_dir(store.exports()).unwrap();
         store.restart();
         store
     }
@@ -58,6 +59,7 @@ impl Store {
             .arg("--data-dir")
             .arg(self.dir.path().join("data"));
         command.arg("--socket").arg(self.socket());
+        command.arg("--export-dir").arg(self.exports());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -79,6 +81,11 @@ impl Store {
     /// The process id of the daemon.
     pub(crate) fn daemon_id(&self) -> u32 {
         self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
+    /// The directory the daemon exports to.
+    pub(crate) fn exports(&self) -> PathBuf {
+        self.dir.path().join("exports")
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

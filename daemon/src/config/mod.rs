@@ -6,6 +6,7 @@
 //! naming the nearest known one; nothing is guessed or clamped.
 
 mod changes;
+mod exports;
 mod file;
 mod keys;
 mod nearest;
@@ -68,6 +69,8 @@ pub(crate) enum IoChoice {
 pub(crate) struct Settings {
     /// Directory of the database.
     pub(crate) data_dir: PathBuf,
+    /// Directory that clients may have exports made in, under plain names; none refuses them.
+    pub(crate) export_dir: Option<PathBuf>,
     /// Path of the listening socket.
     pub(crate) socket: PathBuf,
     /// Permission bits of the socket.
@@ -190,6 +193,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: places::default_data_dir(),
+            export_dir: None,
             socket: places::default_socket(),
             socket_mode: 0o600,
             socket_group: None,

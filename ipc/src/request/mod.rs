@@ -14,7 +14,7 @@ use rkyv::bytecheck::CheckBytes;
 use rkyv::with::AsBox;
 use rkyv::{Archive, Deserialize, Portable, Serialize};
 
-use db::{Compact, DeleteSnapshot, Unsubscribe, WaitDurable};
+use db::{Compact, DeleteSnapshot, Export, Unsubscribe, WaitDurable};
 use kv::{
     CasValue, CasVersion, GetAt, History, Increment, Key, KeyValue, KeyValues, Keys, List, Prefix,
     Scan,
@@ -223,6 +223,8 @@ pub enum Operation<'a> {
     DbListSnapshots,
     /// `db.delete_snapshot`: answers `Flag`, whether there was one of that id.
     DbDeleteSnapshot(DeleteSnapshot),
+    /// `db.export`: answers `Exported`, once the clone has its name and is durable.
+    DbExport(Export<'a>),
 }
 
 impl ArchivedRequestHeader {

@@ -16,7 +16,7 @@ use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use crate::bytes::{Bytes, Text};
 use crate::request::version::TaggedVersion;
-use db::{CheckpointInfo, CompactInfo, SnapshotInfo, Subscribed};
+use db::{CheckpointInfo, CompactInfo, ExportInfo, SnapshotInfo, Subscribed};
 use kv::{BatchResult, Deleted, History, Incremented, Mismatch, Page, Replaced, Slot, Versioned};
 use observe::{Description, HealthReport};
 use run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo};
@@ -170,6 +170,8 @@ pub enum Response<'a> {
     Compacted(#[rkyv(with = AsBox)] CompactInfo<'a>),
     /// The snapshots there are, the oldest first.
     Snapshots(Vec<SnapshotInfo<'a>>),
+    /// A clone was made.
+    Exported(#[rkyv(with = AsBox)] ExportInfo<'a>),
 }
 
 impl ArchivedReceipt {

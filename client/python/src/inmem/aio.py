@@ -35,6 +35,7 @@ from ._handles import (
     run_id,
     run_not_found,
 )
+from ._exports import AsyncExports
 from ._session import Header, Identity, Reconnect
 from ._snapshots import AsyncSnapshots
 from ._streaming import Link
@@ -459,7 +460,7 @@ class AsyncRuns:
         raise run_not_found(name_or_id)
 
 
-class AsyncClient(_Acting, AsyncSnapshots):
+class AsyncClient(_Acting, AsyncExports, AsyncSnapshots):
     """A session with the server of this machine, for asyncio:
 
         async with inmem.AsyncClient() as client:

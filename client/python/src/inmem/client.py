@@ -26,6 +26,7 @@ from ._handles import (
     run_id,
     run_not_found,
 )
+from ._exports import Exports
 from ._session import Header, Identity, Reconnect
 from ._snapshots import Snapshots
 from ._wire import Greeting
@@ -499,7 +500,7 @@ class Runs:
         raise run_not_found(name_or_id)
 
 
-class Client(_Acting, Snapshots):
+class Client(_Acting, Exports, Snapshots):
     """A session with the server of this machine.
 
     `socket` is `INMEM_SOCKET`, or where the daemon of this user listens, unless given. `run` is the
