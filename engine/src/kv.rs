@@ -348,7 +348,8 @@ impl<'a> Kv<'a> {
     /// entry without a value.
     ///
     /// # Errors
-    /// `WrongType` when the version is not a commit version.
+    /// `WrongType` when the version is not a commit version; `HistoryTrimmed` when it is below what
+    /// is kept of the key.
     pub fn get_at(
         &self,
         key: impl AsRef<[u8]>,
@@ -360,7 +361,7 @@ impl<'a> Kv<'a> {
     /// Versions of a key, newest first, below `before` if given.
     ///
     /// # Errors
-    /// When the key is not allowed.
+    /// When the key is not allowed; `HistoryTrimmed` when everything below `before` was trimmed.
     pub fn history(
         &self,
         key: impl AsRef<[u8]>,
@@ -370,7 +371,7 @@ impl<'a> Kv<'a> {
         let key = key.as_ref();
         validate_user_key(key)?;
         let limit = limit.unwrap_or(HISTORY_COUNT_MAX);
-        Ok(self.run.read_view().history(KeyRef::kv(key), limit, before))
+        self.run.read_view().history(KeyRef::kv(key), limit, before)
     }
 
     /// The newest published version, a tombstone's too; none when the key never existed.
@@ -456,7 +457,8 @@ pub(crate) fn get_at(
             actual: version.flavour(),
         });
     };
-    Ok(view.history(KeyRef::kv(key), 1, bound.checked_add(1)).pop())
+    let mut entries = view.history(KeyRef::kv(key), 1, bound.checked_add(1))?;
+    Ok(entries.pop())
 }
 
 /// One page, of as many steps as it takes to fill it or to reach the end.

@@ -59,6 +59,7 @@ mod open;
 mod ordered;
 mod padded;
 mod perf;
+mod pins;
 mod pool;
 mod prepare;
 mod program;

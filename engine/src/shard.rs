@@ -12,14 +12,17 @@ use parking_lot::Mutex;
 
 use crate::index::{Index, KeyRef};
 use crate::once::OnceTable;
+use crate::pins::Pins;
 use crate::publication::Publication;
-use crate::version_node::{Node, VersionNode};
+use crate::version_node::{Found, Node, VersionNode};
 
 /// The parts of one run.
 pub(crate) struct RunShard {
     pub(crate) run_id: RunId,
     pub(crate) index: Index,
     pub(crate) publication: Publication,
+    /// Who reads an older time of it.
+    pub(crate) pins: Pins,
     /// The critical section of the run.
     pub(crate) commit: Mutex<CommitState>,
     /// Recovered as Active at this start, without a live owner.
@@ -62,6 +65,7 @@ impl RunShard {
             run_id,
             index: Index::new(),
             publication: Publication::new(),
+            pins: Pins::default(),
             commit: Mutex::new(CommitState {
                 status,
                 last_timestamp_us: 0,
@@ -80,6 +84,26 @@ impl RunShard {
     #[inline]
     pub(crate) fn visible(&self) -> u64 {
         self.publication.visible()
+    }
+
+    /// Calls `read` with the newest published version of a key. Should that have been trimmed since
+    /// the run's version was loaded, a newer one is published: it looks again.
+    #[inline]
+    pub(crate) fn with_published<R>(
+        &self,
+        key: KeyRef<'_>,
+        read: impl FnOnce(Option<&Node>) -> R,
+    ) -> R {
+        let mut read = Some(read);
+        loop {
+            let done = self.index.find(key, self.visible(), |found| match found {
+                Found::Trimmed => None,
+                found => read.take().map(|read| read(found.version())),
+            });
+            if let Some(done) = done {
+                return done;
+            }
+        }
     }
 
     /// The run exists only as volatile.

@@ -11,11 +11,12 @@
 //! ```
 //!
 //! `version` is the entity's own, in its flavour. Volatile versions are left out; an entity that
-//! has no other is left out whole. This build trims nothing and knows no expiry: it writes both
-//! as 0, and refuses to load anything else rather than to forget it.
+//! has no other is left out whole. A trim floor is the commit version of the oldest version that
+//! was kept. This build knows no expiry: it writes 0, and refuses to load anything else rather than
+//! to forget it.
 //!
-//! The walk holds no lock of the store: versions at or below the watermark are published and are
-//! never removed while it runs. Of one run at a time it holds the keys, 8 bytes each, and of one
+//! The walk holds no lock of the store: versions at or below the watermark are published, and
+//! trimmed by nobody but the thread that takes snapshots. Of one run at a time it holds the keys, 8 bytes each, and of one
 //! entity the chain.
 
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub struct EntityVersions<'a> {
     pub run: RunId,
     /// Its key within run and primitive.
     pub key: &'a [u8],
+    /// The lowest version that is still readable; 0 when nothing was trimmed.
+    pub trim_floor: u64,
     /// Its logged versions up to the watermark, oldest first; never empty.
     pub versions: &'a [VersionedRef<'a>],
 }
@@ -86,22 +89,19 @@ impl<'a> SnapshotView<'a> {
             for key in keys {
                 let user_key = key.user_key();
                 let key_ref = KeyRef { tag, user_key };
-                let newest = shard
-                    .index
-                    .with_version(key_ref, self.watermark, |node| node.cloned());
-                let mut versions = Vec::new();
-                let mut next = newest.as_ref();
-                while let Some(node) = next {
-                    if !node.is_volatile() {
-                        versions.push(node.versioned());
-                    }
-                    next = node.older();
-                }
-                versions.reverse();
+                let mut nodes = shard.index.chain(key_ref, self.watermark);
+                let is_cut = nodes.last().is_some_and(VersionNode::is_trim_floor);
+                nodes.retain(|node| !node.is_volatile());
+                let trim_floor = match nodes.last() {
+                    Some(oldest) if is_cut => oldest.commit_version(),
+                    _ => 0,
+                };
+                let versions: Vec<_> = nodes.iter().rev().map(VersionNode::versioned).collect();
                 if !versions.is_empty() {
                     visit(EntityVersions {
                         run: shard.run_id,
                         key: user_key,
+                        trim_floor,
                         versions: &versions,
                     })?;
                 }
@@ -123,7 +123,7 @@ impl<'a> SnapshotView<'a> {
             sink.write(entity.run.as_bytes())?;
             write_u32(sink, entity.key.len())?;
             sink.write(entity.key)?;
-            write_u64(sink, 0)?;
+            write_u64(sink, entity.trim_floor)?;
             write_u32(sink, entity.versions.len())?;
             for version in entity.versions {
                 write_u64(sink, version.commit_version)?;
@@ -193,9 +193,7 @@ impl<'a> SnapshotTarget<'a> {
             if before.as_ref().is_some_and(|before| entity <= *before) {
                 return Err(source.meaningless("order of entities"));
             }
-            if number_u64(source)? != 0 {
-                return Err(source.meaningless("trim floor"));
-            }
+            let trim_floor = number_u64(source)?;
             let mut chain: Option<Node> = None;
             let version_count = number_u32(source)?;
             if version_count == 0 {
@@ -217,6 +215,12 @@ impl<'a> SnapshotTarget<'a> {
                     true => Node::tombstone(),
                     false => Node::with_value(version.value),
                 };
+                if chain.is_none() && trim_floor != 0 {
+                    if trim_floor != stamp.commit_version {
+                        return Err(source.meaningless("trim floor"));
+                    }
+                    node.set_trim_floor();
+                }
                 node.seal(stamp, chain.take());
                 chain = Some(node);
             }

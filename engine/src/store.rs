@@ -17,6 +17,7 @@ use crate::limits::{INDEX_PARTITION_COUNT, REGISTRY_SHARD_COUNT};
 use crate::memory::{MemoryUse, key_cost};
 use crate::names::RunNames;
 use crate::once::{OnceEntry, OnceRequest, insert_entry};
+use crate::pins::Pin;
 use crate::sequencer::Sequencer;
 use crate::shard::{CommitState, RUN_ENTITY, RunShard};
 use crate::version_node::{Node, Stamp, VersionNode, VersionedRef};
@@ -53,7 +54,7 @@ impl ShardedStore {
     #[must_use]
     pub fn get(&self, run: RunId, key: KeyRef<'_>) -> Option<Vec<u8>> {
         let shard = self.shard(run)?;
-        shard.index.with_version(key, shard.visible(), |node| {
+        shard.with_published(key, |node| {
             node.filter(|node| !node.is_tombstone())
                 .map(|node| node.value().to_vec())
         })
@@ -63,9 +64,7 @@ impl ShardedStore {
     #[must_use]
     pub fn contains(&self, run: RunId, key: KeyRef<'_>) -> bool {
         self.shard(run).is_some_and(|shard| {
-            shard.index.with_version(key, shard.visible(), |node| {
-                node.is_some_and(|node| !node.is_tombstone())
-            })
+            shard.with_published(key, |node| node.is_some_and(|node| !node.is_tombstone()))
         })
     }
 
@@ -75,12 +74,17 @@ impl ShardedStore {
         let Some(shard) = self.shard(run) else {
             return 0;
         };
-        let visible = shard.visible();
+        let pin = Pin::new(shard);
+        let (shard, visible) = (pin.shard(), pin.shard().visible());
         let mut count = 0;
         for partition in 0..INDEX_PARTITION_COUNT {
             shard.index.for_each_key(partition, |_, head| {
-                let live = head.and_then(|node| node.at_or_below(visible));
-                count += usize::from(live.is_some_and(|node| !node.is_tombstone()));
+                let is_live = head.is_some_and(|node| {
+                    node.at_or_below(visible, |found| {
+                        found.version().is_some_and(|node| !node.is_tombstone())
+                    })
+                });
+                count += usize::from(is_live);
                 true
             });
         }
@@ -197,10 +201,13 @@ impl ShardedStore {
     /// Takes in all versions of a key that is not there yet, as a snapshot holds them.
     pub(crate) fn load_entity(&self, shard: &RunShard, key: KeyRef<'_>, newest: Node) {
         self.memory.add_key(key);
-        let mut version = Some(&newest);
+        let mut version = Some(newest.clone());
         while let Some(node) = version {
             self.memory.add_version(node.value().len());
-            version = node.older();
+            if node.is_trim_floor() {
+                shard.pins.raise_trimmed_to(node.commit_version());
+            }
+            version = (*node.older()).clone();
         }
         let (commit_version, timestamp_us) = (newest.commit_version(), newest.timestamp_us());
         let mut state = shard.commit.lock();
@@ -249,25 +256,16 @@ impl ShardedStore {
             let Some(key_ref) = key.key_ref() else {
                 continue;
             };
-            shard.index.with_version(key_ref, visible, |node| {
-                let mut versions = Vec::new();
-                let mut next = node;
-                while let Some(node) = next {
-                    versions.push(node.versioned());
-                    next = node.older();
-                }
-                if !versions.is_empty() {
-                    visit(key, &versions);
-                }
-            });
+            let nodes = shard.index.chain(key_ref, visible);
+            let versions: Vec<_> = nodes.iter().map(VersionNode::versioned).collect();
+            if !versions.is_empty() {
+                visit(key, &versions);
+            }
         }
     }
 
     /// True when the run was begun and that is published; the default run always is.
     pub(crate) fn is_begun(&self, shard: &RunShard) -> bool {
-        shard.run_id == RunId::DEFAULT
-            || shard
-                .index
-                .with_version(RUN_ENTITY, shard.visible(), |node| node.is_some())
+        shard.run_id == RunId::DEFAULT || shard.with_published(RUN_ENTITY, |node| node.is_some())
     }
 }

@@ -5,6 +5,8 @@
 //! applies the other in one step. Listings see the transaction's own writes and are not tracked;
 //! history reads see the view alone. Contexts are pooled per thread, see `pool.rs`.
 
+use std::sync::Arc;
+
 use in_mem_model::keys::validate_user_key;
 use in_mem_model::{
     Durability, RunId, RunInfo, ValueRef, ValueType, Version, as_int, encode_int, encoded_equal,
@@ -15,6 +17,7 @@ use crate::errors::{CommitError, ReadError};
 use crate::index::KeyRef;
 use crate::keyed_set::KeyedSet;
 use crate::once::OnceRequest;
+use crate::pins::Pin;
 use crate::program::{Actual, CommitOptions, Completion, Expected, Outcome, Submitted};
 use crate::run::Run;
 use crate::run_change::RunChange;
@@ -64,6 +67,8 @@ pub struct TransactionInfo {
 pub struct TransactionContext {
     /// The run; none in the pool, so that a pooled context keeps nothing alive.
     pub(crate) run: Option<Run>,
+    /// Keeps what its view sees; none in the pool.
+    pub(crate) pin: Option<Pin>,
     pub(crate) run_id: RunId,
     pub(crate) start_version: u64,
     /// The commit version seen of each key that was read; 0 for one that never existed.
@@ -96,6 +101,7 @@ impl TransactionContext {
     pub(crate) fn empty() -> Self {
         Self {
             run: None,
+            pin: None,
             run_id: RunId::DEFAULT,
             start_version: 0,
             read_set: KeyedSet::default(),
@@ -124,6 +130,8 @@ impl TransactionContext {
     pub(crate) fn reset(&mut self, run: &Run, options: TransactionOptions) {
         self.clear();
         self.run_id = run.id();
+        // Before the version is read, so that nothing of that version is trimmed.
+        self.pin = Some(Pin::new(Arc::clone(&run.shard)));
         self.start_version = run.visible_version();
         self.started_at_us = run
             .inner
@@ -144,6 +152,7 @@ impl TransactionContext {
     pub(crate) fn clear(&mut self) {
         self.let_go_of_all();
         self.run = None;
+        self.pin = None;
         self.read_set.clear();
         self.write_set.clear();
         self.run_change = None;
@@ -428,7 +437,7 @@ impl TransactionContext {
     /// Versions of a key, newest first, at the view; without the transaction's writes.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::get`]; `HistoryTrimmed` when everything below `before` was trimmed.
     pub fn history(
         &mut self,
         key: &[u8],
@@ -436,13 +445,13 @@ impl TransactionContext {
         before: Option<u64>,
     ) -> Result<Vec<HistoryEntry>, ReadError> {
         self.begin_read(key)?;
-        Ok(self.view()?.history(KeyRef::kv(key), limit, before))
+        self.view()?.history(KeyRef::kv(key), limit, before)
     }
 
     /// One page of [`Self::history`], bounded in bytes as well; see [`ReadView::history_page`].
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::history`].
     ///
     /// [`ReadView::history_page`]: crate::ReadView::history_page
     pub fn history_page(
@@ -454,7 +463,7 @@ impl TransactionContext {
     ) -> Result<HistoryPage, ReadError> {
         self.begin_read(key)?;
         let key = KeyRef::kv(key);
-        Ok(self.view()?.history_page(key, limit, before, len_bytes_max))
+        self.view()?.history_page(key, limit, before, len_bytes_max)
     }
 
     /// The newest version at the view, a tombstone's too; without the transaction's writes.

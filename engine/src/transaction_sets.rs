@@ -78,7 +78,8 @@ impl TransactionContext {
     }
 
     pub(crate) fn view(&self) -> Result<ReadView, ReadError> {
-        Ok(self.run()?.read_view_at(self.start_version))
+        let pin = self.pin.clone().ok_or(ReadError::TransactionNotActive)?;
+        Ok(ReadView::of_pin(pin, self.start_version))
     }
 
     /// Notes what the commit is to validate. A transaction that may not write validates nothing.

@@ -70,7 +70,9 @@ fn answer(
             let limit = bounded(history.limit.to_native(), HISTORY_COUNT_MAX);
             let before = history.before.as_ref().map(|before| before.to_native());
             let key = checked(&history.key)?;
-            let page = view.history_page(key, limit, before, PAGE_LEN_BYTES_MAX);
+            let page = view
+                .history_page(key, limit, before, PAGE_LEN_BYTES_MAX)
+                .map_err(|error| errors::of_read(&error))?;
             out.reply(&self::history(page));
         }
         // The first listing of a run puts all its keys in order: as long as the run is large.
