@@ -7,6 +7,7 @@
 
 mod changes;
 mod codec;
+mod exports;
 mod file;
 mod keys;
 mod nearest;
@@ -71,6 +72,8 @@ pub(crate) enum IoChoice {
 pub(crate) struct Settings {
     /// Directory of the database.
     pub(crate) data_dir: PathBuf,
+    /// Directory that clients may have exports made in, under plain names; none refuses them.
+    pub(crate) export_dir: Option<PathBuf>,
     /// Path of the listening socket.
     pub(crate) socket: PathBuf,
     /// Permission bits of the socket.
@@ -199,6 +202,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: places::default_data_dir(),
+            export_dir: None,
             socket: places::default_socket(),
             socket_mode: 0o600,
             socket_group: None,

@@ -287,7 +287,6 @@ pub(super) fn operations(m: &Material) -> Vec<Operation<'static>> {
         Operation::SystemDescribe,
     ]);
     operations.extend(super::snapshots::operations(m));
-    operations.extend(super::retention::operations(m));
     operations
 }
 
@@ -400,7 +399,6 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
         ("Description", Response::Description(description)),
     ]);
     responses.extend(super::snapshots::responses(m));
-    responses.extend(super::retention::responses(m));
     responses
 }
 

@@ -16,6 +16,7 @@ from typing import Any, Callable, Generic, Iterable, Iterator, List, Mapping, Ty
 from . import calls, errors
 from ._batch import BatchChanges
 from ._blocking import Link, Outcome
+from ._exports import Exports
 from ._handles import (
     CONFLICT_RETRY_COUNT,
     Retries,
@@ -500,7 +501,7 @@ class Runs:
         raise run_not_found(name_or_id)
 
 
-class Client(_Acting, Snapshots):
+class Client(_Acting, Exports, Snapshots):
     """A session with the server of this machine.
 
     `socket` is `INMEM_SOCKET`, or where the daemon of this user listens, unless given. `run` is the
