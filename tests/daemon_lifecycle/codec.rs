@@ -66,47 +66,42 @@ impl Place {
     }
 }
 
-#[test]
-fn an_encrypted_directory_opens_with_its_key_alone_and_each_refusal_says_what_to_do() {
+/// The settings of a codec and its key.
+fn with(codec: &str, key: &Path) -> String {
+    format!("codec = \"{codec}\"\nkey_file = {key:?}\n")
+}
+
+/// A closed directory with one key, encrypted with 32 times 0x5A, and the file of that.
+fn encrypted() -> (Place, PathBuf) {
     let place = Place::new();
     let key = place.file("key", "5a".repeat(32).as_bytes());
+    let daemon = place.start(&with("aes-256-gcm", &key)).unwrap();
+    RawClient::connect(daemon.socket()).put("plain-key", &value());
+    assert_eq!(daemon.terminate().code(), Some(0));
+    (place, key)
+}
+
+#[test]
+fn an_encrypted_directory_opens_with_its_key_alone_and_each_refusal_says_what_to_do() {
+    let (place, key) = encrypted();
     let other = place.file("other", &[0x5B; 32]);
-    let with = |codec: &str, key: &Path| {
-        format!("codec = \"{codec}\"\nkey_file = \"{}\"\n", key.display())
-    };
-    let first = place.start(&with("aes-256-gcm", &key)).unwrap();
-    RawClient::connect(first.socket()).put("plain-key", &value());
-    assert_eq!(first.terminate().code(), Some(0));
+    let short = place.file("short", b"5a5a");
+    let none = place.path().join("none");
     let before = place.files();
     for (path, bytes) in &before {
         let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
         assert!(!holds(b"plain-"), "{}", path.display());
     }
+    let aes = "codec = \"aes-256-gcm\"";
     for (settings, code, says) in [
         (with("aes-256-gcm", &other), 8, "does not fit this database"),
-        ("codec = \"aes-256-gcm\"\n".to_owned(), 8, "key_file"),
-        (String::new(), 8, "set codec = \"aes-256-gcm\""),
-        (
-            "codec = \"lz4\"\n".to_owned(),
-            8,
-            "keeps its codec for life",
-        ),
-        (
-            with("lz4+aes-256-gcm", &key),
-            8,
-            "set codec = \"aes-256-gcm\"",
-        ),
+        (aes.to_owned(), 8, "key_file"),
+        (String::new(), 8, &*format!("set {aes}")),
+        ("codec = \"lz4\"".to_owned(), 8, "keeps its codec for life"),
+        (with("lz4+aes-256-gcm", &key), 8, &format!("set {aes}")),
         (with("lz4", &key), 2, "encrypts nothing"),
-        (
-            with("aes-256-gcm", &place.path().join("none")),
-            8,
-            "cannot read the key file",
-        ),
-        (
-            with("aes-256-gcm", &place.file("short", b"5a5a")),
-            8,
-            "holds no key",
-        ),
+        (with("aes-256-gcm", &none), 8, "cannot read the key file"),
+        (with("aes-256-gcm", &short), 8, "holds no key"),
         (with("zip", &key), 2, "must be one of"),
     ] {
         let (found, log) = place.refused(&settings);
@@ -116,34 +111,33 @@ fn an_encrypted_directory_opens_with_its_key_alone_and_each_refusal_says_what_to
             assert!(!log.contains(secret), "{log}");
         }
     }
-    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
+    let open_to_others = PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&key, open_to_others).unwrap();
     let (code, log) = place.refused(&with("aes-256-gcm", &key));
-    assert!(
-        code == Some(5) && log.contains("open to others"),
-        "{code:?} {log}"
-    );
+    assert_eq!(code, Some(5), "{log}");
+    assert!(log.contains("is open to others"), "{log}");
     assert!(
         place.files() == before,
         "nothing was changed by any of them"
     );
-    // As a service manager hands it over.
+}
+
+#[test]
+fn a_key_handed_over_as_a_credential_opens_what_was_made_with_it_from_a_file() {
+    let (place, _) = encrypted();
     let credential = place.file("credentials/inmem-key", &[0x5A; 32]);
     let settings = place.file("inmemd.toml", b"codec = \"aes-256-gcm\"\n");
     let mut command = Command::new(env!("CARGO_BIN_EXE_inmemd"));
     let socket = place.path().join("s.sock");
-    command
-        .arg("--data-dir")
-        .arg(place.path().join("data.inmem"));
-    command
-        .arg("--socket")
-        .arg(&socket)
-        .arg("--config")
-        .arg(settings);
+    let data = place.path().join("data.inmem");
+    command.arg("--data-dir").arg(data);
+    command.arg("--socket").arg(&socket);
+    command.arg("--config").arg(settings);
     command.env("CREDENTIALS_DIRECTORY", credential.parent().unwrap());
-    let again = Daemon::spawn(command, socket).unwrap();
-    let found = RawClient::connect(again.socket()).get("plain-key");
+    let daemon = Daemon::spawn(command, socket).unwrap();
+    let found = RawClient::connect(daemon.socket()).get("plain-key");
     assert_eq!(found, Some(value()));
-    assert_eq!(again.terminate().code(), Some(0));
+    assert_eq!(daemon.terminate().code(), Some(0));
 }
 
 #[test]
