@@ -108,6 +108,13 @@ pub(crate) fn count(answer: &Answer) -> Result<u64, ClientError> {
     }
 }
 
+pub(crate) fn expiry(answer: &Answer) -> Result<Option<u64>, ClientError> {
+    match answer {
+        ArchivedResponse::Missing => Ok(None),
+        other => count(other).map(|at_us| Some(at_us).filter(|at_us| *at_us != 0)),
+    }
+}
+
 pub(crate) fn deleted(answer: &Answer) -> Result<Deleted, ClientError> {
     match answer {
         ArchivedResponse::Deleted(deleted) => Ok(Deleted {

@@ -47,8 +47,8 @@ pub struct RetentionStats {
     pub watermark: u64,
     /// The moment for policies that look at ages, microseconds since the epoch.
     pub now_us: u64,
-    /// Entities with at least one version, deleted ones, the metadata of the run and its policy
-    /// included.
+    /// Entities with at least one version, deleted ones included; not the metadata of the run and
+    /// its policy, of which nothing ever goes.
     pub entity_count: u64,
     /// Their versions.
     pub version_count: u64,

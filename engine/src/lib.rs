@@ -38,6 +38,7 @@ mod durability;
 mod durable;
 mod errors;
 mod evaluate;
+mod expiry;
 mod export;
 mod export_job;
 pub mod faults;
@@ -54,6 +55,7 @@ mod log_state;
 mod logical_digest;
 mod memory;
 mod names;
+mod now;
 mod once;
 mod once_image;
 mod once_result;
@@ -118,6 +120,7 @@ pub use errors::{
     CommitError, ConflictKind, DatabaseClosed, FlushError, OpenError, ReadError, RecordError,
     RunError, ShutdownError,
 };
+pub use expiry::{Lifetime, TTL_US_MAX};
 pub use export::{ExportError, ExportInfo};
 pub use index::KeyRef;
 pub use kv::{CasOutcome, KeyValue, Kv, Page};

@@ -156,6 +156,8 @@ operations! {
     RunRetentionStats  "run.retention_stats"   false  true   false
     RunRetentionPreview(_) "run.retention_preview" false true false
     DbExport(_)        "db.export"             false  false  false
+    KvPutWithTtl(_)    "kv.put_with_ttl"       true   true   true
+    KvExpiresAt(_)     "kv.expires_at"         false  true   true
 }
 
 impl OperationKind {

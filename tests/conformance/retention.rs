@@ -1,7 +1,7 @@
 //! The part of the script that is about retention policies.
 
 use in_mem_ipc::request::RunChoice;
-use in_mem_ipc::request::kv::KeyValue;
+use in_mem_ipc::request::kv::{Key, KeyValue, KeyValueTtl};
 use in_mem_ipc::request::retention::Policy;
 use in_mem_ipc::request::txn::TxnBegin;
 use in_mem_ipc::response::Response;
@@ -21,6 +21,19 @@ fn play_all(play: &mut Play) {
         play.ask(Operation::RunSetRetention(policy(text)));
         play.ask(Operation::RunGetRetention);
         play.ask(Operation::RunRetentionPreview(policy(text)));
+    }
+    for ttl_us in [0, 1 << 50, u64::MAX] {
+        play.ask(Operation::KvPutWithTtl(KeyValueTtl {
+            key: "expires".into(),
+            value: encoded(1_i64),
+            ttl_us,
+        }));
+        play.ask(Operation::KvGet(Key {
+            key: "expires".into(),
+        }));
+    }
+    for key in ["kept", "missing"] {
+        play.ask(Operation::KvExpiresAt(Key { key: key.into() }));
     }
     play.ask(Operation::RunRetentionStats);
     play.ask(Operation::RunClearRetention);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use in_mem_model::keys::is_system_key;
 use in_mem_model::{PrimitiveId, RetentionMoment, RetentionPolicy, RunId, TypeTag, VersionAge};
 
 use super::{PolicyError, policy_at};
@@ -22,8 +23,8 @@ pub struct RetentionStats {
     pub watermark: u64,
     /// The moment for policies that look at ages, microseconds since the epoch.
     pub now_us: u64,
-    /// Entities with at least one version, deleted ones, the metadata of the run and its policy
-    /// included.
+    /// Entities with at least one version, deleted ones included; not the metadata of the run and
+    /// its policy, of which nothing ever goes.
     pub entity_count: u64,
     /// Their versions.
     pub version_count: u64,
@@ -107,8 +108,9 @@ impl Walk<'_> {
             true
         });
         for key in &keys {
-            if let Some(tag) = TypeTag::from_number(key.tag_byte()) {
-                let user_key = key.user_key();
+            let tag = TypeTag::from_number(key.tag_byte()).filter(|tag| *tag != TypeTag::Run);
+            let user_key = key.user_key();
+            if let Some(tag) = tag.filter(|_| !is_system_key(user_key)) {
                 let nodes = self
                     .shard
                     .index

@@ -9,6 +9,7 @@ mod codec_plain;
 mod concurrency;
 mod digest;
 mod durable;
+mod expiry;
 mod export;
 mod full_compaction;
 mod hostile;

@@ -18,7 +18,7 @@ use crate::operation::OperationKind;
 use crate::request::db::{Compact, DeleteSnapshot, Export, Unsubscribe, WaitDurable};
 use crate::request::kv::{
     CasValue, CasVersion, ExpectedVersion, GetAt, History, Increment, Key as OneKey, KeyValue,
-    KeyValues, Keys, List, Prefix, Scan,
+    KeyValueTtl, KeyValues, Keys, List, Prefix, Scan,
 };
 use crate::request::retention::Policy;
 use crate::request::run::{RunBegin, RunFailure, RunList, RunMetadata, RunName, RunState, RunTags};
@@ -154,7 +154,7 @@ operations! {
         KvCount KvGetAt KvHistory KvLatestVersion
         RunBegin RunFail RunAbort RunList RunResolve RunUpdateMetadata RunAddTags RunRemoveTags
         TxnBegin Batch DbWaitDurable DbUnsubscribe DbCompact DbDeleteSnapshot
-        RunSetRetention RunRetentionPreview DbExport
+        RunSetRetention RunRetentionPreview DbExport KvPutWithTtl KvExpiresAt
 }
 
 fn read_nothing(input: &mut Reader<'_>) -> Result<(), Fault> {
@@ -209,6 +209,11 @@ message!(Keys<'a> {
 message!(KeyValue<'a> {
     "key" key: Required<Key>,
     "value" value: Required<Value>,
+});
+message!(KeyValueTtl<'a> {
+    "key" key: Required<Key>,
+    "value" value: Required<Value>,
+    "ttl_us" ttl_us: Required<Unsigned>,
 });
 message!(KeyValues<'a> {
     "entries" entries: Required<Many<Object>>,

@@ -17,8 +17,8 @@ use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use db::{Compact, DeleteSnapshot, Export, Unsubscribe, WaitDurable};
 use kv::{
-    CasValue, CasVersion, GetAt, History, Increment, Key, KeyValue, KeyValues, Keys, List, Prefix,
-    Scan,
+    CasValue, CasVersion, GetAt, History, Increment, Key, KeyValue, KeyValueTtl, KeyValues, Keys,
+    List, Prefix, Scan,
 };
 use retention::Policy;
 use run::{RunBegin, RunFailure, RunList, RunMetadata, RunName, RunTags};
@@ -238,6 +238,11 @@ pub enum Operation<'a> {
     RunRetentionPreview(Policy<'a>),
     /// `db.export`: answers `Exported`, once the clone has its name and is durable.
     DbExport(Export<'a>),
+    /// `kv.put_with_ttl`: answers `Written`.
+    KvPutWithTtl(KeyValueTtl<'a>),
+    /// `kv.expires_at`: answers `Count`, microseconds since the epoch, 0 for a key that does not
+    /// expire; or `Missing`.
+    KvExpiresAt(Key<'a>),
 }
 
 impl ArchivedRequestHeader {

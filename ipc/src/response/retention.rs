@@ -34,7 +34,7 @@ pub struct RetentionStats<'a> {
     pub watermark: u64,
     /// The moment for policies that look at ages, microseconds since the epoch.
     pub now_us: u64,
-    /// Entities with at least one version, deleted ones and those of the server itself included.
+    /// Entities with at least one version, deleted ones included; not those of the server itself.
     pub entity_count: u64,
     /// Their versions.
     pub version_count: u64,

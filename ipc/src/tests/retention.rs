@@ -1,7 +1,8 @@
-//! Messages about retention policies, built from given material.
+//! Messages about retention policies and expiry, built from given material.
 
 use super::samples::Material;
 use crate::request::Operation;
+use crate::request::kv::{Key, KeyValueTtl};
 use crate::request::retention::Policy;
 use crate::response::Response;
 use crate::response::retention::{OwnPolicy, Retention, RetentionStats};
@@ -16,6 +17,14 @@ pub(super) fn operations(m: &Material) -> Vec<Operation<'static>> {
         Operation::RunClearRetention,
         Operation::RunRetentionStats,
         Operation::RunRetentionPreview(policy(1)),
+        Operation::KvPutWithTtl(KeyValueTtl {
+            key: m.bytes[0].clone().into(),
+            value: m.bytes[1].clone().into(),
+            ttl_us: m.numbers[1],
+        }),
+        Operation::KvExpiresAt(Key {
+            key: m.bytes[0].clone().into(),
+        }),
     ]
 }
 

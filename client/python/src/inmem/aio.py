@@ -25,6 +25,7 @@ from typing import (
 
 from . import calls, errors
 from ._batch import BatchChanges
+from ._expiry import AsyncExpiring
 from ._exports import AsyncExports
 from ._handles import (
     CONFLICT_RETRY_COUNT,
@@ -78,7 +79,7 @@ class _Scope(Scope[Link]):
         return await self.link.call(call, self.header, self.bound_to)
 
 
-class AsyncKv:
+class AsyncKv(AsyncExpiring):
     """The keys and values of one run."""
 
     def __init__(self, scope: _Scope) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Callable, Generic, Iterable, Iterator, List, Mapping, Ty
 from . import calls, errors
 from ._batch import BatchChanges
 from ._blocking import Link, Outcome
+from ._expiry import Expiring
 from ._exports import Exports
 from ._handles import (
     CONFLICT_RETRY_COUNT,
@@ -70,7 +71,7 @@ class _Scope(Scope[Link]):
         return self.link.call_all(queued, self.header, self.bound_to)
 
 
-class Kv:
+class Kv(Expiring):
     """The keys and values of one run."""
 
     def __init__(self, scope: _Scope) -> None:

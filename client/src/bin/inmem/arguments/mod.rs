@@ -20,7 +20,7 @@ use in_mem_model::Durability;
 use bench::{BenchArgs, BenchWorkerArgs};
 use exports::{EXPORT_EXAMPLES, ExportArgs};
 use kv::{
-    DeleteArgs, GetArgs, HistoryArgs, IncrementArgs, KeysArgs, KvCommand, PairsArgs, PutArgs,
+    DeleteArgs, GetArgs, HistoryArgs, IncrementArgs, KeysArgs, KvCommand, PairsArgs, PutTtlArgs,
 };
 use observe::{DOCTOR_EXAMPLES, DoctorArgs, TOP_VIEW_EXAMPLES, TopArgs};
 use offline::{CHECK_EXAMPLES, DIGEST_EXAMPLES, DirectoryArgs, REPAIR_EXAMPLES, RepairArgs};
@@ -187,7 +187,7 @@ pub(crate) enum Command {
 
     /// `kv put`
     #[command(after_help = "Examples:\n  inmem set greeting hello")]
-    Set(PutArgs),
+    Set(PutTtlArgs),
     /// `kv get`
     #[command(after_help = "Examples:\n  inmem set greeting hello\n  inmem get greeting")]
     Get(GetArgs),
