@@ -13,6 +13,8 @@ mod bench;
 mod commands;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/exports.rs"]
+mod exports;
 #[path = "support/exposition.rs"]
 mod exposition;
 #[path = "cli/help.rs"]

@@ -26,6 +26,7 @@ mod builder;
 mod check;
 mod checkpoint;
 mod checkpoint_job;
+mod codec;
 mod commit;
 mod compaction;
 mod config;
@@ -89,6 +90,7 @@ mod snapshots;
 mod staging;
 mod storage;
 mod store;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod ticker;
@@ -125,7 +127,7 @@ pub use kv::{CasOutcome, KeyValue, Kv, Page};
 pub use log_state::Driver;
 pub use logical_digest::{DigestError, StateCounts, StateDigest};
 pub use once::OnceRequest;
-#[cfg(feature = "perf-trace")]
+#[cfg(any(test, feature = "perf-trace"))]
 pub use perf::PerfTrace;
 pub use pool::{RetryPolicy, clear_pool, pool_size};
 pub use program::{

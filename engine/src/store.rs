@@ -179,9 +179,7 @@ impl ShardedStore {
             // A version at or below `issued` was taken inside a critical section that has ended
             // once this lock is held: it is published, in the queue, or dropped for good.
             let _section = shard.commit.lock();
-            if let Some(first) = shard.publication.first_unpublished() {
-                watermark = watermark.min(first.saturating_sub(1));
-            }
+            watermark = shard.publication.lowered(watermark);
         }
         watermark
     }

@@ -155,6 +155,7 @@ operations! {
     RunClearRetention  "run.clear_retention"   true   true   true
     RunRetentionStats  "run.retention_stats"   false  true   false
     RunRetentionPreview(_) "run.retention_preview" false true false
+    DbExport(_)        "db.export"             false  false  false
     KvPutWithTtl(_)    "kv.put_with_ttl"       true   true   true
     KvExpiresAt(_)     "kv.expires_at"         false  true   true
 }

@@ -27,6 +27,7 @@ use in_mem_ipc::{Bytes, Encoding, Operation, OperationKind, RequestHeader};
 mod retention;
 
 use crate::daemon_process::Daemon;
+use crate::exports;
 use crate::raw_client::RawClient;
 
 /// The script on one daemon.
@@ -74,6 +75,7 @@ fn shown(response: &Response<'_>) -> String {
         Response::Metrics(_) => return "Metrics".to_owned(),
         Response::Description(_) => return "Description".to_owned(),
         Response::Checkpoint(info) => info.timestamp_us = 0,
+        Response::Exported(info) => exports::forget_what_differs(info),
         Response::Compacted(info) => (info.timestamp_us, info.duration_ms) = (0, 0),
         Response::Snapshots(snapshots) => {
             for info in snapshots {
@@ -482,7 +484,7 @@ fn play_snapshots(play: &mut Play) {
 
 fn play(encoding: Encoding) -> (tempfile::TempDir, Daemon, Play) {
     let directory = tempfile::tempdir().expect("a directory");
-    let daemon = Daemon::start(directory.path());
+    let daemon = exports::start(directory.path());
     let mut play = Play {
         client: RawClient::connect_with(daemon.socket(), encoding),
         header: RequestHeader::default(),
@@ -510,6 +512,9 @@ fn play(encoding: Encoding) -> (tempfile::TempDir, Daemon, Play) {
     play_runs(&mut play);
     play_snapshots(&mut play);
     retention::play(&mut play);
+    for operation in exports::operations() {
+        play.ask(operation);
+    }
     // All is on disk then: nothing is pushed to the subscription.
     play.ask(Operation::DbFlush);
     for version in [0, 3] {

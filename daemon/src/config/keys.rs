@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use in_mem_model::Durability;
 use toml::Value;
 
-use super::{IoChoice, LogTo, OnPoison, Settings, observe, retention, snapshot};
+use super::{IoChoice, LogTo, OnPoison, Settings, codec, exports, observe, retention, snapshot};
 
 /// Smallest reply queue, bytes: the largest frame cannot be required to fit, but a page must.
 const REPLY_LEN_BYTES_MIN: u64 = 64 << 10;
@@ -80,6 +80,18 @@ pub(crate) enum ValueError {
         /// The other setting.
         other: &'static str,
     },
+    /// A key for what is not encrypted.
+    #[error("is named, and `codec` is \"{codec}\", which encrypts nothing")]
+    NotEncrypting {
+        /// The codec.
+        codec: String,
+    },
+    /// A directory that must lie outside another does not.
+    #[error("must lie outside `{other}`")]
+    Inside {
+        /// The other setting.
+        other: &'static str,
+    },
     /// Two settings contradict each other.
     #[error("must be at least `{other}`, {value}")]
     BelowOther {
@@ -128,6 +140,7 @@ pub(super) const KEYS: &[Key] = &[
         set: |settings, value| path(value).map(|path| settings.data_dir = path),
         show: |settings| Some(Value::String(settings.data_dir.display().to_string())),
     },
+    exports::EXPORT_DIR,
     Key {
         name: "socket",
         set: |settings, value| path(value).map(|path| settings.socket = path),
@@ -152,6 +165,8 @@ pub(super) const KEYS: &[Key] = &[
             ))
         },
     },
+    codec::CODEC,
+    codec::KEY_FILE,
     Key {
         name: "on_poison",
         set: |settings, value| on_poison(value).map(|choice| settings.on_poison = choice),
@@ -395,6 +410,7 @@ pub(super) fn check_relations(settings: &Settings) -> Result<(), (&'static str, 
     if settings.observe.metrics_socket.as_ref() == Some(&settings.socket) {
         return Err(("metrics_socket", ValueError::SameAs { other: "socket" }));
     }
+    exports::check(settings)?;
     if settings.wal.segment_len_bytes < settings.wal.buffered_sync_bytes {
         let other = "wal.buffered_sync_bytes";
         let value = settings.wal.buffered_sync_bytes;

@@ -110,7 +110,7 @@ fn a_value_with_nan_is_never_equal_to_what_is_expected() {
 }
 
 #[test]
-fn incr_counts_from_zero_and_refuses_other_types_and_overflow() {
+fn correctness_val_2_incr_counts_from_zero_and_refuses_other_types_and_overflow() {
     in_every_mode(|database| {
         let run = database.default_run();
         let kv = run.kv();

@@ -15,7 +15,7 @@ use super::writer::Writer;
 use super::{Fault, Refusal};
 
 use crate::operation::OperationKind;
-use crate::request::db::{Compact, DeleteSnapshot, Unsubscribe, WaitDurable};
+use crate::request::db::{Compact, DeleteSnapshot, Export, Unsubscribe, WaitDurable};
 use crate::request::kv::{
     CasValue, CasVersion, ExpectedVersion, GetAt, History, Increment, Key as OneKey, KeyValue,
     KeyValueTtl, KeyValues, Keys, List, Prefix, Scan,
@@ -154,7 +154,7 @@ operations! {
         KvCount KvGetAt KvHistory KvLatestVersion
         RunBegin RunFail RunAbort RunList RunResolve RunUpdateMetadata RunAddTags RunRemoveTags
         TxnBegin Batch DbWaitDurable DbUnsubscribe DbCompact DbDeleteSnapshot
-        RunSetRetention RunRetentionPreview KvPutWithTtl KvExpiresAt
+        RunSetRetention RunRetentionPreview DbExport KvPutWithTtl KvExpiresAt
 }
 
 fn read_nothing(input: &mut Reader<'_>) -> Result<(), Fault> {
@@ -190,6 +190,9 @@ message!(Unsubscribe {
 });
 message!(Compact<'a> {
     "mode" mode: Required<Words>,
+});
+message!(Export<'a> {
+    "name" name: Required<Words>,
 });
 message!(DeleteSnapshot {
     "snapshot_id" snapshot_id: Required<Unsigned>,

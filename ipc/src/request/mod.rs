@@ -15,7 +15,7 @@ use rkyv::bytecheck::CheckBytes;
 use rkyv::with::AsBox;
 use rkyv::{Archive, Deserialize, Portable, Serialize};
 
-use db::{Compact, DeleteSnapshot, Unsubscribe, WaitDurable};
+use db::{Compact, DeleteSnapshot, Export, Unsubscribe, WaitDurable};
 use kv::{
     CasValue, CasVersion, GetAt, History, Increment, Key, KeyValue, KeyValueTtl, KeyValues, Keys,
     List, Prefix, Scan,
@@ -236,6 +236,8 @@ pub enum Operation<'a> {
     RunRetentionStats,
     /// `run.retention_preview`: answers `RetentionStats`, under a policy that need not be in force.
     RunRetentionPreview(Policy<'a>),
+    /// `db.export`: answers `Exported`, once the clone has its name and is durable.
+    DbExport(Export<'a>),
     /// `kv.put_with_ttl`: answers `Written`.
     KvPutWithTtl(KeyValueTtl<'a>),
     /// `kv.expires_at`: answers `Count`, microseconds since the epoch, 0 for a key that does not

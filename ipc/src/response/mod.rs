@@ -17,7 +17,7 @@ use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use crate::bytes::{Bytes, Text};
 use crate::request::version::TaggedVersion;
-use db::{CheckpointInfo, CompactInfo, SnapshotInfo, Subscribed};
+use db::{CheckpointInfo, CompactInfo, ExportInfo, SnapshotInfo, Subscribed};
 use kv::{BatchResult, Deleted, History, Incremented, Mismatch, Page, Replaced, Slot, Versioned};
 use observe::{Description, HealthReport};
 use retention::{Retention, RetentionStats};
@@ -176,6 +176,8 @@ pub enum Response<'a> {
     Retention(#[rkyv(with = AsBox)] Retention<'a>),
     /// How much history a run has, and what of it a policy lets go.
     RetentionStats(#[rkyv(with = AsBox)] RetentionStats<'a>),
+    /// A clone was made.
+    Exported(#[rkyv(with = AsBox)] ExportInfo<'a>),
 }
 
 impl ArchivedReceipt {

@@ -2,6 +2,7 @@
 
 mod convert;
 mod corruption;
+mod exports;
 mod frames;
 mod golden;
 mod greetings;

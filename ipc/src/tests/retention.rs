@@ -17,6 +17,11 @@ pub(super) fn operations(m: &Material) -> Vec<Operation<'static>> {
         Operation::RunClearRetention,
         Operation::RunRetentionStats,
         Operation::RunRetentionPreview(policy(1)),
+    ]
+}
+
+pub(super) fn expiring(m: &Material) -> Vec<Operation<'static>> {
+    vec![
         Operation::KvPutWithTtl(KeyValueTtl {
             key: m.bytes(0),
             value: m.bytes(1),

@@ -1,4 +1,4 @@
-//! Messages about snapshots and, behind them, about retention, built from given material.
+//! Messages about snapshots, built from given material.
 
 use super::samples::Material;
 use crate::request::Operation;
@@ -16,6 +16,8 @@ pub(super) fn operations(m: &Material) -> Vec<Operation<'static>> {
         }),
     ];
     operations.extend(super::retention::operations(m));
+    operations.extend(super::exports::operations(m));
+    operations.extend(super::retention::expiring(m));
     operations
 }
 
@@ -51,5 +53,6 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
         ),
     ];
     responses.extend(super::retention::responses(m));
+    responses.extend(super::exports::responses(m));
     responses
 }

@@ -26,6 +26,7 @@ from typing import (
 from . import calls, errors
 from ._batch import BatchChanges
 from ._expiry import AsyncExpiring
+from ._exports import AsyncExports
 from ._handles import (
     CONFLICT_RETRY_COUNT,
     Retries,
@@ -461,7 +462,7 @@ class AsyncRuns:
         raise run_not_found(name_or_id)
 
 
-class AsyncClient(_Acting, AsyncSnapshots):
+class AsyncClient(_Acting, AsyncExports, AsyncSnapshots):
     """A session with the server of this machine, for asyncio:
 
         async with inmem.AsyncClient() as client:

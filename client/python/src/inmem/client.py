@@ -17,6 +17,7 @@ from . import calls, errors
 from ._batch import BatchChanges
 from ._blocking import Link, Outcome
 from ._expiry import Expiring
+from ._exports import Exports
 from ._handles import (
     CONFLICT_RETRY_COUNT,
     Retries,
@@ -501,7 +502,7 @@ class Runs:
         raise run_not_found(name_or_id)
 
 
-class Client(_Acting, Snapshots):
+class Client(_Acting, Exports, Snapshots):
     """A session with the server of this machine.
 
     `socket` is `INMEM_SOCKET`, or where the daemon of this user listens, unless given. `run` is the

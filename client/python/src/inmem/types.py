@@ -310,6 +310,21 @@ class SnapshotInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportInfo:
+    """A clone of the database that was made."""
+
+    path: str
+    """Where it lies on the machine of the server."""
+    checkpoint_watermark: int
+    """The watermark of the snapshot inside; 0 when there is none, and the log is all of it."""
+    watermark_txn: int
+    """Every logged commit at or below it is inside, none above it."""
+    size_bytes: int
+    digest: str
+    """SHA-256 of the logged state inside, in hexadecimal: what `inmem digest` says of the clone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What the server can do."""
 

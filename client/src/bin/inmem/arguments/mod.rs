@@ -4,6 +4,7 @@
 //! lines of the pipe. Every command shows examples that work as they stand.
 
 pub(crate) mod bench;
+pub(crate) mod exports;
 pub(crate) mod kv;
 pub(crate) mod observe;
 pub(crate) mod offline;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use in_mem_model::Durability;
 
 use bench::{BenchArgs, BenchWorkerArgs};
+use exports::{EXPORT_EXAMPLES, ExportArgs};
 use kv::{
     DeleteArgs, GetArgs, HistoryArgs, IncrementArgs, KeysArgs, KvCommand, PairsArgs, PutTtlArgs,
 };
@@ -146,6 +148,9 @@ pub(crate) enum Command {
     /// The snapshots there are: list them, remove one.
     #[command(subcommand)]
     Snapshots(SnapshotsCommand),
+    /// Make a clone of the database, in the directory the daemon exports to.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportArgs),
     /// Keys and values.
     #[command(subcommand)]
     Kv(KvCommand),
