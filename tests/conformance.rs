@@ -14,6 +14,8 @@
 mod daemon_process;
 #[path = "conformance/encodings.rs"]
 mod encodings;
+#[path = "conformance/exports.rs"]
+mod exports;
 #[path = "conformance/python.rs"]
 mod python;
 #[path = "support/python.rs"]
@@ -301,29 +303,29 @@ macro_rules! conformance {
     ($module:ident, $primitive:ty) => {
         mod $module {
             #[test]
-            fn one_reference_finds_one_entity_also_after_a_restart() {
+            fn correctness_pi_1_one_reference_finds_one_entity_also_after_a_restart() {
                 super::one_reference_finds_one_entity_also_after_a_restart::<$primitive>();
             }
 
             #[test]
-            fn every_write_makes_a_higher_version_that_reads_report() {
+            fn correctness_pi_2_every_write_makes_a_higher_version_that_reads_report() {
                 super::every_write_makes_a_higher_version_that_reads_report::<$primitive>();
             }
 
             #[test]
-            fn an_entity_belongs_to_one_run() {
+            fn correctness_pi_5_an_entity_belongs_to_one_run() {
                 super::an_entity_belongs_to_one_run::<$primitive>();
             }
 
             #[test]
-            fn entities_are_created_read_changed_removed_and_say_whether_they_exist() {
+            fn correctness_pi_4_pi_6_entities_are_created_changed_removed_and_say_whether_they_exist() {
                 super::entities_are_created_read_changed_and_removed_and_say_whether_they_exist::<
                     $primitive,
                 >();
             }
 
             #[test]
-            fn reads_change_nothing() {
+            fn correctness_pi_7_reads_change_nothing() {
                 super::reads_change_nothing::<$primitive>();
             }
         }
@@ -335,7 +337,7 @@ conformance!(run, super::RunPrimitive);
 
 /// PI-3 for both at once: a program that changes the run and a key happens whole or not at all.
 #[test]
-fn a_commit_over_two_primitives_happens_whole_or_not_at_all() {
+fn correctness_pi_3_a_commit_over_two_primitives_happens_whole_or_not_at_all() {
     use in_mem_engine::{CommitOptions, Program, ReadCheck, RunChange, Seen, Step};
     in_every_mode(|subject, run| {
         let handle = subject.database.run(run).expect("there");
@@ -411,7 +413,7 @@ fn a_closed_run_is_read_and_not_written() {
 
 /// Equal calls give equal results in every mode, before and after a restart.
 #[test]
-fn results_are_equal_in_every_mode_and_after_a_restart() {
+fn storage_invariant_eight_1_results_are_equal_in_every_mode_and_after_a_restart() {
     let dump = |mode| {
         let mut subject = Subject::new(mode);
         let run = subject.database.default_run();

@@ -28,8 +28,14 @@ mod kills;
 mod lies;
 #[path = "crash_harness/life.rs"]
 mod life;
+#[path = "crash_harness/mounted.rs"]
+mod mounted;
 #[path = "crash_harness/orders.rs"]
 mod orders;
+#[path = "crash_harness/power_loss.rs"]
+mod power_loss;
+#[path = "crash_harness/process_kill.rs"]
+mod process_kill;
 #[path = "crash_harness/python.rs"]
 mod python;
 #[path = "crash_harness/restart.rs"]
@@ -54,7 +60,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// Every test, by its claim.
-const TESTS: [(&str, fn()); 16] = [
+const TESTS: [(&str, fn()); 20] = [
     (
         "lies_about_what_was_kept_are_caught",
         lies::lies_about_what_was_kept_are_caught,
@@ -68,7 +74,7 @@ const TESTS: [(&str, fn()); 16] = [
         orders::living_daemons_are_linearizable,
     ),
     (
-        "a_crash_at_every_fault_point_loses_nothing",
+        "recovery_invariant_rs1_a_crash_at_every_fault_point_loses_nothing",
         fault_points::every_point_loses_nothing,
     ),
     (
@@ -119,6 +125,22 @@ const TESTS: [(&str, fn()); 16] = [
         "a_full_disk_refuses_and_goes_on_when_there_is_room",
         full_disk::full_disk_refuses_and_goes_on,
     ),
+    (
+        "an_embedded_database_whose_process_is_killed_loses_nothing_acknowledged",
+        process_kill::killed_workers_lose_nothing,
+    ),
+    (
+        "power_lost_on_a_real_file_system_takes_nothing_acknowledged_before",
+        power_loss::power_losses_take_nothing_acknowledged,
+    ),
+    (
+        "power_lost_under_a_daemon_that_never_syncs_is_caught",
+        power_loss::a_daemon_that_never_syncs_is_caught,
+    ),
+    (
+        "a_file_system_that_turns_read_only_refuses_writes_and_goes_on_reading",
+        power_loss::read_only_file_system_refuses_and_reads,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -134,6 +156,9 @@ fn main() -> ExitCode {
     }
     if words.first().is_some_and(|word| word == exactly_once::WORD) {
         return exactly_once::main(&words);
+    }
+    if words.first().is_some_and(|word| word == process_kill::WORD) {
+        return process_kill::main(&words);
     }
     let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
     let is_wanted =

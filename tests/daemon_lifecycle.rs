@@ -16,6 +16,8 @@ mod daemon_process;
 mod disk;
 #[path = "daemon_lifecycle/durable.rs"]
 mod durable;
+#[path = "daemon_lifecycle/exports.rs"]
+mod exports;
 #[path = "support/exposition.rs"]
 mod exposition;
 #[path = "support/frozen.rs"]

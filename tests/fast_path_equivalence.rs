@@ -29,7 +29,7 @@ fn database() -> Database {
 }
 
 #[test]
-fn fast_reads_equal_transactional_ones_for_present_deleted_and_missing_keys() {
+fn correctness_tx2_fast_reads_equal_transactional_ones_for_present_deleted_and_missing_keys() {
     let database = database();
     let run = database.default_run();
     let kv = run.kv();
@@ -103,7 +103,7 @@ fn an_uncommitted_write_is_seen_by_its_transaction_and_by_no_fast_read() {
 
 /// The writer changes both keys in one transaction, in a tight loop that overlaps the readers.
 #[test]
-fn a_batch_read_never_mixes_two_commits_while_a_writer_changes_both_keys() {
+fn correctness_tx2_a_batch_read_never_mixes_two_commits_while_a_writer_changes_both_keys() {
     let rounds = scaled(20_000, 200_000, 20_000_000);
     let database = database();
     let run = database.default_run();

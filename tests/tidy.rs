@@ -13,6 +13,8 @@
 mod arrows;
 #[path = "tidy/formats.rs"]
 mod formats;
+#[path = "tidy/invariants.rs"]
+mod invariants;
 #[path = "tidy/scans.rs"]
 mod scans;
 #[path = "tidy/shape.rs"]

@@ -30,6 +30,11 @@ use crate::error::{self, ClientError};
 pub enum CompactMode {
     /// Segments of the log that every kept snapshot covers; no version of anything.
     WalOnly,
+    /// The versions that the retention policy of their run lets go, and then what `WalOnly` does.
+    /// Takes a new snapshot for that. What goes is gone for good: a read of it ends with
+    /// `HistoryTrimmed`, and every version that stays reads as before. Runs without a policy keep
+    /// everything.
+    Full,
 }
 
 impl CompactMode {
@@ -38,6 +43,7 @@ impl CompactMode {
     pub const fn name(self) -> &'static str {
         match self {
             Self::WalOnly => "wal_only",
+            Self::Full => "full",
         }
     }
 }
@@ -106,12 +112,14 @@ impl Client {
         self.scope().call(Operation::DbCheckpoint, checkpoint)
     }
 
-    /// Has the server let go of what its newest snapshot has made superfluous. Nothing that can be
-    /// read changes. When this returns, what was removed is gone for good.
+    /// Has the server let go of what is superfluous: see [`CompactMode`]. Reads and writes of all
+    /// clients go on. When this returns, what was removed is gone for good. A Full one leaves runs
+    /// alone in which a read view or a transaction that began before it has not ended within a
+    /// second.
     ///
     /// # Errors
     ///
-    /// `no_snapshot` before the first checkpoint; `invalid_argument` for a mode this server does
+    /// `no_snapshot` before the first checkpoint, for `WalOnly`; `invalid_argument` for a mode this server does
     /// not know; `damage` when the newest snapshot is not whole; else as [`Self::checkpoint`].
     pub fn compact(&self, mode: CompactMode) -> Result<CompactInfo, ClientError> {
         let mode = mode.name().into();

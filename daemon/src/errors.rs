@@ -175,6 +175,12 @@ pub(crate) fn of_read(error: &ReadError) -> Error {
         ReadError::RunNotFound { run } => {
             new(SubCode::RunNotFound).with_detail("run", run.to_string())
         }
+        ReadError::HistoryTrimmed {
+            requested,
+            earliest_retained,
+        } => Error::of_class(ErrorClass::HistoryTrimmed, error.to_string())
+            .with_detail("requested", Version::Txn(*requested))
+            .with_detail("earliest_retained", Version::Txn(*earliest_retained)),
         ReadError::InvalidArgument { .. } => new(SubCode::InvalidArgument),
         ReadError::TransactionNotActive => new(SubCode::TransactionNotActive),
         ReadError::TransactionTooLarge { .. } => new(SubCode::TransactionTooLarge),

@@ -21,6 +21,7 @@ mod dispatch;
 pub mod doctor;
 mod errors;
 mod exit;
+mod exports;
 mod health;
 mod inbound;
 mod key;

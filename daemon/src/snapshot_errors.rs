@@ -46,7 +46,16 @@ pub(crate) fn of_compaction(error: &CompactError) -> Error {
             "there is no snapshot, so the log is all there is: take one first (db.checkpoint)",
         ),
         CompactError::AlreadyInProgress => of_checkpoint(&CheckpointError::AlreadyInProgress),
-        CompactError::Refused(why) => of_checkpoint(why),
+        CompactError::Refused(why) | CompactError::NotTaken(why) => of_checkpoint(why),
+        CompactError::Retention(policy) => Error::new(
+            SubCode::Unavailable,
+            format!(
+                "{}: nothing is removed under it; set it anew or clear it",
+                chain(policy)
+            ),
+        )
+        .with_retry(Retry::No)
+        .with_detail("resource", "retention_policy"),
         CompactError::Poisoned(cause) => {
             errors::poisoned(cause.as_ref().map(ToString::to_string), false)
         }
@@ -98,7 +107,7 @@ fn of_files(error: &(dyn StdError + 'static), damage: Option<(&str, u64)>, what:
 }
 
 /// What the disk refused.
-fn of_storage(error: &(dyn StdError + 'static), what: &str) -> Error {
+pub(crate) fn of_storage(error: &(dyn StdError + 'static), what: &str) -> Error {
     let cause = chain(error);
     if is_full(error) {
         let message = format!("the disk is full ({cause}); {what}: make room and try again");

@@ -455,6 +455,7 @@ fn config_of(settings: &Settings, block_len_bytes: u32) -> DatabaseConfig {
         shutdown_deadline_ms: settings.limits.shutdown_timeout_ms,
         limits: settings.data_limits,
         memory_len_bytes_max: settings.limits.memory_max,
+        default_retention: settings.retention.default.clone(),
         ..DatabaseConfig::default()
     }
 }

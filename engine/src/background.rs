@@ -21,7 +21,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::checkpoint::{CheckpointError, Errand};
 use crate::checkpoint_job::{CheckpointContext, CheckpointJob};
+use crate::compaction::CompactMode;
 use crate::export_job::ExportJob;
+use crate::full_compaction::{FullCompaction, Stepped};
 use crate::limits::CHECKPOINT_POLL_MS;
 use crate::registry::PrimitiveRegistry;
 use crate::shared::Shared;
@@ -47,6 +49,7 @@ pub(crate) struct BackgroundWork {
 pub(crate) enum Job {
     Checkpoint(CheckpointJob),
     Export(ExportJob),
+    Compaction(FullCompaction),
 }
 
 impl BackgroundWork {
@@ -75,13 +78,17 @@ impl BackgroundWork {
                 Some(Errand::Export(request)) => {
                     self.job = Some(Job::Export(ExportJob::begin(&self.shared, request)));
                 }
-                Some(Errand::Compact(mode, done)) => {
-                    let named = self.manifest.snapshot_id;
-                    let uuid = self.manifest.database_uuid;
-                    let result = context.compact(disk, mode, named, uuid);
-                    self.shared.checkpoint.end();
-                    done(result);
-                }
+                Some(Errand::Compact(request, done)) => match request.mode {
+                    CompactMode::WALOnly => {
+                        let result = context.compact_log(disk, &self.manifest, request.is_dry_run);
+                        self.shared.checkpoint.end();
+                        done(result);
+                    }
+                    CompactMode::Full => {
+                        let job = FullCompaction::begin(&self.shared, request.is_dry_run, done);
+                        self.job = Some(Job::Compaction(job));
+                    }
+                },
                 Some(Errand::DeleteSnapshot(id, done)) => {
                     let result = context.delete_snapshot(disk, id, self.manifest.snapshot_id);
                     self.shared.checkpoint.end();
@@ -93,6 +100,7 @@ impl BackgroundWork {
         let is_ready = match &mut job {
             Job::Checkpoint(job) => job.is_ready(&self.shared),
             Job::Export(job) => job.is_ready(&self.shared),
+            Job::Compaction(_) => true,
         };
         if !is_ready {
             self.job = Some(job);
@@ -101,6 +109,15 @@ impl BackgroundWork {
         match job {
             Job::Checkpoint(job) => job.run(&context, disk, &mut self.manifest),
             Job::Export(job) => job.run(&context, disk, &self.manifest),
+            Job::Compaction(job) => match job.step(&context, disk, &mut self.manifest) {
+                Stepped::Again(job) => self.job = Some(Job::Compaction(job)),
+                Stepped::Waiting(job) => {
+                    self.job = Some(Job::Compaction(job));
+                    return false;
+                }
+                // It may have given up the reserve file.
+                Stepped::Over => self.is_reserve_checked = false,
+            },
         }
         true
     }
@@ -111,6 +128,7 @@ impl BackgroundWork {
         match self.job.take() {
             Some(Job::Checkpoint(job)) => job.give_up(&self.shared),
             Some(Job::Export(job)) => job.give_up(&self.shared),
+            Some(Job::Compaction(job)) => job.give_up(&self.shared),
             None => {}
         }
         if let Some(errand) = self.shared.checkpoint.close() {

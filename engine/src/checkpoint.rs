@@ -10,11 +10,12 @@ use in_mem_snapshot::{PublishError, SnapshotError};
 use in_mem_wal::{Lsn, PoisonCause};
 use parking_lot::Mutex;
 
-use crate::compaction::{CompactDone, CompactMode};
+use crate::compaction::{CompactDone, CompactRequest};
 use crate::database::Database;
 use crate::export::ExportRequest;
 use crate::shared::Shared;
 use crate::snapshots::{DeleteDone, DeleteSnapshotError, NewestSnapshot};
+use crate::trim::HeldBack;
 
 /// A snapshot that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +86,7 @@ pub(crate) fn damage_of(error: &SnapshotError) -> Option<(&str, u64)> {
     }
 }
 
-/// What a checkpoint under way is doing.
+/// What a checkpoint under way is doing, or the one inside a Full compaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CheckpointPhase {
@@ -97,6 +98,8 @@ pub enum CheckpointPhase {
     Verifying = 3,
     /// Naming it in MANIFEST.
     Publishing = 4,
+    /// Cutting off in memory what a compacted snapshot has left out.
+    Trimming = 5,
 }
 
 impl CheckpointPhase {
@@ -108,6 +111,7 @@ impl CheckpointPhase {
             Self::Writing => "writing",
             Self::Verifying => "verifying",
             Self::Publishing => "publishing",
+            Self::Trimming => "trimming",
         }
     }
 
@@ -117,6 +121,7 @@ impl CheckpointPhase {
             Self::Writing,
             Self::Verifying,
             Self::Publishing,
+            Self::Trimming,
         ];
         all.into_iter().find(|phase| *phase as u8 == number)
     }
@@ -139,7 +144,7 @@ pub(crate) type CheckpointDone = Box<dyn FnOnce(Result<CheckpointInfo, Checkpoin
 /// What the background thread is asked for; one at a time.
 pub(crate) enum Errand {
     Checkpoint(CheckpointDone),
-    Compact(CompactMode, CompactDone),
+    Compact(CompactRequest, CompactDone),
     DeleteSnapshot(u64, DeleteDone),
     Export(ExportRequest),
 }
@@ -185,6 +190,8 @@ pub(crate) struct CheckpointBoard {
     pub(crate) log_point: Mutex<LogPoint>,
     /// The snapshot that the next open begins with.
     pub(crate) newest: Mutex<Option<NewestSnapshot>>,
+    /// What the last Full compaction could not trim.
+    pub(crate) held_back: Mutex<Vec<HeldBack>>,
     phase: AtomicU8,
     pub(crate) written_bytes: AtomicU64,
     pub(crate) verified_bytes: AtomicU64,
@@ -205,6 +212,7 @@ impl CheckpointBoard {
             request: Mutex::default(),
             log_point: Mutex::new(LogPoint::first()),
             newest: Mutex::new(None),
+            held_back: Mutex::default(),
             phase: AtomicU8::new(0),
             written_bytes: AtomicU64::new(0),
             verified_bytes: AtomicU64::new(0),

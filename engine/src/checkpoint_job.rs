@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 
 use in_mem_snapshot::{
     BlockSink, Manifest, PublishError, SnapshotError, SnapshotHeader, SnapshotMeta, SnapshotWriter,
-    list_snapshots, publish, publish_snapshot, remove_snapshot, temp_path, validate,
+    list_snapshots, publish, publish_snapshot, remove_snapshot, snapshot_path, temp_path, validate,
 };
 use in_mem_wal::disk::{Disk, OpenMode};
 use in_mem_wal::faults::{self as wal_faults, Point};
@@ -35,10 +35,12 @@ use crate::compaction::remove_below;
 use crate::faults::Mutant;
 use crate::limits::SNAPSHOT_RETENTION_COUNT;
 use crate::once_image::{begin_capture, end_capture, give_up_capture, write_state};
+use crate::recovery::len_of;
 use crate::registry::PrimitiveRegistry;
 use crate::shared::Shared;
 use crate::snapshot_view::SnapshotView;
 use crate::snapshots::NewestSnapshot;
+use crate::trim::TrimPlan;
 
 /// A checkpoint that waits for its watermark.
 pub(crate) struct CheckpointJob {
@@ -92,6 +94,13 @@ impl Freeze {
     }
 }
 
+/// A snapshot that was taken, and what that made superfluous.
+pub(crate) struct Taken {
+    pub(crate) info: CheckpointInfo,
+    /// Of snapshots that were removed, bytes.
+    pub(crate) removed_bytes: u64,
+}
+
 /// What a checkpoint works with.
 pub(crate) struct CheckpointContext<'a> {
     pub(crate) shared: &'a Shared,
@@ -127,7 +136,8 @@ impl CheckpointJob {
         manifest: &mut Manifest,
     ) {
         let point = self.freeze.point(context.shared);
-        let result = point.and_then(|point| context.take(disk, manifest, point));
+        let result = point.and_then(|point| context.take(disk, manifest, point, None));
+        let result = result.map(|taken| taken.info);
         give_up_capture(&context.shared.store);
         match &result {
             Ok(info) => tracing::info!(
@@ -152,12 +162,14 @@ impl CheckpointJob {
 }
 
 impl CheckpointContext<'_> {
-    fn take(
+    /// Steps 3 to 7, without what `plan` lets go.
+    pub(crate) fn take(
         &self,
         disk: &mut dyn Disk,
         manifest: &mut Manifest,
         point: LogPoint,
-    ) -> Result<CheckpointInfo, CheckpointError> {
+        plan: Option<&TrimPlan>,
+    ) -> Result<Taken, CheckpointError> {
         let (board, planted) = (&self.shared.checkpoint, self.shared.planted);
         board.enter(CheckpointPhase::Writing);
         let listed = list_snapshots(disk).map_err(|source| {
@@ -168,7 +180,7 @@ impl CheckpointContext<'_> {
         let snapshot_id = highest.unwrap_or(0).max(previous) + 1;
         let timestamp_us = self.shared.clock.wall_us();
         let size_bytes = self
-            .write(disk, manifest, point, snapshot_id, timestamp_us)
+            .write(disk, manifest, (point, plan), snapshot_id, timestamp_us)
             .map_err(|error| self.write_error(error))?;
         board.enter(CheckpointPhase::Publishing);
         publish_snapshot(disk, snapshot_id).map_err(|source| CheckpointError::Publish {
@@ -181,7 +193,7 @@ impl CheckpointContext<'_> {
             ..manifest.clone()
         };
         if planted.is(Mutant::SegmentsDroppedBeforeManifest) {
-            let _ = remove_below(disk, point.end_lsn.segment());
+            let _ = remove_below(disk, point.end_lsn.segment(), false);
         }
         match publish(disk, &named) {
             Ok(()) => *manifest = named,
@@ -205,8 +217,11 @@ impl CheckpointContext<'_> {
             wal_offset: point.end_lsn,
         });
         wal_faults::pass(Point::DuringSnapshotAfterManifest);
-        remove_superfluous(disk, &listed, previous, snapshot_id);
-        Ok(info)
+        let removed_bytes = remove_superfluous(disk, &listed, previous, snapshot_id);
+        Ok(Taken {
+            info,
+            removed_bytes,
+        })
     }
 
     /// Steps 3 and 4; the length of the file.
@@ -214,7 +229,7 @@ impl CheckpointContext<'_> {
         &self,
         disk: &mut dyn Disk,
         manifest: &Manifest,
-        point: LogPoint,
+        (point, plan): (LogPoint, Option<&TrimPlan>),
         snapshot_id: u64,
         timestamp_us: u64,
     ) -> Result<u64, SnapshotError> {
@@ -240,6 +255,7 @@ impl CheckpointContext<'_> {
             true => SnapshotView::new(store, u64::MAX),
             false => SnapshotView::new(store, point.version),
         };
+        let view = view.trimmed_by(plan);
         let written = self
             .section(disk, &mut writer, |sink| write_state(&once, sink))
             .and_then(|()| {
@@ -337,16 +353,23 @@ impl CheckpointContext<'_> {
 }
 
 /// Keeps the newest snapshots that MANIFEST has named, the one it names now included, and removes
-/// what was never named. What is not removed now is removed by the next checkpoint.
-fn remove_superfluous(disk: &mut dyn Disk, listed: &[u64], previous: u64, named: u64) {
+/// what was never named; the bytes of what was removed. What is not removed now is removed by the
+/// next checkpoint.
+fn remove_superfluous(disk: &mut dyn Disk, listed: &[u64], previous: u64, named: u64) -> u64 {
     let (was_named, never_named) = listed.split_at(listed.partition_point(|id| *id <= previous));
     let kept_count = (SNAPSHOT_RETENTION_COUNT - 1).min(was_named.len());
     let old = was_named.iter().take(was_named.len() - kept_count);
+    let mut removed_bytes = 0;
     for &id in old.chain(never_named).filter(|id| **id != named) {
-        if let Err(error) = remove_snapshot(disk, id) {
-            tracing::warn!(target: "checkpoint", id, %error, "a superfluous snapshot stays");
+        let len = len_of(disk, &snapshot_path(id)).unwrap_or(0);
+        match remove_snapshot(disk, id) {
+            Ok(()) => removed_bytes += len,
+            Err(error) => {
+                tracing::warn!(target: "checkpoint", id, %error, "a superfluous snapshot stays");
+            }
         }
     }
+    removed_bytes
 }
 
 /// The writer as primitives see it.

@@ -240,8 +240,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
             return Err(self.shared.poisoned_error(false));
         }
         self.check_run(state, is_volatile)?;
-        // Relaxed: a time a moment old is as good.
-        let now_us = self.shared.now_us.load(Ordering::Relaxed);
+        let now_us = self.shared.now.stamped_us();
         let timestamp_us = timestamp_after(state.last_timestamp_us, now_us);
         let (shared, shard) = (self.shared, self.shard);
         let prepared = &mut self.prepared;
@@ -255,7 +254,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
     /// Step 2, as far as it concerns the run.
     fn check_run(&self, state: &CommitState, is_volatile: bool) -> Result<(), CommitError> {
         let run = self.shard.run_id;
-        let changes_run = self.prepared.run_step.is_some();
+        let governs = self.prepared.run_step.is_some() || self.prepared.changes_retention;
         let status = state.status;
         if self.prepared.has_data_step {
             match status {
@@ -264,7 +263,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
                 Some(status) => return Err(CommitError::RunClosed { run, status }),
             }
         }
-        if is_volatile && changes_run && self.is_persistent {
+        if is_volatile && governs && self.is_persistent {
             return Err(CommitError::VolatileDependency { run });
         }
         if !is_volatile && status.is_some() && self.shard.is_volatile() {

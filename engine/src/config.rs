@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use in_mem_model::Limits;
+use in_mem_model::{Limits, RetentionPolicy};
 use in_mem_wal::clock::Clock;
 use in_mem_wal::codec::CodecKey;
 use in_mem_wal::disk::{DiskPreference, OpenDisk};
@@ -90,6 +90,9 @@ pub struct DatabaseConfig {
     /// beginning of runs, their metadata, tags, pauses and resumptions. Reads, deletions, rollbacks
     /// and the end of runs go on. What is recovered may exceed it.
     pub memory_len_bytes_max: u64,
+    /// What holds for runs without a retention policy of their own; see
+    /// [`crate::Database::set_default_retention_policy`].
+    pub default_retention: RetentionPolicy,
     /// A planted mistake, for tests of the tests; none in a product build.
     pub planted: Planted,
 }
@@ -112,6 +115,7 @@ impl Default for DatabaseConfig {
             skips_unknown_entries: false,
             limits: Limits::DEFAULT,
             memory_len_bytes_max: 0,
+            default_retention: RetentionPolicy::KeepAll,
             planted: Planted::NONE,
         }
     }

@@ -30,7 +30,7 @@ impl Digest {
 
 impl Database {
     /// A hash of everything published: runs, keys, every version with its time, tombstones,
-    /// statuses, and what is kept of exactly-once requests. Meant for a database that nobody writes to; it looks at every version.
+    /// trim floors, statuses, and what is kept of exactly-once requests. Meant for a database that nobody writes to; it looks at every version.
     #[must_use]
     pub fn state_digest(&self) -> u64 {
         let store = self.store();
@@ -39,14 +39,19 @@ impl Database {
             digest.bytes(shard.run_id.as_bytes());
             let status = crate::runs::published_info(&shard).map(|info| info.status);
             digest.bytes(status.map_or("", |status| status.name()).as_bytes());
-            store.for_each_chain(&shard, |key, versions| {
+            store.for_each_chain(&shard, |key, versions, is_trimmed| {
                 digest.number(u64::from(key.tag_byte()));
                 digest.bytes(key.user_key());
                 digest.number(versions.len() as u64);
+                digest.byte(u8::from(is_trimmed));
                 for version in versions {
                     digest.number(version.commit_version);
                     digest.number(version.timestamp_us);
                     digest.byte(u8::from(version.is_tombstone));
+                    version
+                        .expires_at_us
+                        .iter()
+                        .for_each(|at_us| digest.number(*at_us));
                     digest.bytes(version.value);
                 }
             });

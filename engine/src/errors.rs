@@ -286,7 +286,7 @@ impl CommitError {
 pub struct DatabaseClosed;
 
 /// Why a read has no answer.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The key is not allowed.
     #[error("invalid key")]
@@ -305,6 +305,15 @@ pub enum ReadError {
         /// The run.
         run: RunId,
     },
+    /// What was asked for has been trimmed by a compaction, under the run's retention policy. It is
+    /// gone for good; no neighbour is given instead.
+    #[error("history below version {earliest_retained} was trimmed, {requested} was asked for")]
+    HistoryTrimmed {
+        /// The commit version asked for.
+        requested: u64,
+        /// The lowest one that is still readable there.
+        earliest_retained: u64,
+    },
     /// A parameter is outside what the operation allows.
     #[error("invalid argument: {what}")]
     InvalidArgument {
@@ -322,6 +331,26 @@ pub enum ReadError {
         /// Their bytes, with the key that was refused.
         len_bytes: usize,
     },
+}
+
+impl ReadError {
+    /// True when the history asked for was trimmed.
+    #[must_use]
+    pub fn is_history_trimmed(&self) -> bool {
+        self.as_history_trimmed().is_some()
+    }
+
+    /// The version asked for and the lowest one that is still readable, if that is why.
+    #[must_use]
+    pub fn as_history_trimmed(&self) -> Option<(u64, u64)> {
+        match *self {
+            Self::HistoryTrimmed {
+                requested,
+                earliest_retained,
+            } => Some((requested, earliest_retained)),
+            _ => None,
+        }
+    }
 }
 
 /// Why a run handle was not given.

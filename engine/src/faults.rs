@@ -51,11 +51,13 @@ pub enum Mutant {
     SegmentsDroppedBeforeManifest,
     /// A snapshot holds what is published when it is written, instead of what its watermark says.
     SnapshotWithoutWatermark,
+    /// A compaction ranks the versions of an entity from one that is not published yet.
+    PendingCountedAsNewest,
 }
 
 impl Mutant {
     /// Every mutant, for a test that runs them all.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PublishedBeforePromise,
         Self::PendingIgnored,
         Self::FollowerAnsweredAtOnce,
@@ -65,6 +67,7 @@ impl Mutant {
         Self::OnceFoundWhenPublished,
         Self::SegmentsDroppedBeforeManifest,
         Self::SnapshotWithoutWatermark,
+        Self::PendingCountedAsNewest,
     ];
 
     /// Whether it is one with checkpoints.
@@ -72,7 +75,9 @@ impl Mutant {
     pub fn is_about_checkpoints(self) -> bool {
         matches!(
             self,
-            Self::SegmentsDroppedBeforeManifest | Self::SnapshotWithoutWatermark
+            Self::SegmentsDroppedBeforeManifest
+                | Self::SnapshotWithoutWatermark
+                | Self::PendingCountedAsNewest
         )
     }
 

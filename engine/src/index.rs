@@ -22,7 +22,7 @@ use triomphe::{Arc, ThinArc};
 
 use crate::limits::{INDEX_PARTITION_COUNT, INDEX_RESIZE_STEP_COUNT};
 use crate::ordered::OrderedKeys;
-use crate::version_node::{Node, Stamp, VersionNode};
+use crate::version_node::{Found, Node, Stamp, VersionNode};
 
 /// A key as callers hold it: nothing is copied to look it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,16 +90,66 @@ impl Index {
         })
     }
 
-    /// Calls `read` with the newest version of `key` at or below `bound`.
+    /// Calls `read` with the newest version of `key` at or below `bound`: for those of whose time
+    /// nothing is trimmed while they look.
+    #[inline]
     pub(crate) fn with_version<R>(
         &self,
         key: KeyRef<'_>,
         bound: u64,
         read: impl FnOnce(Option<&Node>) -> R,
     ) -> R {
-        self.with_newest(key, |head| {
-            read(head.and_then(|node| node.at_or_below(bound)))
+        self.find(key, bound, |found| {
+            debug_assert!(
+                !matches!(found, Found::Trimmed),
+                "nobody reads what was trimmed"
+            );
+            read(found.version())
         })
+    }
+
+    /// Calls `read` with what there is of `key` at or below `bound`.
+    #[inline]
+    pub(crate) fn find<R>(
+        &self,
+        key: KeyRef<'_>,
+        bound: u64,
+        read: impl FnOnce(Found<'_>) -> R,
+    ) -> R {
+        self.with_newest(key, |head| match head {
+            Some(head) => head.at_or_below(bound, read),
+            None => read(Found::Nothing),
+        })
+    }
+
+    /// The versions of `key` at or below `bound`, newest first.
+    pub(crate) fn chain(&self, key: KeyRef<'_>, bound: u64) -> Vec<Node> {
+        let mut next = self.find(key, bound, |found| found.version().cloned());
+        let mut nodes = Vec::new();
+        while let Some(node) = next {
+            next = (*node.older()).clone();
+            nodes.push(node);
+        }
+        nodes
+    }
+
+    /// The lowest version of `key` that is still readable; none when nothing of it was trimmed.
+    pub(crate) fn trim_floor(&self, key: KeyRef<'_>) -> Option<u64> {
+        loop {
+            let oldest = self.with_newest(key, |head| {
+                let mut oldest = head.cloned();
+                while let Some(older) = oldest.as_ref().and_then(|node| (*node.older()).clone()) {
+                    oldest = Some(older);
+                }
+                oldest
+            });
+            let oldest = oldest.filter(VersionNode::is_trim_floor)?;
+            // Not one that was dropped on the way to it.
+            let floor = oldest.commit_version();
+            if self.find(key, floor, |found| found.version().is_some()) {
+                return Some(floor);
+            }
+        }
     }
 
     /// Whether `key` has an entry, written or not.

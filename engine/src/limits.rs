@@ -136,6 +136,14 @@ const _: () = assert!(1 <= SNAPSHOT_RETENTION_COUNT);
 /// milliseconds; that takes as long as an install.
 pub(crate) const CHECKPOINT_POLL_MS: u64 = 1;
 
+/// How long a Full compaction waits for read views and transactions that began before it,
+/// milliseconds; a run whose views go on is left as it is.
+pub const COMPACTION_GRACE_MS: u64 = 1_000;
+
+/// Keys and versions that trimming looks at before the background thread does what else is due,
+/// count.
+pub(crate) const TRIM_STEP_COUNT: u64 = 1_024;
+
 /// How often the embedded clock is read while commits arrive, milliseconds.
 pub(crate) const TICK_MS: u64 = 1;
 

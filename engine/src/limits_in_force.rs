@@ -50,6 +50,9 @@ impl LimitsInForce {
                 _ => Ok(()),
             };
         }
+        if step.is_retention() {
+            return Ok(());
+        }
         let len_bytes = step_key(step).user_key.len();
         if limits.key_len_bytes_max < len_bytes {
             let len_bytes_max = limits.key_len_bytes_max;

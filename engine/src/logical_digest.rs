@@ -19,7 +19,11 @@
 //! Those are no reader's, they are bounded and forgotten by rules that volatile requests take part
 //! in, and a copy that lacked one would refuse a repeat, never execute it twice.
 
+use std::io;
+use std::ops::ControlFlow;
+
 use in_mem_model::TypeTag;
+use in_mem_model::keys::is_system_key;
 use in_mem_snapshot::{BlockSink, SnapshotError};
 use sha2::{Digest, Sha256};
 
@@ -32,6 +36,9 @@ const MAGIC: &[u8; 11] = b"INMEM_STATE";
 
 /// The version of the digest this build computes. 1: as drawn above.
 const DIGEST_VERSION: u8 = 1;
+
+/// Bytes hashed before something else has its turn.
+const STEP_LEN_BYTES: usize = 1 << 20;
 
 /// The logged state of a database at one commit version, in 32 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +84,7 @@ pub enum DigestError {
 pub struct StateCounts {
     /// Runs with metadata or entities, count.
     pub runs: u64,
-    /// Entities whose newest version is no tombstone, metadata of runs not counted.
+    /// Entities whose newest version is no tombstone, metadata and policies of runs not counted.
     pub entities: u64,
     /// Retained versions of all entities, tombstones and metadata of runs included.
     pub versions: u64,
@@ -86,16 +93,30 @@ pub struct StateCounts {
 }
 
 /// Takes a section in and keeps its hash and its length.
-struct HashSink {
+struct HashSink<'a> {
     hash: Sha256,
     len_bytes: u64,
+    /// Bytes until `between` is called again.
+    left_len_bytes: usize,
+    between: &'a mut dyn FnMut() -> ControlFlow<()>,
 }
 
-impl BlockSink for HashSink {
+impl BlockSink for HashSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         self.hash.update(bytes);
         self.len_bytes += bytes.len() as u64;
-        Ok(())
+        if let Some(left) = self.left_len_bytes.checked_sub(bytes.len()) {
+            self.left_len_bytes = left;
+            return Ok(());
+        }
+        self.left_len_bytes = STEP_LEN_BYTES;
+        match (self.between)() {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(SnapshotError::Io {
+                path: "digest".to_owned(),
+                source: io::ErrorKind::Interrupted.into(),
+            }),
+        }
     }
 }
 
@@ -105,6 +126,22 @@ pub(crate) fn digest_of(
     registry: &PrimitiveRegistry,
     watermark: u64,
 ) -> Result<StateDigest, SnapshotError> {
+    digest_between(
+        store,
+        registry,
+        watermark,
+        &mut || ControlFlow::Continue(()),
+    )
+}
+
+/// The same, with something to be done every now and then; it may say that nobody wants the digest
+/// any more, which is an error then.
+pub(crate) fn digest_between(
+    store: &ShardedStore,
+    registry: &PrimitiveRegistry,
+    watermark: u64,
+    between: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<StateDigest, SnapshotError> {
     let view = SnapshotView::new(store, watermark);
     let mut whole = Sha256::new();
     whole.update(MAGIC);
@@ -113,6 +150,8 @@ pub(crate) fn digest_of(
         let mut sink = HashSink {
             hash: Sha256::new(),
             len_bytes: 0,
+            left_len_bytes: STEP_LEN_BYTES,
+            between: &mut *between,
         };
         primitive.snapshot_serialize(&view, &mut sink)?;
         if sink.len_bytes != 0 {
@@ -136,7 +175,8 @@ pub(crate) fn counts_of(store: &ShardedStore, watermark: u64) -> StateCounts {
         let counted = view.for_each_entity(tag, |entity| {
             runs.insert(entity.run);
             let is_live = entity.versions.last().is_some_and(|it| !it.is_tombstone);
-            counts.entities += u64::from(is_live && tag != TypeTag::Run);
+            let is_users = tag != TypeTag::Run && !is_system_key(entity.key);
+            counts.entities += u64::from(is_live && is_users);
             counts.versions += entity.versions.len() as u64;
             let tombstones = entity.versions.iter().filter(|it| it.is_tombstone);
             counts.tombstones += tombstones.count() as u64;
@@ -152,7 +192,7 @@ impl Database {
     /// The digest of everything logged, at the highest version such that every commit at or below
     /// it is published: all that were answered before the call are inside. Reads and writes go on;
     /// the calling thread walks every retained version, at about the speed of a checkpoint, and
-    /// holds the keys of one run at a time. Equal digests mean equal state, also of a copy, after a
+    /// holds the keys of one run at a time; a compaction that is about to trim waits for it. Equal digests mean equal state, also of a copy, after a
     /// checkpoint, after a restart. Nothing logged, as in an `InMemory` database, is one digest too.
     ///
     /// # Errors
@@ -171,12 +211,14 @@ impl Database {
         if watermark < version {
             return Err(DigestError::NotPublished { version, watermark });
         }
+        let _chains = self.store().chains.read();
         digest_of(self.store(), &self.inner.registry, version).map_err(DigestError::Primitive)
     }
 
     /// Counts of what [`Self::digest`] is over, at the same cost.
     #[must_use]
     pub fn state_counts(&self) -> StateCounts {
+        let _chains = self.store().chains.read();
         counts_of(self.store(), self.global_watermark())
     }
 }

@@ -164,6 +164,10 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
     } = setup;
     config.limits.check()?;
     let shared = Arc::new(Shared::new(clock, config.planted));
+    shared
+        .default_retention
+        .write()
+        .clone_from(&config.default_retention);
     shared.store.memory.limit(config.memory_len_bytes_max);
     if let Some(progress) = progress {
         let _ = shared.recovery_progress.set(progress);

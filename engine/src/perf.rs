@@ -1,9 +1,10 @@
-//! Where the time of a commit or read goes, per thread; compiled in with `perf-trace` alone.
+//! Where the time of a commit or read goes, per thread; compiled in with `perf-trace`, and into the
+//! unit tests of this crate, one of which is about it.
 //!
-//! Without the feature the macros are their argument and cost nothing.
+//! Otherwise the macros are their argument and cost nothing.
 
 /// What the calling thread has spent since it last asked, nanoseconds, and on how many keys.
-#[cfg(feature = "perf-trace")]
+#[cfg(any(test, feature = "perf-trace"))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PerfTrace {
     /// Acquiring read views.
@@ -24,12 +25,12 @@ pub struct PerfTrace {
     pub keys_written: u64,
 }
 
-#[cfg(feature = "perf-trace")]
+#[cfg(any(test, feature = "perf-trace"))]
 thread_local! {
     static TRACE: std::cell::Cell<PerfTrace> = const { std::cell::Cell::new(PerfTrace::NOTHING) };
 }
 
-#[cfg(feature = "perf-trace")]
+#[cfg(any(test, feature = "perf-trace"))]
 impl PerfTrace {
     const NOTHING: Self = Self {
         read_view_acquire_ns: 0,
@@ -75,10 +76,10 @@ impl PerfTrace {
 /// Evaluates an expression and adds the time it took to a field of the thread's trace.
 macro_rules! perf_time {
     ($field:ident, $body:expr) => {{
-        #[cfg(feature = "perf-trace")]
+        #[cfg(any(test, feature = "perf-trace"))]
         let started_ns = in_mem_wal::clock::SystemClock::monotonic_ns();
         let value = $body;
-        #[cfg(feature = "perf-trace")]
+        #[cfg(any(test, feature = "perf-trace"))]
         $crate::perf::PerfTrace::update(|trace| {
             let now_ns = in_mem_wal::clock::SystemClock::monotonic_ns();
             trace.$field += now_ns.saturating_sub(started_ns);
@@ -90,14 +91,14 @@ macro_rules! perf_time {
 /// Adds to a count of the thread's trace.
 macro_rules! perf_count {
     ($field:ident, $count:expr) => {
-        #[cfg(feature = "perf-trace")]
+        #[cfg(any(test, feature = "perf-trace"))]
         $crate::perf::PerfTrace::update(|trace| trace.$field += $count);
     };
 }
 
 pub(crate) use {perf_count, perf_time};
 
-#[cfg(all(test, feature = "perf-trace"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -13,6 +13,7 @@ use in_mem_wal::LogHandle;
 
 use crate::attributes::ONCE_ATTRIBUTES_LEN_BYTES;
 use crate::errors::CommitError;
+use crate::expiry::EXPIRY_LEN_BYTES;
 use crate::index::{KeyHasher, KeyRef};
 use crate::limits::{
     KEPT_ENTRY_COUNT_MAX, KEY_COST_BYTES, ONCE_CLIENT_OVERHEAD_BYTES, ONCE_RESULT_OVERHEAD_BYTES,
@@ -22,6 +23,7 @@ use crate::limits_in_force::LimitsInForce;
 use crate::memory::{MemoryUse, key_cost};
 use crate::once_result::result_len_max;
 use crate::program::{Expected, Program, ReadCheck, Step, StepOutcome};
+use crate::retention::POLICY_ENTITY;
 use crate::run_change::RunChange;
 use crate::shard::{RUN_ENTITY, RunShard};
 use crate::shared::InFlight;
@@ -82,6 +84,8 @@ pub(crate) struct Prepared {
     pub(crate) run_step: Option<usize>,
     /// Some step writes data, not only the run itself.
     pub(crate) has_data_step: bool,
+    /// Some step changes the retention policy of the run.
+    pub(crate) changes_retention: bool,
 }
 
 thread_local! {
@@ -96,6 +100,7 @@ const INT_LEN_BYTES_MAX: usize = 9;
 pub(crate) fn step_key<'a>(step: &Step<'a>) -> KeyRef<'a> {
     match *step {
         Step::Put { key, .. }
+        | Step::PutExpiring { key, .. }
         | Step::Delete { key }
         | Step::PutIfAbsent { key, .. }
         | Step::CasVersion { key, .. }
@@ -104,6 +109,7 @@ pub(crate) fn step_key<'a>(step: &Step<'a>) -> KeyRef<'a> {
         | Step::Decrement { key, .. }
         | Step::GetAndSet { key, .. }
         | Step::GetAndDelete { key } => KeyRef::kv(key),
+        Step::SetRetention(_) | Step::ClearRetention => POLICY_ENTITY,
         Step::Run(_) => RUN_ENTITY,
     }
 }
@@ -112,18 +118,22 @@ pub(crate) fn step_key<'a>(step: &Step<'a>) -> KeyRef<'a> {
 pub(crate) fn given_value<'a>(step: &Step<'a>) -> Option<&'a [u8]> {
     match step {
         Step::Put { value, .. }
+        | Step::PutExpiring { value, .. }
         | Step::PutIfAbsent { value, .. }
         | Step::CasVersion { value, .. }
         | Step::CasValue { value, .. }
-        | Step::GetAndSet { value, .. } => Some(value.as_bytes()),
+        | Step::GetAndSet { value, .. }
+        | Step::SetRetention(value) => Some(value.as_bytes()),
         _ => None,
     }
 }
 
-/// Whether a step is refused where memory is at its limit. Deletions and the end of runs go on.
+/// Whether a step is refused where memory is at its limit. Deletions, the end of runs and what
+/// lets old versions go go on.
 fn grows_data(step: &Step<'_>) -> bool {
     match step {
         Step::Delete { .. } | Step::GetAndDelete { .. } => false,
+        Step::SetRetention(_) | Step::ClearRetention => false,
         Step::Run(change) => change.grows_data(),
         _ => true,
     }
@@ -164,6 +174,7 @@ impl Prepared {
             once_result: None,
             run_step: None,
             has_data_step: false,
+            changes_retention: false,
         };
         prepared.states.resize_with(count, StepState::default);
         let (mut grows, mut costs) = (false, 0);
@@ -238,9 +249,14 @@ impl Prepared {
         }
         self.has_data_step = true;
         let key = step_key(step).user_key;
-        validate_user_key(key)?;
+        if step.is_retention() {
+            self.changes_retention = true;
+        } else {
+            validate_user_key(key)?;
+        }
         let value_len_max = match step {
-            Step::Increment { .. } | Step::Decrement { .. } => INT_LEN_BYTES_MAX,
+            Step::Increment { .. } | Step::Decrement { .. } => INT_LEN_BYTES_MAX + EXPIRY_LEN_BYTES,
+            Step::PutExpiring { value, .. } => value.as_bytes().len() + EXPIRY_LEN_BYTES,
             step => given_value(step).map_or(0, <[u8]>::len),
         };
         self.len_bytes_max += ENTRY_OVERHEAD_BYTES + key.len() + value_len_max;
@@ -253,11 +269,21 @@ impl Prepared {
             return;
         };
         let (node, kind, entry_type) = match (given_value(step), step) {
+            (Some(value), Step::PutExpiring { .. }) => {
+                // Until when is known once the commit has its timestamp.
+                let node = node.unwrap_or_else(|| Node::with_expiry(value, u64::MAX));
+                if let Some(writeset) = &mut self.writeset {
+                    let key = step_key(step).user_key;
+                    state.span = writeset.push_expiring(key, node.value(), u64::MAX);
+                }
+                state.node = Some(node);
+                return;
+            }
             (Some(value), _) => {
                 let node = node.unwrap_or_else(|| shard.node_with_value(value));
                 (node, MutationKind::Put, entry_type::KV_PUT)
             }
-            (None, Step::Delete { .. } | Step::GetAndDelete { .. }) => (
+            (None, Step::Delete { .. } | Step::GetAndDelete { .. } | Step::ClearRetention) => (
                 Node::tombstone(),
                 MutationKind::Delete,
                 entry_type::KV_DELETE,

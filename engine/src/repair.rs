@@ -160,7 +160,7 @@ impl Salvaged {
             ..LogPoint::first()
         };
         let size_bytes = context
-            .write(disk, &manifest, point, id, now_us)
+            .write(disk, &manifest, (point, None), id, now_us)
             .map_err(ExportError::snapshot)?;
         let directory = in_mem_snapshot::SNAPSHOTS_DIR;
         publish_snapshot(disk, id).map_err(|source| ExportError::io(directory, source))?;

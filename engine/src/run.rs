@@ -5,15 +5,15 @@ use std::sync::Arc;
 use in_mem_model::RunId;
 
 use crate::database::DatabaseInner;
-use crate::errors::CommitError;
+use crate::errors::{CommitError, ReadError};
 use crate::index::KeyRef;
 use crate::kv::Kv;
 use crate::once::OnceRequest;
 use crate::perf::{perf_count, perf_time};
 use crate::program::{CommitOptions, Completion, Outcome, Program, Submitted};
 use crate::shard::RunShard;
-use crate::version_node::VersionedRef;
-use crate::view::{ReadView, get_with};
+use crate::version_node::{VersionNode, VersionedRef};
+use crate::view::ReadView;
 
 /// A handle on one run of an open database. Cheap to clone; keep one per session.
 #[derive(Clone)]
@@ -49,16 +49,16 @@ impl Run {
     /// A view of the run as it is published now.
     #[must_use]
     pub fn read_view(&self) -> ReadView {
-        perf_time!(
-            read_view_acquire_ns,
-            ReadView::new(Arc::clone(&self.shard), self.shard.visible())
-        )
+        perf_time!(read_view_acquire_ns, ReadView::now(Arc::clone(&self.shard)))
     }
 
     /// A view of the run at an earlier version.
-    #[must_use]
-    pub fn read_view_at(&self, version: u64) -> ReadView {
-        ReadView::new(Arc::clone(&self.shard), version.min(self.shard.visible()))
+    ///
+    /// # Errors
+    /// `HistoryTrimmed` when something that was published at that version has been trimmed, or is
+    /// about to be; `earliest_retained` is the lowest version that is whole.
+    pub fn read_view_at(&self, version: u64) -> Result<ReadView, ReadError> {
+        ReadView::at(Arc::clone(&self.shard), version)
     }
 
     /// Calls `read` with the live version of a key, as published now. Copies nothing, allocates
@@ -69,7 +69,10 @@ impl Run {
         read: impl FnOnce(Option<VersionedRef<'_>>) -> R,
     ) -> R {
         perf_count!(keys_read, 1);
-        get_with(&self.shard, self.shard.visible(), key, read)
+        self.shard.with_published(key, |node| {
+            let live = node.filter(|node| node.is_live(self.shard.now.current_us()));
+            read(live.map(VersionNode::versioned))
+        })
     }
 
     /// Commits a program and waits on the calling thread until its promise is met.

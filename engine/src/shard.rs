@@ -5,21 +5,26 @@
 //! Lock order: `commit`, then the run names, then the log's hand-off lock, then the publication
 //! queue; the reserve of nodes is taken alone.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use in_mem_model::{RunId, RunStatus, TypeTag};
 use parking_lot::Mutex;
 
 use crate::index::{Index, KeyRef};
+use crate::now::Now;
 use crate::once::OnceTable;
+use crate::pins::Pins;
 use crate::publication::Publication;
-use crate::version_node::{Node, VersionNode};
+use crate::version_node::{Found, Node, VersionNode};
 
 /// The parts of one run.
 pub(crate) struct RunShard {
     pub(crate) run_id: RunId,
     pub(crate) index: Index,
     pub(crate) publication: Publication,
+    /// Who reads an older time of it.
+    pub(crate) pins: Pins,
     /// The critical section of the run.
     pub(crate) commit: Mutex<CommitState>,
     /// Recovered as Active at this start, without a live owner.
@@ -32,6 +37,8 @@ pub(crate) struct RunShard {
     /// The run exists only as volatile: nothing that is logged may depend on it. Stored in the
     /// critical section, before the beginning of the run is published.
     is_volatile: AtomicBool,
+    /// The time by which entries expire.
+    pub(crate) now: Arc<Now>,
     /// Nodes allocated ahead of the commits that will use them.
     reserve: Mutex<Vec<Node>>,
     /// Nodes in the reserve: a hint that saves the lock when there are none.
@@ -56,12 +63,13 @@ pub(crate) const RUN_ENTITY: KeyRef<'static> = KeyRef {
 
 impl RunShard {
     /// A run nobody has begun yet; the default run is Active from the start.
-    pub(crate) fn new(run_id: RunId) -> Self {
+    pub(crate) fn new(run_id: RunId, now: Arc<Now>) -> Self {
         let status = (run_id == RunId::DEFAULT).then_some(RunStatus::Active);
         Self {
             run_id,
             index: Index::new(),
             publication: Publication::new(),
+            pins: Pins::default(),
             commit: Mutex::new(CommitState {
                 status,
                 last_timestamp_us: 0,
@@ -71,6 +79,7 @@ impl RunShard {
             orphaned: AtomicBool::new(false),
             moved_at: AtomicU64::new(u64::MAX),
             is_volatile: AtomicBool::new(false),
+            now,
             reserve: Mutex::new(Vec::new()),
             reserve_count: AtomicUsize::new(0),
         }
@@ -80,6 +89,26 @@ impl RunShard {
     #[inline]
     pub(crate) fn visible(&self) -> u64 {
         self.publication.visible()
+    }
+
+    /// Calls `read` with the newest published version of a key. Should that have been trimmed since
+    /// the run's version was loaded, a newer one is published: it looks again.
+    #[inline]
+    pub(crate) fn with_published<R>(
+        &self,
+        key: KeyRef<'_>,
+        read: impl FnOnce(Option<&Node>) -> R,
+    ) -> R {
+        let mut read = Some(read);
+        loop {
+            let done = self.index.find(key, self.visible(), |found| match found {
+                Found::Trimmed => None,
+                found => read.take().map(|read| read(found.version())),
+            });
+            if let Some(done) = done {
+                return done;
+            }
+        }
     }
 
     /// The run exists only as volatile.

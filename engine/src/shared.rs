@@ -9,6 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use in_mem_model::RetentionPolicy;
 use in_mem_wal::clock::Clock;
 use in_mem_wal::{LogHandle, Lsn, PoisonCause, Sink, Stage};
 use parking_lot::{Mutex, RwLock};
@@ -17,6 +18,7 @@ use crate::checkpoint::{CheckpointBoard, LogPoint};
 use crate::durable::Durable;
 use crate::errors::{CommitError, DatabaseClosed};
 use crate::faults::{Mutant, Planted};
+use crate::now::Now;
 use crate::program::CompletionSink;
 use crate::progress::RecoveryProgress;
 use crate::shard::RunShard;
@@ -29,8 +31,8 @@ pub(crate) struct Shared {
     pub(crate) planted: Planted,
     /// How far commits are durable.
     pub(crate) durable: Durable,
-    /// Time of day as last stamped, microseconds since the epoch.
-    pub(crate) now_us: AtomicU64,
+    /// The time of day.
+    pub(crate) now: Arc<Now>,
     /// Admission is closed. SeqCst; re-checked inside each critical section.
     is_closed: AtomicBool,
     is_read_only: AtomicBool,
@@ -44,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) log: OnceLock<LogHandle<InFlight>>,
     /// Who wants to know how far recovery has come.
     pub(crate) recovery_progress: OnceLock<Arc<RecoveryProgress>>,
+    /// What holds for runs without a retention policy of their own.
+    pub(crate) default_retention: RwLock<RetentionPolicy>,
     /// What is asked of checkpoints and known about them.
     pub(crate) checkpoint: CheckpointBoard,
     /// Wakes the background thread.
@@ -52,13 +56,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(clock: Arc<dyn Clock>, planted: Planted) -> Self {
-        let now_us = AtomicU64::new(clock.wall_us());
+        let now = Arc::new(Now::new(Arc::clone(&clock)));
         Self {
-            store: ShardedStore::new(),
+            store: ShardedStore::new(Arc::clone(&now)),
             clock,
             planted,
             durable: Durable::new(),
-            now_us,
+            now,
             is_closed: AtomicBool::new(false),
             is_read_only: AtomicBool::new(false),
             is_poisoned: AtomicBool::new(false),
@@ -67,6 +71,7 @@ impl Shared {
             active_segment: AtomicU64::new(0),
             log: OnceLock::new(),
             recovery_progress: OnceLock::new(),
+            default_retention: RwLock::default(),
             checkpoint: CheckpointBoard::new(),
             wake_background: Mutex::new(None),
         }

@@ -11,11 +11,11 @@
 //! ```
 //!
 //! `version` is the entity's own, in its flavour. Volatile versions are left out; an entity that
-//! has no other is left out whole. This build trims nothing and knows no expiry: it writes both
-//! as 0, and refuses to load anything else rather than to forget it.
+//! has no other is left out whole. A trim floor is the commit version of the oldest version that
+//! was kept. A tombstone has no expiry.
 //!
-//! The walk holds no lock of the store: versions at or below the watermark are published and are
-//! never removed while it runs. Of one run at a time it holds the keys, 8 bytes each, and of one
+//! The walk holds no lock of the store: versions at or below the watermark are published, and
+//! trimmed by nobody but the thread that takes snapshots. Of one run at a time it holds the keys, 8 bytes each, and of one
 //! entity the chain.
 
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use crate::limits::{
 use crate::shard::RunShard;
 use crate::snapshot_bytes::{array, number_u32, number_u64, write_u32, write_u64};
 use crate::store::ShardedStore;
+use crate::trim::TrimPlan;
 use crate::version_node::{Node, Stamp, VersionNode, VersionedRef};
 
 const FLAG_TOMBSTONE: u8 = 1;
@@ -38,6 +39,8 @@ const FLAG_TOMBSTONE: u8 = 1;
 pub struct SnapshotView<'a> {
     store: &'a ShardedStore,
     watermark: u64,
+    /// What a compaction leaves out.
+    plan: Option<&'a TrimPlan>,
 }
 
 /// One entity of a [`SnapshotView`].
@@ -47,6 +50,8 @@ pub struct EntityVersions<'a> {
     pub run: RunId,
     /// Its key within run and primitive.
     pub key: &'a [u8],
+    /// The lowest version that is still readable; 0 when nothing was trimmed.
+    pub trim_floor: u64,
     /// Its logged versions up to the watermark, oldest first; never empty.
     pub versions: &'a [VersionedRef<'a>],
 }
@@ -54,7 +59,16 @@ pub struct EntityVersions<'a> {
 impl<'a> SnapshotView<'a> {
     /// The store as it is at `watermark`: every commit at or below it is published.
     pub(crate) fn new(store: &'a ShardedStore, watermark: u64) -> Self {
-        Self { store, watermark }
+        Self {
+            store,
+            watermark,
+            plan: None,
+        }
+    }
+
+    /// The same without what goes by `plan`.
+    pub(crate) fn trimmed_by(self, plan: Option<&'a TrimPlan>) -> Self {
+        Self { plan, ..self }
     }
 
     /// The highest commit version inside.
@@ -86,28 +100,47 @@ impl<'a> SnapshotView<'a> {
             for key in keys {
                 let user_key = key.user_key();
                 let key_ref = KeyRef { tag, user_key };
-                let newest = shard
-                    .index
-                    .with_version(key_ref, self.watermark, |node| node.cloned());
-                let mut versions = Vec::new();
-                let mut next = newest.as_ref();
-                while let Some(node) = next {
-                    if !node.is_volatile() {
-                        versions.push(node.versioned());
-                    }
-                    next = node.older();
-                }
-                versions.reverse();
+                let (mut nodes, is_cut) = self.kept(&shard, key_ref);
+                nodes.retain(|node| !node.is_volatile());
+                let trim_floor = match nodes.last() {
+                    Some(oldest) if is_cut => oldest.commit_version(),
+                    _ => 0,
+                };
+                let versions: Vec<_> = nodes.iter().rev().map(VersionNode::versioned).collect();
                 if !versions.is_empty() {
                     visit(EntityVersions {
                         run: shard.run_id,
                         key: user_key,
+                        trim_floor,
                         versions: &versions,
                     })?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// The versions of a key up to the watermark that stay, newest first, and whether there were
+    /// older ones.
+    fn kept(&self, shard: &RunShard, key: KeyRef<'_>) -> (Vec<Node>, bool) {
+        let mut nodes = shard.index.chain(key, self.watermark);
+        let was_cut = nodes.last().is_some_and(VersionNode::is_trim_floor);
+        let Some((plan, trim)) = self
+            .plan
+            .and_then(|plan| Some((plan, plan.of_run(shard.run_id)?)))
+        else {
+            return (nodes, was_cut);
+        };
+        let count = nodes.len();
+        if plan.counts_pending {
+            nodes = shard.index.chain(key, u64::MAX);
+            nodes.truncate(trim.counting_pending().kept_count(key, &nodes));
+            nodes.retain(|node| node.commit_version() <= self.watermark);
+        } else {
+            nodes.truncate(trim.kept_count(key, &nodes));
+        }
+        let is_cut = was_cut || nodes.len() < count;
+        (nodes, is_cut)
     }
 
     /// Writes every entity of a keyspace whose versions are commit versions.
@@ -123,7 +156,7 @@ impl<'a> SnapshotView<'a> {
             sink.write(entity.run.as_bytes())?;
             write_u32(sink, entity.key.len())?;
             sink.write(entity.key)?;
-            write_u64(sink, 0)?;
+            write_u64(sink, entity.trim_floor)?;
             write_u32(sink, entity.versions.len())?;
             for version in entity.versions {
                 write_u64(sink, version.commit_version)?;
@@ -134,7 +167,7 @@ impl<'a> SnapshotView<'a> {
                 } else {
                     0
                 }])?;
-                write_u64(sink, 0)?;
+                write_u64(sink, version.expires_at_us.unwrap_or(0))?;
                 write_u32(sink, version.value.len())?;
                 sink.write(version.value)?;
             }
@@ -193,9 +226,7 @@ impl<'a> SnapshotTarget<'a> {
             if before.as_ref().is_some_and(|before| entity <= *before) {
                 return Err(source.meaningless("order of entities"));
             }
-            if number_u64(source)? != 0 {
-                return Err(source.meaningless("trim floor"));
-            }
+            let trim_floor = number_u64(source)?;
             let mut chain: Option<Node> = None;
             let version_count = number_u32(source)?;
             if version_count == 0 {
@@ -213,10 +244,17 @@ impl<'a> SnapshotTarget<'a> {
                     timestamp_us: version.timestamp_us,
                     is_volatile: false,
                 };
-                let mut node = match version.is_tombstone {
-                    true => Node::tombstone(),
-                    false => Node::with_value(version.value),
+                let mut node = match (version.is_tombstone, version.expires_at_us) {
+                    (true, _) => Node::tombstone(),
+                    (false, None) => Node::with_value(version.value),
+                    (false, Some(at_us)) => Node::with_expiry(version.value, at_us),
                 };
+                if chain.is_none() && trim_floor != 0 {
+                    if trim_floor != stamp.commit_version {
+                        return Err(source.meaningless("trim floor"));
+                    }
+                    node.set_trim_floor();
+                }
                 node.seal(stamp, chain.take());
                 chain = Some(node);
             }
@@ -243,14 +281,15 @@ impl<'a> SnapshotTarget<'a> {
         let commit_version = number_u64(source)?;
         let timestamp_us = number_u64(source)?;
         let [flags] = array(source)?;
-        if number_u64(source)? != 0 {
-            return Err(source.meaningless("expiry"));
-        }
+        let expires_at_us = Some(number_u64(source)?).filter(|at_us| *at_us != 0);
         let len_max = SNAPSHOT_VALUE_LEN_BYTES_MAX;
         read_bytes(source, value, len_max, "length of a value")?;
         let is_tombstone = flags == FLAG_TOMBSTONE;
         let is_known = flags & !FLAG_TOMBSTONE == 0;
         let is_inside = own_version == commit_version && commit_version <= self.watermark;
+        if is_tombstone && expires_at_us.is_some() {
+            return Err(source.meaningless("expiry"));
+        }
         if !is_known || !is_inside || (is_tombstone && !value.is_empty()) {
             return Err(source.meaningless("version of an entity"));
         }
@@ -259,6 +298,7 @@ impl<'a> SnapshotTarget<'a> {
             commit_version,
             timestamp_us,
             is_tombstone,
+            expires_at_us,
         })
     }
 }

@@ -9,14 +9,17 @@ use std::sync::atomic::AtomicU64;
 
 use dashmap::DashMap;
 use in_mem_model::RunId;
-
+use in_mem_model::keys::is_system_key;
+use parking_lot::RwLock;
 use rustc_hash::FxBuildHasher;
 
 use crate::index::{Applied, IndexKey, KeyRef};
 use crate::limits::{INDEX_PARTITION_COUNT, REGISTRY_SHARD_COUNT};
 use crate::memory::{MemoryUse, key_cost};
 use crate::names::RunNames;
+use crate::now::Now;
 use crate::once::{OnceEntry, OnceRequest, insert_entry};
+use crate::pins::Pin;
 use crate::sequencer::Sequencer;
 use crate::shard::{CommitState, RUN_ENTITY, RunShard};
 use crate::version_node::{Node, Stamp, VersionNode, VersionedRef};
@@ -33,19 +36,26 @@ pub struct ShardedStore {
     /// The checkpoint that wants exactly-once tables as they are now; 0 for none. SeqCst: stored
     /// before the critical sections are passed, loaded inside them.
     pub(crate) once_capture: AtomicU64,
+    /// Read by who walks every version of everything, written by who trims.
+    pub(crate) chains: RwLock<()>,
+    /// The time by which entries expire.
+    now: Arc<Now>,
 }
 
 impl ShardedStore {
     /// A store with nothing but the default run.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(now: Arc<Now>) -> Self {
         let runs = DashMap::with_hasher_and_shard_amount(FxBuildHasher, REGISTRY_SHARD_COUNT);
-        runs.insert(RunId::DEFAULT, Arc::new(RunShard::new(RunId::DEFAULT)));
+        let shard = RunShard::new(RunId::DEFAULT, Arc::clone(&now));
+        runs.insert(RunId::DEFAULT, Arc::new(shard));
         Self {
             runs,
             sequencer: Sequencer::new(0),
             names: RunNames::default(),
             memory: MemoryUse::default(),
             once_capture: AtomicU64::new(0),
+            chains: RwLock::new(()),
+            now,
         }
     }
 
@@ -53,8 +63,8 @@ impl ShardedStore {
     #[must_use]
     pub fn get(&self, run: RunId, key: KeyRef<'_>) -> Option<Vec<u8>> {
         let shard = self.shard(run)?;
-        shard.index.with_version(key, shard.visible(), |node| {
-            node.filter(|node| !node.is_tombstone())
+        shard.with_published(key, |node| {
+            node.filter(|node| node.is_live(shard.now.current_us()))
                 .map(|node| node.value().to_vec())
         })
     }
@@ -63,24 +73,32 @@ impl ShardedStore {
     #[must_use]
     pub fn contains(&self, run: RunId, key: KeyRef<'_>) -> bool {
         self.shard(run).is_some_and(|shard| {
-            shard.index.with_version(key, shard.visible(), |node| {
-                node.is_some_and(|node| !node.is_tombstone())
-            })
+            let now_us = shard.now.current_us();
+            shard.with_published(key, |node| node.is_some_and(|node| node.is_live(now_us)))
         })
     }
 
-    /// Live published keys of one run, of all primitives, count.
+    /// Live published keys of one run, of all primitives, without those of in-mem itself, count.
     #[must_use]
     pub fn count(&self, run: RunId) -> usize {
         let Some(shard) = self.shard(run) else {
             return 0;
         };
-        let visible = shard.visible();
+        let pin = Pin::new(shard);
+        let (shard, visible) = (pin.shard(), pin.shard().visible());
+        let now_us = shard.now.current_us();
         let mut count = 0;
         for partition in 0..INDEX_PARTITION_COUNT {
-            shard.index.for_each_key(partition, |_, head| {
-                let live = head.and_then(|node| node.at_or_below(visible));
-                count += usize::from(live.is_some_and(|node| !node.is_tombstone()));
+            shard.index.for_each_key(partition, |key, head| {
+                if is_system_key(key.user_key()) {
+                    return true;
+                }
+                let is_live = head.is_some_and(|node| {
+                    node.at_or_below(visible, |found| {
+                        found.version().is_some_and(|node| node.is_live(now_us))
+                    })
+                });
+                count += usize::from(is_live);
                 true
             });
         }
@@ -117,7 +135,7 @@ impl ShardedStore {
             &self
                 .runs
                 .entry(run)
-                .or_insert_with(|| Arc::new(RunShard::new(run))),
+                .or_insert_with(|| Arc::new(RunShard::new(run, Arc::clone(&self.now)))),
         )
     }
 
@@ -161,25 +179,16 @@ impl ShardedStore {
             // A version at or below `issued` was taken inside a critical section that has ended
             // once this lock is held: it is published, in the queue, or dropped for good.
             let _section = shard.commit.lock();
-            if let Some(first) = shard.publication.first_unpublished() {
-                watermark = watermark.min(first.saturating_sub(1));
-            }
+            watermark = shard.publication.lowered(watermark);
         }
         watermark
     }
 
     /// Applies one mutation of a committed record with the versions stored in it. Applying it
     /// again changes nothing. Recovery alone calls this, before anyone reads.
-    pub(crate) fn apply_versioned(
-        &self,
-        run: RunId,
-        key: KeyRef<'_>,
-        value: Option<&[u8]>,
-        stamp: Stamp,
-    ) {
+    pub(crate) fn apply_versioned(&self, run: RunId, key: KeyRef<'_>, node: Node, stamp: Stamp) {
         let shard = self.shard_or_new(run);
         let mut state = shard.commit.lock();
-        let node = value.map_or_else(Node::tombstone, Node::with_value);
         let len_bytes = node.value().len();
         let applied = shard.index.apply(key, node, stamp);
         if applied == Applied::KeyAndVersion {
@@ -197,10 +206,13 @@ impl ShardedStore {
     /// Takes in all versions of a key that is not there yet, as a snapshot holds them.
     pub(crate) fn load_entity(&self, shard: &RunShard, key: KeyRef<'_>, newest: Node) {
         self.memory.add_key(key);
-        let mut version = Some(&newest);
+        let mut version = Some(newest.clone());
         while let Some(node) = version {
             self.memory.add_version(node.value().len());
-            version = node.older();
+            if node.is_trim_floor() {
+                shard.pins.raise_trimmed_to(node.commit_version());
+            }
+            version = (*node.older()).clone();
         }
         let (commit_version, timestamp_us) = (newest.commit_version(), newest.timestamp_us());
         let mut state = shard.commit.lock();
@@ -230,11 +242,12 @@ impl ShardedStore {
         insert_entry(&self.memory, &mut shard.commit.lock(), once, entry);
     }
 
-    /// Calls `visit` with each key of a run and its published versions, newest first, in order.
+    /// Calls `visit` with each key of a run, in order, its published versions, newest first, and
+    /// whether there were older ones that have been trimmed.
     pub(crate) fn for_each_chain(
         &self,
         shard: &RunShard,
-        mut visit: impl FnMut(&IndexKey, &[VersionedRef<'_>]),
+        mut visit: impl FnMut(&IndexKey, &[VersionedRef<'_>], bool),
     ) {
         let visible = shard.visible();
         let mut keys = Vec::new();
@@ -249,25 +262,16 @@ impl ShardedStore {
             let Some(key_ref) = key.key_ref() else {
                 continue;
             };
-            shard.index.with_version(key_ref, visible, |node| {
-                let mut versions = Vec::new();
-                let mut next = node;
-                while let Some(node) = next {
-                    versions.push(node.versioned());
-                    next = node.older();
-                }
-                if !versions.is_empty() {
-                    visit(key, &versions);
-                }
-            });
+            let nodes = shard.index.chain(key_ref, visible);
+            let versions: Vec<_> = nodes.iter().map(VersionNode::versioned).collect();
+            if let Some(oldest) = nodes.last() {
+                visit(key, &versions, oldest.is_trim_floor());
+            }
         }
     }
 
     /// True when the run was begun and that is published; the default run always is.
     pub(crate) fn is_begun(&self, shard: &RunShard) -> bool {
-        shard.run_id == RunId::DEFAULT
-            || shard
-                .index
-                .with_version(RUN_ENTITY, shard.visible(), |node| node.is_some())
+        shard.run_id == RunId::DEFAULT || shard.with_published(RUN_ENTITY, |node| node.is_some())
     }
 }

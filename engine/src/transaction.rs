@@ -5,6 +5,8 @@
 //! applies the other in one step. Listings see the transaction's own writes and are not tracked;
 //! history reads see the view alone. Contexts are pooled per thread, see `pool.rs`.
 
+use std::sync::Arc;
+
 use in_mem_model::keys::validate_user_key;
 use in_mem_model::{
     Durability, RunId, RunInfo, ValueRef, ValueType, Version, as_int, encode_int, encoded_equal,
@@ -12,9 +14,11 @@ use in_mem_model::{
 };
 
 use crate::errors::{CommitError, ReadError};
+use crate::expiry::Lifetime;
 use crate::index::KeyRef;
 use crate::keyed_set::KeyedSet;
 use crate::once::OnceRequest;
+use crate::pins::Pin;
 use crate::program::{Actual, CommitOptions, Completion, Expected, Outcome, Submitted};
 use crate::run::Run;
 use crate::run_change::RunChange;
@@ -64,6 +68,8 @@ pub struct TransactionInfo {
 pub struct TransactionContext {
     /// The run; none in the pool, so that a pooled context keeps nothing alive.
     pub(crate) run: Option<Run>,
+    /// Keeps what its view sees; none in the pool.
+    pub(crate) pin: Option<Pin>,
     pub(crate) run_id: RunId,
     pub(crate) start_version: u64,
     /// The commit version seen of each key that was read; 0 for one that never existed.
@@ -90,12 +96,15 @@ pub(crate) struct Write {
     pub(crate) is_delete: bool,
     /// What the key must be at commit, all of it.
     pub(crate) expected: [Option<Expected>; 2],
+    /// How long it lives; none for ever.
+    pub(crate) lifetime: Option<Lifetime>,
 }
 
 impl TransactionContext {
     pub(crate) fn empty() -> Self {
         Self {
             run: None,
+            pin: None,
             run_id: RunId::DEFAULT,
             start_version: 0,
             read_set: KeyedSet::default(),
@@ -124,12 +133,10 @@ impl TransactionContext {
     pub(crate) fn reset(&mut self, run: &Run, options: TransactionOptions) {
         self.clear();
         self.run_id = run.id();
+        // Before the version is read, so that nothing of that version is trimmed.
+        self.pin = Some(Pin::new(Arc::clone(&run.shard)));
         self.start_version = run.visible_version();
-        self.started_at_us = run
-            .inner
-            .shared
-            .now_us
-            .load(std::sync::atomic::Ordering::Relaxed);
+        self.started_at_us = run.inner.shared.now.current_us();
         // Without a timeout no clock is read: beginning is on the hot path.
         self.begun_at_us = match options.timeout_ms {
             0 => 0,
@@ -144,6 +151,7 @@ impl TransactionContext {
     pub(crate) fn clear(&mut self) {
         self.let_go_of_all();
         self.run = None;
+        self.pin = None;
         self.read_set.clear();
         self.write_set.clear();
         self.run_change = None;
@@ -210,12 +218,13 @@ impl TransactionContext {
             let own = write.node.as_ref().filter(|_| !write.is_delete);
             return Ok(read(own.map(VersionNode::versioned)));
         }
+        let now_us = self.started_at_us;
         let run = self.run()?;
         let (version, found) =
             run.shard
                 .index
                 .with_version(KeyRef::kv(key), self.start_version, |node| {
-                    let live = node.filter(|node| !node.is_tombstone());
+                    let live = node.filter(|node| node.is_live(now_us));
                     let version = node.map_or(0, VersionNode::commit_version);
                     (version, read(live.map(VersionNode::versioned)))
                 });
@@ -260,7 +269,8 @@ impl TransactionContext {
             return own.map_or(0, |node| node.value().len());
         }
         let Some(run) = &self.run else { return 0 };
-        get_with(&run.shard, self.start_version, KeyRef::kv(key), |found| {
+        let (bound, now_us) = (self.start_version, self.started_at_us);
+        get_with(&run.shard, bound, now_us, KeyRef::kv(key), |found| {
             found.map_or(0, |found| found.value.len())
         })
     }
@@ -271,7 +281,7 @@ impl TransactionContext {
     /// When the key is not allowed, or the transaction takes no writes; `MemoryFull` where memory is
     /// at its limit, and the transaction goes on without this write.
     pub fn put(&mut self, key: &[u8], value: ValueRef<'_>) -> Result<(), CommitError> {
-        self.write_value(key, value, None)
+        self.write_value(key, value, None, None)
     }
 
     /// Writes several values.
@@ -314,13 +324,22 @@ impl TransactionContext {
         Ok(count)
     }
 
-    /// Adds to an Int and returns the sum; a missing key counts from 0.
+    /// Adds to an Int and returns the sum; a missing key counts from 0. When it expires stays as it
+    /// is.
     ///
     /// # Errors
     /// `WrongType`, `Overflow`, and as [`Self::put`].
     pub fn increment(&mut self, key: &[u8], delta: i64) -> Result<i64, CommitError> {
         self.begin_write(key)?;
-        let value = match self.get(key).map_err(read_failed)? {
+        let found = self.get(key).map_err(read_failed)?;
+        let lifetime = match self.write_set.get(key) {
+            Some(own) => own.lifetime,
+            None => found
+                .as_ref()
+                .and_then(|found| found.expires_at_us)
+                .map(Lifetime::Until),
+        };
+        let value = match found {
             None => 0,
             Some(found) => as_int(&found.value).ok_or_else(|| CommitError::WrongType {
                 expected: ValueType::Int.name(),
@@ -334,7 +353,7 @@ impl TransactionContext {
         let sum = value.checked_add(delta).ok_or(overflow)?;
         let mut room = [0; 9];
         let encoded = encode_int(sum, &mut room);
-        self.put(key, ValueRef::new(encoded)?)?;
+        self.write_value(key, ValueRef::new(encoded)?, None, lifetime)?;
         Ok(sum)
     }
 
@@ -348,7 +367,7 @@ impl TransactionContext {
         expected: Expected,
         value: ValueRef<'_>,
     ) -> Result<(), CommitError> {
-        self.write_value(key, value, Some(expected))
+        self.write_value(key, value, Some(expected), None)
     }
 
     /// Writes if the value is as expected, now and at commit. Answers with what was found if not.
@@ -428,7 +447,7 @@ impl TransactionContext {
     /// Versions of a key, newest first, at the view; without the transaction's writes.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::get`]; `HistoryTrimmed` when everything below `before` was trimmed.
     pub fn history(
         &mut self,
         key: &[u8],
@@ -436,13 +455,13 @@ impl TransactionContext {
         before: Option<u64>,
     ) -> Result<Vec<HistoryEntry>, ReadError> {
         self.begin_read(key)?;
-        Ok(self.view()?.history(KeyRef::kv(key), limit, before))
+        self.view()?.history(KeyRef::kv(key), limit, before)
     }
 
     /// One page of [`Self::history`], bounded in bytes as well; see [`ReadView::history_page`].
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::history`].
     ///
     /// [`ReadView::history_page`]: crate::ReadView::history_page
     pub fn history_page(
@@ -454,7 +473,7 @@ impl TransactionContext {
     ) -> Result<HistoryPage, ReadError> {
         self.begin_read(key)?;
         let key = KeyRef::kv(key);
-        Ok(self.view()?.history_page(key, limit, before, len_bytes_max))
+        self.view()?.history_page(key, limit, before, len_bytes_max)
     }
 
     /// The newest version at the view, a tombstone's too; without the transaction's writes.

@@ -1,7 +1,7 @@
 //! A point-in-time reader of one run.
 //!
-//! Acquiring a view is one atomic load; it sees exactly the commits published at that moment, for
-//! as long as it lives. The read view is never called a snapshot: that word is the disk image's.
+//! Acquiring a view counts it in and loads one number; it sees exactly the commits published at that
+//! moment, for as long as it lives. The read view is never called a snapshot: that word is the disk image's.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -11,14 +11,17 @@ use in_mem_model::{RunId, SYSTEM_NAMESPACE, TypeTag};
 use crate::errors::ReadError;
 use crate::index::{IndexKey, KeyRef};
 use crate::limits::{HISTORY_COUNT_MAX, LIST_STEP_KEY_COUNT_MAX, LIST_STEP_LEN_BYTES_MAX};
+use crate::pins::Pin;
 use crate::shard::RunShard;
-use crate::version_node::{VersionNode, VersionedRef};
+use crate::version_node::{Found, VersionNode, VersionedRef};
 
-/// Sees one run as it was published at one version.
+/// Sees one run as it was published at one version. Nothing it sees is trimmed as long as it lives.
 #[derive(Clone)]
 pub struct ReadView {
-    shard: Arc<RunShard>,
+    pin: Pin,
     version: u64,
+    /// The time by which entries have expired for it, microseconds since the epoch.
+    now_us: u64,
 }
 
 /// One version of a value, copied out.
@@ -30,9 +33,12 @@ pub struct Versioned {
     pub version: u64,
     /// Time of that commit, microseconds since the epoch.
     pub timestamp_us: u64,
+    /// When it expires, microseconds since the epoch, if it does.
+    pub expires_at_us: Option<u64>,
 }
 
-/// One version in a history; a deletion has no value.
+/// One version in a history; a deletion has no value. One that has expired since is told as it was
+/// written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryEntry {
     /// The encoded value; none for a tombstone.
@@ -41,6 +47,8 @@ pub struct HistoryEntry {
     pub version: u64,
     /// Time of that commit, microseconds since the epoch.
     pub timestamp_us: u64,
+    /// When it expires, or has, microseconds since the epoch, if it does.
+    pub expires_at_us: Option<u64>,
 }
 
 /// A part of a history.
@@ -92,8 +100,46 @@ pub struct ListRequest<'a> {
 }
 
 impl ReadView {
-    pub(crate) fn new(shard: Arc<RunShard>, version: u64) -> Self {
-        Self { shard, version }
+    /// What is published now.
+    #[inline]
+    pub(crate) fn now(shard: Arc<RunShard>) -> Self {
+        let pin = Pin::new(shard);
+        let version = pin.shard().visible();
+        let now_us = pin.shard().now.current_us();
+        Self {
+            pin,
+            version,
+            now_us,
+        }
+    }
+
+    /// What was published at `version`, or is now, if that is later.
+    pub(crate) fn at(shard: Arc<RunShard>, version: u64) -> Result<Self, ReadError> {
+        let view = Self::now(shard);
+        let earliest_retained = view.shard().pins.trimmed_to();
+        if version < earliest_retained {
+            return Err(ReadError::HistoryTrimmed {
+                requested: version,
+                earliest_retained,
+            });
+        }
+        let version = version.min(view.version);
+        Ok(Self { version, ..view })
+    }
+
+    /// What `pin` keeps of a version that was read after it was made, with what had not expired at
+    /// `now_us`.
+    pub(crate) fn of_pin(pin: Pin, version: u64, now_us: u64) -> Self {
+        Self {
+            pin,
+            version,
+            now_us,
+        }
+    }
+
+    #[inline]
+    fn shard(&self) -> &Arc<RunShard> {
+        self.pin.shard()
     }
 
     /// The commit version this view sees up to.
@@ -105,7 +151,7 @@ impl ReadView {
     /// The run it sees.
     #[must_use]
     pub fn run_id(&self) -> RunId {
-        self.shard.run_id
+        self.shard().run_id
     }
 
     /// The live value of a key, copied out.
@@ -120,13 +166,13 @@ impl ReadView {
         key: KeyRef<'_>,
         read: impl FnOnce(Option<VersionedRef<'_>>) -> R,
     ) -> R {
-        get_with(&self.shard, self.version, key, read)
+        get_with(self.shard(), self.version, self.now_us, key, read)
     }
 
     /// The version of a key that this view sees, a tombstone's too; 0 when it never existed.
     #[must_use]
     pub fn version_of(&self, key: KeyRef<'_>) -> u64 {
-        self.shard.index.with_version(key, self.version, |node| {
+        self.shard().index.with_version(key, self.version, |node| {
             node.map_or(0, VersionNode::commit_version)
         })
     }
@@ -137,46 +183,67 @@ impl ReadView {
         self.get_with(key, |found| found.is_some())
     }
 
-    /// Versions of a key, newest first, below `before` if given, at most `limit`.
-    #[must_use]
-    pub fn history(&self, key: KeyRef<'_>, limit: usize, before: Option<u64>) -> Vec<HistoryEntry> {
-        self.history_page(key, limit, before, usize::MAX).entries
+    /// Versions of a key, newest first, below `before` if given, at most `limit`. Ends where the
+    /// history was trimmed.
+    ///
+    /// # Errors
+    /// `HistoryTrimmed` when everything below `before` was trimmed.
+    pub fn history(
+        &self,
+        key: KeyRef<'_>,
+        limit: usize,
+        before: Option<u64>,
+    ) -> Result<Vec<HistoryEntry>, ReadError> {
+        let page = self.history_page(key, limit, before, usize::MAX)?;
+        Ok(page.entries)
     }
 
     /// The same, with values of at most `len_bytes_max` together; the first may exceed that alone.
-    #[must_use]
+    ///
+    /// # Errors
+    /// As [`Self::history`].
     pub fn history_page(
         &self,
         key: KeyRef<'_>,
         limit: usize,
         before: Option<u64>,
         len_bytes_max: usize,
-    ) -> HistoryPage {
+    ) -> Result<HistoryPage, ReadError> {
         let bound = before.map_or(self.version, |before| {
             before.saturating_sub(1).min(self.version)
         });
-        self.shard.index.with_version(key, bound, |node| {
-            let mut entries = Vec::new();
-            let mut len_bytes = 0_usize;
-            let mut next = node;
-            while let Some(node) = next
-                && entries.len() < limit.min(HISTORY_COUNT_MAX)
-            {
-                len_bytes = len_bytes.saturating_add(node.value().len());
-                if len_bytes_max < len_bytes && !entries.is_empty() {
-                    break;
-                }
-                entries.push(HistoryEntry {
-                    value: (!node.is_tombstone()).then(|| node.value().to_vec()),
-                    version: node.commit_version(),
-                    timestamp_us: node.timestamp_us(),
-                });
-                next = node.older();
+        let first = self.shard().index.find(key, bound, |found| match found {
+            Found::Version(node) => Ok(Some(node.clone())),
+            Found::Nothing => Ok(None),
+            Found::Trimmed => Err(()),
+        });
+        let Ok(mut next) = first else {
+            let floor = self.shard().index.trim_floor(key);
+            return Err(ReadError::HistoryTrimmed {
+                requested: bound,
+                earliest_retained: floor.unwrap_or(bound),
+            });
+        };
+        let mut entries = Vec::new();
+        let mut len_bytes = 0_usize;
+        while let Some(node) = &next
+            && entries.len() < limit.min(HISTORY_COUNT_MAX)
+        {
+            len_bytes = len_bytes.saturating_add(node.value().len());
+            if len_bytes_max < len_bytes && !entries.is_empty() {
+                break;
             }
-            HistoryPage {
-                entries,
-                has_more: next.is_some(),
-            }
+            entries.push(HistoryEntry {
+                value: (!node.is_tombstone()).then(|| node.value().to_vec()),
+                version: node.commit_version(),
+                timestamp_us: node.timestamp_us(),
+                expires_at_us: node.expires_at_us(),
+            });
+            next = (*node.older()).clone();
+        }
+        Ok(HistoryPage {
+            entries,
+            has_more: next.is_some(),
         })
     }
 
@@ -184,7 +251,7 @@ impl ReadView {
     /// long as what it lists.
     #[must_use]
     pub fn is_ordered(&self) -> bool {
-        self.shard.index.ordered.is_filled()
+        self.shard().index.ordered.is_filled()
     }
 
     /// One bounded step of a listing in key order: at most `request.limit` items,
@@ -204,10 +271,10 @@ impl ReadView {
                 what: "a limit of 0",
             });
         }
-        let Some(keys) = self.shard.index.ordered.filled() else {
-            let ordered = &self.shard.index.ordered;
+        let Some(keys) = self.shard().index.ordered.filled() else {
+            let ordered = &self.shard().index.ordered;
             if !ordered.is_registered() {
-                let _section = self.shard.commit.lock();
+                let _section = self.shard().commit.lock();
                 ordered.register();
             }
             ordered.fill_step();
@@ -277,17 +344,19 @@ impl ReadView {
     }
 }
 
-/// Calls `read` with the live version of a key at or below `bound`.
+/// Calls `read` with the live version of a key at or below `bound`, if it has not expired at
+/// `now_us`.
 #[inline]
 pub(crate) fn get_with<R>(
     shard: &RunShard,
     bound: u64,
+    now_us: u64,
     key: KeyRef<'_>,
     read: impl FnOnce(Option<VersionedRef<'_>>) -> R,
 ) -> R {
     shard.index.with_version(key, bound, |node| {
         read(
-            node.filter(|node| !node.is_tombstone())
+            node.filter(|node| node.is_live(now_us))
                 .map(VersionNode::versioned),
         )
     })
@@ -309,6 +378,7 @@ impl From<VersionedRef<'_>> for Versioned {
             value: found.value.to_vec(),
             version: found.commit_version,
             timestamp_us: found.timestamp_us,
+            expires_at_us: found.expires_at_us,
         }
     }
 }

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::errors::CommitError;
 use crate::program::{Completion, CompletionSink, Outcome};
-use crate::publication::Answer;
+
+use super::publication::Answer;
+use super::sync::{Condvar, Mutex};
 
 /// Holds the answer of the one commit its thread waits for.
 #[derive(Default)]

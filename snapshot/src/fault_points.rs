@@ -32,7 +32,7 @@ fn update(path: &Path, segment: u64) {
 }
 
 fn run_child(path: &Path, point: &str) -> ExitStatus {
-    let name = "fault_points::a_kill_at_every_point_of_an_update_leaves_the_old_or_the_new_one";
+    let name = "fault_points::storage_invariant_s7_a_kill_at_every_point_of_an_update_leaves_the_old_or_the_new_one";
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", name, "--test-threads", "1"]);
     child.env(POINT, point).env(DIRECTORY, path);
@@ -40,7 +40,7 @@ fn run_child(path: &Path, point: &str) -> ExitStatus {
 }
 
 #[test]
-fn a_kill_at_every_point_of_an_update_leaves_the_old_or_the_new_one() {
+fn storage_invariant_s7_a_kill_at_every_point_of_an_update_leaves_the_old_or_the_new_one() {
     if let Some(path) = std::env::var_os(DIRECTORY) {
         update(Path::new(&path), 2);
         return;

@@ -37,6 +37,7 @@ impl Store {
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Self { dir, daemon: None };
+        std::fs::create_dir(store.exports()).unwrap();
         store.restart();
         store
     }
@@ -69,6 +70,7 @@ impl Store {
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }
+        command.arg("--export-dir").arg(self.exports());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -90,6 +92,11 @@ impl Store {
     /// The process id of the daemon.
     pub(crate) fn daemon_id(&self) -> u32 {
         self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
+    /// The directory the daemon exports to.
+    pub(crate) fn exports(&self) -> PathBuf {
+        self.dir.path().join("exports")
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

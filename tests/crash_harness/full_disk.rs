@@ -1,25 +1,20 @@
 //! A file system that is really full: 100 MB of ext4 on a loop device.
-//!
-//! It is mounted in a mount namespace of its own, by a thread that unmounts it however the test
-//! ends. If the whole process is killed, the namespace goes with it and the daemons, and the
-//! kernel unmounts the file system and frees the loop device.
 
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use in_mem_client::Client;
 use in_mem_client::check::Mode;
 use in_mem_client::model::SubCode;
 use in_mem_wal::disk::SimRng;
-use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
 use crate::kill::daemon::{DEADLINE, Daemon, Place};
 use crate::life::{Life, Manner};
+use crate::mounted::Mounted;
 use crate::scale::{scaled, start_seed};
 
 /// Size of the file system, bytes.
@@ -39,78 +34,9 @@ const EXIT_NO_SPACE: i32 = 6;
 
 /// Fills it, makes room, goes on; with a kill while it is full in every other round.
 pub fn full_disk_refuses_and_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().to_owned();
-    let on_it = std::thread::spawn(move || match mount(&path) {
-        Ok(mounted) => fill_again_and_again(&mounted.disk),
-        Err(why) => println!("SKIPPED: needs {why}"),
+    Mounted::with(DISK_LEN_BYTES, |mounted| {
+        fill_again_and_again(&mounted.disk)
     });
-    let result = on_it.join();
-    let left = devices_left(&dir.path().join("image"));
-    if let Err(panic) = result {
-        if !left.is_empty() {
-            eprintln!("loop device left: {left}");
-        }
-        std::panic::resume_unwind(panic);
-    }
-    assert!(left.is_empty(), "loop device left: {left}");
-}
-
-/// The loop devices of an image, if they do not go: the kernel may free one a little after its file
-/// system was unmounted, when whoever looks at new devices has closed it.
-fn devices_left(image: &Path) -> String {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let devices = Command::new("losetup").arg("-j").arg(image).output();
-        let left = devices.map(|devices| devices.stdout).unwrap_or_default();
-        if left.is_empty() || deadline < Instant::now() {
-            return String::from_utf8_lossy(&left).into_owned();
-        }
-    }
-}
-
-/// A mounted file system. Unmounted when dropped; the loop device goes with the mount.
-struct Mounted {
-    disk: PathBuf,
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // The kernel takes the rings of a killed process apart after the process is gone, and
-        // their files with them.
-        let deadline = Instant::now() + DEADLINE;
-        let unmount = || Command::new("umount").arg(&self.disk).output();
-        while !unmount().is_ok_and(|output| output.status.success()) {
-            if deadline < Instant::now() {
-                eprintln!("{} goes with its namespace", self.disk.display());
-                return;
-            }
-        }
-    }
-}
-
-/// Makes the file system and mounts it where only this thread and its children see it.
-fn mount(dir: &Path) -> Result<Mounted, &'static str> {
-    let image = dir.join("image");
-    let file = File::create_new(&image).expect("an image file");
-    file.set_len(DISK_LEN_BYTES).expect("a sparse file");
-    std::fs::create_dir(dir.join("disk")).expect("a mount point");
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|_| "the right to make a mount namespace")?;
-    let run = |program: &str, words: &[&str], why| {
-        let mut command = Command::new(program);
-        command.args(words);
-        let is_done = command.output().is_ok_and(|output| output.status.success());
-        if is_done { Ok(()) } else { Err(why) }
-    };
-    let (image, disk) = (image.to_str().unwrap(), dir.join("disk"));
-    run("mount", &["--make-rprivate", "/"], "the right to mount")?;
-    run("mkfs.ext4", &["-q", "-m", "0", image], "mkfs.ext4")?;
-    run(
-        "mount",
-        &["-o", "loop", image, disk.to_str().unwrap()],
-        "the right to mount a loop device",
-    )?;
-    Ok(Mounted { disk })
 }
 
 /// What the rounds came to.

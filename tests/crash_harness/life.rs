@@ -171,22 +171,38 @@ impl Life {
     /// Holds what a daemon shows after a restart against the history before.
     pub fn verify(&mut self, history: &History) -> Verified {
         let result = self.try_verify(history);
-        result.unwrap_or_else(|report| {
-            let kept = self.keep_evidence();
-            // One line for each request, in the order they were sent.
-            let mut operations = history.operations.clone();
-            operations.sort_by_key(|operation| operation.sent_at_ns);
-            let lines = operations
-                .iter()
-                .map(|operation| format!("{operation:?}\n"));
-            let text = lines.chain([format!("{:?}\n", self.dump())]);
-            std::fs::write(kept.join("history.txt"), text.collect::<String>()).unwrap();
-            panic!(
-                "{report}\nevidence: {}\nlog:\n{}",
-                kept.display(),
-                self.place.log_tail()
-            )
-        })
+        result.unwrap_or_else(|report| self.give_up(&report, history))
+    }
+
+    /// Holds what a daemon shows after the power went against the history before: what was Buffered
+    /// may be gone, as a suffix.
+    pub fn verify_without_cache(&mut self, history: &History) -> Verified {
+        let result = self.try_verify_without_cache(history);
+        result.unwrap_or_else(|report| self.give_up(&report, history))
+    }
+
+    /// The same, giving the checker's report.
+    pub fn try_verify_without_cache(&mut self, history: &History) -> Result<Verified, Box<Report>> {
+        let shown = self.dump();
+        self.check_since(0, history, shown)
+    }
+
+    /// Keeps the evidence and fails.
+    fn give_up(&self, report: &Report, history: &History) -> ! {
+        let kept = self.keep_evidence();
+        // One line for each request, in the order they were sent.
+        let mut operations = history.operations.clone();
+        operations.sort_by_key(|operation| operation.sent_at_ns);
+        let lines = operations
+            .iter()
+            .map(|operation| format!("{operation:?}\n"));
+        let text = lines.chain([format!("{:?}\n", self.dump())]);
+        std::fs::write(kept.join("history.txt"), text.collect::<String>()).unwrap();
+        panic!(
+            "{report}\nevidence: {}\nlog:\n{}",
+            kept.display(),
+            self.place.log_tail()
+        )
     }
 
     /// The same, giving the checker's report.
@@ -198,8 +214,19 @@ impl Life {
     /// Holds a dump after a restart against the history before.
     pub fn check(&mut self, history: &History, dump: Dump) -> Result<Verified, Box<Report>> {
         // The kernel outlives the daemon: what it was given is kept.
+        self.check_since(u64::MAX, history, dump)
+    }
+
+    /// The same where only Buffered commits acknowledged before a moment are kept for certain,
+    /// nanoseconds of the clock of the clients.
+    fn check_since(
+        &mut self,
+        buffered_acked_before_ns: u64,
+        history: &History,
+        dump: Dump,
+    ) -> Result<Verified, Box<Report>> {
         let survival = Survival::Restart {
-            buffered_acked_before_ns: u64::MAX,
+            buffered_acked_before_ns,
         };
         let is_empty = dump.runs.is_empty();
         let summary = self

@@ -125,7 +125,7 @@ fn storage_invariant_every_changed_byte_of_the_manifest_is_refused() {
 }
 
 #[test]
-fn recovery_invariant_every_cut_of_the_last_segment_leaves_a_prefix_and_of_others_is_refused() {
+fn recovery_invariant_r3_every_cut_of_the_last_segment_leaves_a_prefix_and_of_others_is_refused() {
     let set = DataSet::new(start_seed(), false);
     let mut seen = Vec::new();
     for segment in &set.segments {
@@ -269,7 +269,7 @@ fn recovery_invariant_the_manifest_of_another_database_or_of_another_time_is_ref
 }
 
 #[test]
-fn storage_invariant_each_record_parses_alone_and_every_flipped_bit_of_it_is_detected() {
+fn storage_invariant_s3_each_record_parses_alone_and_every_flipped_bit_of_it_is_detected() {
     let set = DataSet::new(start_seed(), false);
     let bytes = set.read_file(&set.segments[0]);
     let parse = |bytes| Record::parse(bytes, u32::MAX);

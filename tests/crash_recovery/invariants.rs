@@ -18,7 +18,7 @@ fn files(world: &SimWorld) -> BTreeMap<String, Vec<u8>> {
 
 /// R1.
 #[test]
-fn recovery_invariant_two_copies_of_the_files_recover_to_one_state() {
+fn recovery_invariant_r1_two_copies_of_the_files_recover_to_one_state() {
     for is_closed in [false, true] {
         let set = DataSet::new(start_seed(), is_closed);
         let digests: Vec<u64> = (0..2)
@@ -34,7 +34,7 @@ fn recovery_invariant_two_copies_of_the_files_recover_to_one_state() {
 
 /// R2: the files too, but for the last segment, whose marks raise the floor and close the log.
 #[test]
-fn recovery_invariant_recovering_again_and_again_changes_neither_state_nor_files() {
+fn recovery_invariant_r2_recovering_again_and_again_changes_neither_state_nor_files() {
     let set = DataSet::new(start_seed(), false);
     let copy = set.copy();
     let digest = open_to_look(&copy, &options())
@@ -59,7 +59,7 @@ fn recovery_invariant_recovering_again_and_again_changes_neither_state_nor_files
 
 /// R4.
 #[test]
-fn recovery_invariant_an_empty_log_gives_an_empty_state() {
+fn recovery_invariant_r4_an_empty_log_gives_an_empty_state() {
     let world = SimWorld::new(SimOptions::new(start_seed()));
     for _ in 0..3 {
         let database = open_to_look(&world, &options()).expect("created, then opened");
@@ -69,7 +69,7 @@ fn recovery_invariant_an_empty_log_gives_an_empty_state() {
 
 /// RS5.
 #[test]
-fn recovery_invariant_the_last_record_cut_anywhere_recovers_to_the_one_before() {
+fn recovery_invariant_rs5_the_last_record_cut_anywhere_recovers_to_the_one_before() {
     let set = DataSet::new(start_seed(), false);
     let last = set.segments.last().expect("segments");
     let end = set.end_of(last);
@@ -93,7 +93,7 @@ fn recovery_invariant_the_last_record_cut_anywhere_recovers_to_the_one_before() 
 
 /// S1 and S2: what is written stays as it is, through commits, rotations and recoveries.
 #[test]
-fn storage_invariant_bytes_of_the_log_never_change_once_written() {
+fn storage_invariant_s1_bytes_of_the_log_never_change_once_written() {
     let mut world = SimWorld::new(SimOptions::new(start_seed()));
     let mut rng = SimRng::new(start_seed());
     let mut written: BTreeMap<String, Vec<u8>> = BTreeMap::new();
@@ -147,7 +147,7 @@ fn storage_invariant_a_segment_is_bound_to_its_number_and_its_database() {
 
 /// S7: whatever a crash leaves of MANIFEST and its successor, one of them opens.
 #[test]
-fn storage_invariant_a_half_written_successor_of_the_manifest_is_ignored() {
+fn storage_invariant_s7_a_half_written_successor_of_the_manifest_is_ignored() {
     let set = DataSet::new(start_seed(), true);
     let manifest = set.read_file(MANIFEST);
     for len in 0..=manifest.len() {
@@ -219,7 +219,7 @@ fn recovery_invariant_what_follows_the_end_of_the_log_goes_to_quarantine() {
 
 /// RS1, RS2 over a few lives; the simulation target does this half a million times.
 #[test]
-fn recovery_invariant_every_strict_commit_survives_every_moment_in_commit_order() {
+fn recovery_invariant_rs2_every_strict_commit_survives_every_moment_in_commit_order() {
     let world = SimWorld::new(SimOptions::new(start_seed()));
     world.record_moments();
     let mut rng = SimRng::new(start_seed());

@@ -44,7 +44,7 @@ pub(crate) fn copy_all(source: &Path, target: &Path) {
 
 /// R5 and R1: the files are copied while the database is open, so nothing was closed in order.
 #[test]
-fn recovery_invariant_a_copy_of_live_files_has_every_strict_commit() {
+fn recovery_invariant_r5_a_copy_of_live_files_has_every_strict_commit() {
     let directory = tempfile::tempdir().expect("a directory");
     let source = directory.path().join("source.inmem");
     let database = open(&source).expect("created");
@@ -59,7 +59,7 @@ fn recovery_invariant_a_copy_of_live_files_has_every_strict_commit() {
 
 /// S9: versions, values and times come back as they were returned.
 #[test]
-fn storage_invariant_versions_on_disk_are_those_returned_at_commit() {
+fn storage_invariant_s9_versions_on_disk_are_those_returned_at_commit() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("data.inmem");
     let database = open(&path).expect("created");
@@ -85,7 +85,7 @@ fn storage_invariant_versions_on_disk_are_those_returned_at_commit() {
 
 /// TX8: numbering goes on above everything issued, over restarts in order and not.
 #[test]
-fn storage_invariant_no_version_is_issued_twice_over_restarts() {
+fn correctness_tx8_no_version_is_issued_twice_over_restarts() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut path = directory.path().join("0.inmem");
     let mut highest = 0;

@@ -30,6 +30,7 @@ pub mod recover;
 mod room;
 mod sink;
 pub mod spares;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod writer;

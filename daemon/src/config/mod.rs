@@ -7,12 +7,14 @@
 
 mod changes;
 mod codec;
+mod exports;
 mod file;
 mod keys;
 mod nearest;
 mod observe;
 mod places;
 mod principals;
+mod retention;
 mod snapshot;
 
 #[cfg(test)]
@@ -31,6 +33,7 @@ pub(crate) use keys::durability_name;
 pub(crate) use observe::{DescribedSetting, Observe};
 pub(crate) use principals::Principals;
 pub(crate) use principals::group_id;
+pub(crate) use retention::Retention;
 pub(crate) use snapshot::Snapshot;
 
 /// What a write failure of the log does to the process.
@@ -69,6 +72,8 @@ pub(crate) enum IoChoice {
 pub(crate) struct Settings {
     /// Directory of the database.
     pub(crate) data_dir: PathBuf,
+    /// Directory that clients may have exports made in, under plain names; none refuses them.
+    pub(crate) export_dir: Option<PathBuf>,
     /// Path of the listening socket.
     pub(crate) socket: PathBuf,
     /// Permission bits of the socket.
@@ -102,6 +107,8 @@ pub(crate) struct Settings {
     pub(crate) wal: Wal,
     /// When a snapshot is taken without being asked for.
     pub(crate) snapshot: Snapshot,
+    /// Which old versions may go.
+    pub(crate) retention: Retention,
     /// What a client may use up.
     pub(crate) limits: Limits,
     /// What a key, a value, a run name and a transaction may be, also under `[limits]`.
@@ -195,6 +202,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: places::default_data_dir(),
+            export_dir: None,
             socket: places::default_socket(),
             socket_mode: 0o600,
             socket_group: None,
@@ -217,6 +225,7 @@ impl Default for Settings {
                 buffered_sync_bytes: 4 << 20,
             },
             snapshot: Snapshot::default(),
+            retention: Retention::default(),
             limits: Limits::default(),
             data_limits: in_mem_model::Limits::DEFAULT,
             access: Access {

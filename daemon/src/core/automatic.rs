@@ -95,7 +95,7 @@ impl Core {
                 self.own_work.state = State::ToCompact;
                 self.own_compaction_failed(&error);
             }
-            Came::Deletion(_) => {}
+            Came::Deletion(_) | Came::Export(_) => {}
         }
     }
 
@@ -110,7 +110,7 @@ impl Core {
     fn own_compaction_failed(&mut self, error: &CompactError) {
         let is_failure = match error {
             CompactError::AlreadyInProgress | CompactError::Poisoned(_) => false,
-            CompactError::Refused(why) => is_failure(why),
+            CompactError::Refused(why) | CompactError::NotTaken(why) => is_failure(why),
             _ => true,
         };
         if is_failure {

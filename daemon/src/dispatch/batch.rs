@@ -2,6 +2,7 @@
 
 use in_mem_engine::{Program, ReadCheck, Seen, Step};
 use in_mem_ipc::request::txn::{ArchivedBatch, ArchivedBatchOperation, ArchivedReadCheck};
+use in_mem_model::keys::{KeyError, is_system_key};
 use in_mem_model::{Error, SubCode, ValueRef};
 
 use super::kv_write::expected;
@@ -30,6 +31,9 @@ pub(super) fn commit(call: &mut Call<'_>, batch: &ArchivedBatch<'_>, out: &mut O
         .map(|version| version.to_native());
     let mut checks = Vec::with_capacity(batch.reads.len());
     for read in batch.reads.iter() {
+        if is_system_key(&read.key) {
+            return Err(KeyError::ReservedPrefix.into());
+        }
         let seen = match &read.check {
             ArchivedReadCheck::Version(version) => Seen::Version(version.to_native()),
             ArchivedReadCheck::SinceStart => Seen::NotAfter(start_version.ok_or_else(|| {

@@ -55,6 +55,12 @@ fn answer(
         Op::KvExists(exists) => {
             out.reply(&Response::Flag(view.contains(checked(&exists.key)?)));
         }
+        Op::KvExpiresAt(asked) => {
+            let expiry = view.get_with(checked(&asked.key)?, |found| {
+                found.map(|found| found.expires_at_us.unwrap_or(0))
+            });
+            out.reply(&expiry.map_or(Response::Missing, Response::Count));
+        }
         Op::KvExistsMany(many) => {
             let mut count = 0;
             for key in many.keys.iter() {
@@ -70,7 +76,9 @@ fn answer(
             let limit = bounded(history.limit.to_native(), HISTORY_COUNT_MAX);
             let before = history.before.as_ref().map(|before| before.to_native());
             let key = checked(&history.key)?;
-            let page = view.history_page(key, limit, before, PAGE_LEN_BYTES_MAX);
+            let page = view
+                .history_page(key, limit, before, PAGE_LEN_BYTES_MAX)
+                .map_err(|error| errors::of_read(&error))?;
             out.reply(&self::history(page));
         }
         // The first listing of a run puts all its keys in order: as long as the run is large.

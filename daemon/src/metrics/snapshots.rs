@@ -11,11 +11,12 @@ use crate::store::Store;
 use Kind::{Counter, Gauge};
 
 /// What a checkpoint can be doing.
-const PHASES: [CheckpointPhase; 4] = [
+const PHASES: [CheckpointPhase; 5] = [
     CheckpointPhase::Syncing,
     CheckpointPhase::Writing,
     CheckpointPhase::Verifying,
     CheckpointPhase::Publishing,
+    CheckpointPhase::Trimming,
 ];
 
 /// What `system.info` says: of the newest snapshot, where there is one; of the checkpoint under

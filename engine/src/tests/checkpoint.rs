@@ -78,7 +78,7 @@ pub(super) fn act(database: &Database, rng: &mut SimRng) {
 }
 
 #[test]
-fn snapshot_and_log_give_what_the_log_alone_gives() {
+fn recovery_invariant_rs4_snapshot_and_log_give_what_the_log_alone_gives() {
     for seed in SEED..SEED + 12 {
         println!("seed {seed}");
         let mut rng = SimRng::new(seed);
@@ -133,7 +133,8 @@ fn take(database: &Database, driver: &mut Driver) -> Result<CheckpointInfo, Chec
 /// The state that commits up to the watermark have made, though others were committed, published
 /// and pending before a byte of the snapshot was written, and made the exactly-once tables forget.
 #[test]
-fn a_snapshot_holds_what_commits_up_to_its_watermark_made_and_nothing_of_later_ones() {
+fn storage_invariant_s6_a_snapshot_holds_what_commits_up_to_its_watermark_made_and_nothing_of_later_ones()
+ {
     let world = world();
     let (database, mut driver) = driven(&world);
     let collector = Arc::new(super::Collector::default());
@@ -181,7 +182,7 @@ fn a_snapshot_holds_what_commits_up_to_its_watermark_made_and_nothing_of_later_o
 }
 
 #[test]
-fn equal_content_gives_equal_bytes_apart_from_time_and_number() {
+fn storage_invariant_s5_equal_content_gives_equal_bytes_apart_from_time_and_number() {
     let world = world();
     let database = open(&world);
     let mut rng = SimRng::new(SEED);
@@ -344,7 +345,7 @@ fn compaction_drops_the_segments_that_every_kept_snapshot_covers_and_no_other() 
 /// Nobody is stopped: commits and reads go on while a checkpoint is written, and it shows no torn
 /// pair of theirs.
 #[test]
-fn a_checkpoint_under_writers_shows_no_torn_pair() {
+fn storage_invariant_s4_a_checkpoint_under_writers_shows_no_torn_pair() {
     let world = world();
     let database = open(&world);
     let stop = AtomicBool::new(false);

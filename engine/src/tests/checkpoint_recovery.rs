@@ -185,7 +185,8 @@ impl PrimitiveStorageExt for Counting {
 }
 
 #[test]
-fn a_primitive_of_ones_own_takes_part_and_without_it_the_snapshot_is_refused() {
+fn storage_invariant_five_5_a_primitive_of_ones_own_takes_part_and_without_it_the_snapshot_is_refused()
+ {
     let world = world();
     let counting = Arc::new(Counting(Mutex::new(77)));
     let database = over(&world, STRICT).primitive(counting).open().unwrap();

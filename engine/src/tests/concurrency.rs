@@ -12,7 +12,7 @@ use crate::limits::PENDING_COUNT_MAX;
 use crate::{CommitOptions, Expected, KeyRef, Program, RetryPolicy, Step, StepOutcome, Submitted};
 
 #[test]
-fn concurrent_increments_are_all_counted_in_every_mode() {
+fn correctness_tx8_concurrent_increments_are_all_counted_in_every_mode() {
     for mode in MODES {
         let world = world();
         let database = over(&world, mode).open().unwrap();
@@ -74,7 +74,7 @@ fn transactions_that_move_units_between_keys_keep_the_sum() {
 }
 
 #[test]
-fn a_view_never_shows_half_of_a_commit() {
+fn correctness_tx1_a_view_never_shows_half_of_a_commit() {
     let database = in_memory();
     let run = database.default_run();
     run.kv()

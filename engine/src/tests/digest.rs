@@ -49,7 +49,7 @@ fn the_digest_is_the_one_that_is_drawn() {
 }
 
 #[test]
-fn every_split_of_the_state_into_snapshot_and_log_has_one_digest() {
+fn recovery_invariant_five_1_every_split_of_the_state_into_snapshot_and_log_has_one_digest() {
     for seed in SEED..SEED + 8 {
         println!("seed {seed}");
         let mut rng = SimRng::new(seed);

@@ -110,7 +110,7 @@ fn a_value_with_nan_is_never_equal_to_what_is_expected() {
 }
 
 #[test]
-fn incr_counts_from_zero_and_refuses_other_types_and_overflow() {
+fn correctness_val_2_incr_counts_from_zero_and_refuses_other_types_and_overflow() {
     in_every_mode(|database| {
         let run = database.default_run();
         let kv = run.kv();
@@ -376,10 +376,10 @@ fn pages_of_large_values_are_bounded_in_bytes_and_hold_one_at_least() {
     let view = run.read_view();
     for (len_bytes_max, count) in [(1, 1), (1 << 20, 1), (2 << 20, 2)] {
         let key = KeyRef::kv(b"history");
-        let page = view.history_page(key, 10, None, len_bytes_max);
+        let page = view.history_page(key, 10, None, len_bytes_max).unwrap();
         assert_eq!((page.entries.len(), page.has_more), (count, true));
         let before = page.entries.last().map(|oldest| oldest.version);
-        let rest = view.history_page(key, 10, before, usize::MAX);
+        let rest = view.history_page(key, 10, before, usize::MAX).unwrap();
         assert_eq!((rest.entries.len(), rest.has_more), (4 - count, false));
     }
     let listed = |step: &mut dyn FnMut(&ListRequest<'_>) -> ListStep| {

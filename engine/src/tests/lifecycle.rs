@@ -152,7 +152,7 @@ fn own_thread_count(database: &Database) -> usize {
 }
 
 #[test]
-fn threads_end_with_the_last_handle() {
+fn correctness_tx3_threads_end_with_the_last_handle() {
     for mode in MODES {
         let world = world();
         let shared = {

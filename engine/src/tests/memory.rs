@@ -156,10 +156,10 @@ fn recount(database: &Database, open: &[(TransactionContext, Vec<Savepoint>)]) -
         for partition in 0..INDEX_PARTITION_COUNT {
             shard.index.for_each_key(partition, |key, head| {
                 sum += key_cost(key.key_ref().unwrap());
-                let mut next = head;
+                let mut next = head.cloned();
                 while let Some(node) = next {
                     sum += VERSION_COST_BYTES + node.value().len() as u64;
-                    next = node.older();
+                    next = (*node.older()).clone();
                 }
                 true
             });

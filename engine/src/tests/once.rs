@@ -78,7 +78,7 @@ fn a_repeat_has_one_effect_and_the_first_answer_in_every_mode() {
 }
 
 #[test]
-fn a_repeat_is_answered_after_a_crash_and_after_a_reopen() {
+fn correctness_tx7_a_repeat_is_answered_after_a_crash_and_after_a_reopen() {
     let world = world();
     let seven = int(7);
     let mut told = Vec::new();

@@ -26,7 +26,7 @@ fn is_refused<T>(result: Result<T, CommitError>) -> bool {
 }
 
 #[test]
-fn a_failed_sync_fails_the_commit_and_every_entry_point_after_it() {
+fn correctness_tx6_a_failed_sync_fails_the_commit_and_every_entry_point_after_it() {
     let world = world();
     {
         let database = over(&world, DurabilityMode::Strict).open().unwrap();

@@ -38,7 +38,8 @@ fn fill(database: &Database) -> RunId {
 }
 
 #[test]
-fn everything_strict_comes_back_after_a_power_loss_and_reopening_again_changes_nothing() {
+fn recovery_invariant_eight_3_everything_strict_comes_back_after_a_power_loss_and_reopening_again_changes_nothing()
+ {
     let before = world();
     let (digest, run, version);
     let after = {
@@ -92,7 +93,7 @@ fn a_recovery_that_is_told_to_stop_changes_nothing_on_disk_and_the_next_one_reco
 }
 
 #[test]
-fn what_was_buffered_and_flushed_survives_and_the_rest_is_lost_as_a_suffix() {
+fn recovery_invariant_r5_what_was_buffered_and_flushed_survives_and_the_rest_is_lost_as_a_suffix() {
     let mode = MODES[1];
     for image in 0..20 {
         let before = world();
@@ -121,7 +122,7 @@ fn what_was_buffered_and_flushed_survives_and_the_rest_is_lost_as_a_suffix() {
 }
 
 #[test]
-fn volatile_commits_between_logged_ones_are_absent_after_recovery() {
+fn correctness_tx10_volatile_commits_between_logged_ones_are_absent_after_recovery() {
     let before = world();
     let last;
     {
@@ -176,7 +177,7 @@ fn a_logged_delete_outlives_a_restart_although_a_volatile_one_came_before_it() {
 }
 
 #[test]
-fn no_version_is_issued_twice_although_the_commits_that_had_them_are_lost() {
+fn correctness_tx8_no_version_is_issued_twice_although_the_commits_that_had_them_are_lost() {
     let mode = MODES[1];
     let mut current = world();
     let mut highest = 0;
@@ -390,16 +391,36 @@ fn an_empty_newest_segment_is_let_go_on_a_full_disk() {
 
 /// Changes the entry type of the first mutation of the record whose key is `key`, and its checksum.
 fn with_entry_type(segment: &mut [u8], key: &[u8], entry_type: u8) {
+    let (start, end) = record_of(segment, key);
+    // Record head, count, kind.
+    segment[start + 37 + 4 + 1] = entry_type;
+    with_checksum(segment, start, end);
+}
+
+/// Changes the entry type of the commit marker of the record whose first key is `key`, and its
+/// checksum.
+pub(super) fn with_marker_type(segment: &mut [u8], key: &[u8], entry_type: u8) {
+    let (start, end) = record_of(segment, key);
+    // Entry type, payload version, version, length of the value, checksum.
+    let at = end - 4 - 4 - 8 - 1 - 1;
+    assert_eq!(segment[at], 0, "the marker is the last entry");
+    segment[at] = entry_type;
+    with_checksum(segment, start, end);
+}
+
+/// Where the record begins and ends whose first key is `key`.
+fn record_of(segment: &[u8], key: &[u8]) -> (usize, usize) {
     let at = segment
         .windows(key.len())
         .position(|window| window == key)
         .unwrap();
     // Record head, count, kind; entry type, payload version, primitive, run, length of the key.
-    let writeset = at - 4 - 16 - 1 - 3 - 4;
-    let start = writeset - 37;
-    segment[writeset + 5] = entry_type;
+    let start = at - 4 - 16 - 1 - 3 - 4 - 37;
     let length: [u8; 4] = segment[start..start + 4].try_into().unwrap();
-    let end = start + 4 + u32::from_le_bytes(length) as usize;
+    (start, start + 4 + u32::from_le_bytes(length) as usize)
+}
+
+fn with_checksum(segment: &mut [u8], start: usize, end: usize) {
     let crc = crc32(&segment[start + 4..end - 4]);
     segment[end - 4..end].copy_from_slice(&crc.to_le_bytes());
 }

@@ -13,7 +13,7 @@ const HEAD: RecordHead = RecordHead {
     timestamp_us: 5,
 };
 
-fn registry() -> PrimitiveRegistry {
+pub(super) fn registry() -> PrimitiveRegistry {
     let mut registry = PrimitiveRegistry::new();
     registry
         .register(std::sync::Arc::new(crate::kv_storage::KvStorage))

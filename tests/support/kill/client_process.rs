@@ -3,8 +3,8 @@
 //! It outlives the daemons: on a line `go <socket>` it connects and works until the connection is
 //! lost, says how that ended, and waits for the next line. On standard output it writes the lines
 //! of the checker's record and, at the end of each turn, one of `L` (lost), `F <why>` (refused for
-//! lack of room) and `E <why>` (anything else: a failure of the daemon). One that is there to be
-//! killed also says `P <step>` when a transaction has come to a step.
+//! lack of room), `W <why>` (the write-ahead log has failed) and `E <why>` (anything else: a failure
+//! of the daemon). One that is there to be killed also says `P <step>` when a transaction has come to a step.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -107,6 +107,7 @@ impl Orders {
 enum Ended {
     Lost,
     Full(String),
+    Poisoned(String),
     Failed(String),
 }
 
@@ -124,6 +125,7 @@ pub fn main(words: &[String]) -> ExitCode {
         say(&match ended {
             Ended::Lost => "L\n".to_owned(),
             Ended::Full(why) => format!("F {why}\n"),
+            Ended::Poisoned(why) => format!("W {why}\n"),
             Ended::Failed(why) => format!("E {why}\n"),
         });
     }
@@ -162,6 +164,7 @@ fn ended(error: &ClientError) -> Option<Ended> {
         Some(SubCode::Unavailable | SubCode::DatabaseClosed) => Some(Ended::Lost),
         Some(SubCode::TransactionNotActive) => None,
         Some(SubCode::ResourceExhausted) => Some(Ended::Full(error.to_string())),
+        Some(SubCode::WalPoisoned) => Some(Ended::Poisoned(error.to_string())),
         _ if error.is_conflict() => None,
         _ => Some(Ended::Failed(format!("{error:?}"))),
     }
@@ -250,7 +253,8 @@ impl<'a> Turn<'a> {
             let worst = how.max_by_key(|how| match how {
                 Ended::Lost => 0,
                 Ended::Full(_) => 1,
-                Ended::Failed(_) => 2,
+                Ended::Poisoned(_) => 2,
+                Ended::Failed(_) => 3,
             });
             if let Some(how) = worst {
                 return how;

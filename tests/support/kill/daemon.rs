@@ -33,6 +33,8 @@ pub struct Place {
     pub dir: PathBuf,
     /// Refuses io_uring, so that the log takes the thread disk and the sockets readiness.
     pub is_ringless: bool,
+    /// The directory of the database, where it is not `data.inmem` in `dir`.
+    data_dir: Option<PathBuf>,
 }
 
 impl Place {
@@ -53,22 +55,39 @@ impl Place {
         Self {
             dir: dir.to_owned(),
             is_ringless: false,
+            data_dir: None,
         }
     }
 
     /// Its daemons take checkpoints all the time, each followed by a compaction of the log.
     #[must_use]
     pub fn with_checkpoints(self) -> Self {
+        self.with_lines("[checkpoint]\ninterval_ms = 1\npoll_ms = 10\n")
+    }
+
+    /// More lines at the end of the configuration.
+    #[must_use]
+    pub fn with_lines(self, lines: &str) -> Self {
         let path = self.dir.join("inmemd.toml");
         let mut text = std::fs::read_to_string(&path).unwrap();
-        text.push_str("[checkpoint]\ninterval_ms = 1\npoll_ms = 10\n");
+        text.push_str(lines);
         std::fs::write(&path, text).unwrap();
         self
     }
 
+    /// The database elsewhere.
+    #[must_use]
+    pub fn with_data_dir(self, path: PathBuf) -> Self {
+        Self {
+            data_dir: Some(path),
+            ..self
+        }
+    }
+
     /// The directory of the database.
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.join("data.inmem")
+        let elsewhere = self.data_dir.clone();
+        elsewhere.unwrap_or_else(|| self.dir.join("data.inmem"))
     }
 
     /// The path clients connect to.

@@ -5,6 +5,7 @@ pub mod client_process;
 pub mod crew;
 pub mod daemon;
 pub mod dump;
+pub mod power;
 pub mod ringless;
 pub mod victim;
 pub mod watch;

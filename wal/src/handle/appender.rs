@@ -1,10 +1,6 @@
 //! The hand-off: assigning the version and appending are one short step under one lock.
 
-use std::sync::atomic::Ordering;
-
-use parking_lot::MutexGuard;
-
-use super::{Entry, LogHandle, Queue, Reservation, Shared};
+use super::{Entry, LogHandle, MutexGuard, Ordering, Queue, Reservation, Shared};
 use crate::sink::{LogStatus, Need};
 
 /// A record to append.

@@ -1,8 +1,6 @@
 //! Explicit flush: wait for a sync that covers everything appended so far.
 
-use std::sync::atomic::Ordering;
-
-use super::{LogHandle, ProgressWaiter};
+use super::{LogHandle, Ordering, ProgressWaiter};
 use crate::lsn::Lsn;
 use crate::sink::{LogStatus, PoisonCause};
 

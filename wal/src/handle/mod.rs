@@ -13,10 +13,7 @@ mod reservation;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub use appender::{Append, AppendError, Appender};
 pub use flush::{FlushError, FlushTicket};
@@ -33,6 +30,8 @@ use crate::room::Room;
 use crate::sink::{LogStatus, Need, PoisonCause};
 use crate::spares::Spares;
 pub(crate) use pool::Pool;
+
+use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
 
 /// A handle on an open log. Cheap to clone; owns no thread.
 pub struct LogHandle<T> {
@@ -205,7 +204,7 @@ pub(crate) struct Queue<T> {
     pub(crate) flush_target_count: u64,
     pub(crate) last_txn_id: u64,
     /// The log thread sleeps in `work`.
-    writer_is_waiting: bool,
+    pub(crate) writer_is_waiting: bool,
     /// Something other than an entry waits for the log thread.
     poked: bool,
 }
@@ -426,57 +425,5 @@ impl<'a> ProgressWaiter<'a> {
 impl Drop for ProgressWaiter<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::*;
-    use crate::disk::{SimOptions, SimWorld};
-    use crate::harness::{Harness, sound};
-    use crate::sink::Need;
-
-    fn is_asleep<T>(handle: &LogHandle<T>) -> bool {
-        handle.shared.queue.lock().writer_is_waiting
-    }
-
-    #[test]
-    fn appends_that_are_gathered_wake_a_sleeping_log_thread_once_at_the_end() {
-        let mut harness = Harness::create(&SimWorld::new(SimOptions::new(1)), &sound()).unwrap();
-        let handle = harness.handle.clone();
-        thread::scope(|scope| {
-            let sleeper = scope.spawn(|| handle.shared.wait_for_work(None));
-            while !is_asleep(&handle) {
-                thread::yield_now();
-            }
-            handle.gather(true);
-            for _ in 0..3 {
-                harness.append(50, Need::Written).unwrap();
-                assert!(is_asleep(&handle), "more will follow");
-            }
-            handle.gather(false);
-            sleeper.join().unwrap();
-        });
-        assert_eq!(handle.shared.queue.lock().entries.len(), 3);
-    }
-
-    #[test]
-    fn a_gathering_without_an_append_leaves_the_log_thread_asleep() {
-        let mut harness = Harness::create(&SimWorld::new(SimOptions::new(1)), &sound()).unwrap();
-        let handle = harness.handle.clone();
-        thread::scope(|scope| {
-            let sleeper = scope.spawn(|| handle.shared.wait_for_work(None));
-            while !is_asleep(&handle) {
-                thread::yield_now();
-            }
-            handle.gather(true);
-            handle.gather(false);
-            assert!(is_asleep(&handle));
-            // Alone, as an embedded committer is, an append is heard at once.
-            harness.append(50, Need::Written).unwrap();
-            sleeper.join().unwrap();
-        });
     }
 }

@@ -1,8 +1,6 @@
 //! Reserving room in the log before a commit takes its version.
 
-use std::sync::atomic::Ordering;
-
-use super::{LogHandle, ProgressWaiter, Shared};
+use super::{LogHandle, Ordering, ProgressWaiter, Shared};
 use crate::format::record;
 use crate::room::Refusal;
 use crate::sink::LogStatus;

@@ -37,13 +37,16 @@ fn records_appended_together_share_one_write_and_one_sync() {
 }
 
 #[test]
-fn a_strict_record_is_told_only_when_durable_lsn_covers_it() {
+fn correctness_tx4_a_strict_record_is_told_only_when_durable_lsn_covers_it() {
     for disk in every_disk() {
         let mut harness = open(&disk, &sound());
+        let mut before = harness.handle.durable_lsn();
         for _ in 0..20 {
             harness.append(300, Need::Synced).unwrap();
             harness.settle_down();
             let durable_lsn = harness.handle.durable_lsn();
+            assert!(before <= durable_lsn, "durable_lsn went back");
+            before = durable_lsn;
             let last = *harness.history.lock().promises.last().unwrap();
             assert!(last.end_lsn <= durable_lsn);
             assert!(durable_lsn <= harness.handle.written_lsn());

@@ -74,7 +74,7 @@ pub(super) fn end_of<W: World>(harness: &Harness<W>, index: usize) -> Lsn {
 }
 
 #[test]
-fn every_truncation_of_the_last_record_recovers_to_the_record_before_it() {
+fn recovery_invariant_rs5_every_truncation_of_the_last_record_recovers_to_the_record_before_it() {
     let mut harness = open(&new_world());
     for _ in 0..3 {
         harness.append(100, Need::Synced).unwrap();

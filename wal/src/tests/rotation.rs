@@ -42,7 +42,7 @@ fn segments_follow_each_other_and_every_record_survives() {
 }
 
 #[test]
-fn closed_segments_never_change_their_bytes_or_their_size() {
+fn storage_invariant_s2_closed_segments_never_change_their_bytes_or_their_size() {
     for disk in every_disk() {
         let mut harness = open(&disk);
         fill(&mut harness, 10);

@@ -150,7 +150,7 @@ fn is_reported(error: &OpenError) -> bool {
 }
 
 #[test]
-fn every_fault_at_every_operation_loses_nothing_acknowledged() {
+fn storage_invariant_eight_8_every_fault_at_every_operation_loses_nothing_acknowledged() {
     let honest = Fault::ALL
         .into_iter()
         .filter(|fault| !matches!(fault, Fault::SyncErrorLost | Fault::BitRot));

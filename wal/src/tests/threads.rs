@@ -275,7 +275,7 @@ fn a_committer_that_waits_for_room_learns_that_the_disk_is_full() {
 }
 
 #[test]
-fn repeated_open_and_drop_leaks_no_thread() {
+fn correctness_tx3_repeated_open_and_drop_leaks_no_thread() {
     for world in new_worlds() {
         for _ in 0..20 {
             let ((log, _, _), living) = spawn_counted(&world, sound());

@@ -6,13 +6,12 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::{Failure, is_strict};
+use super::{Entry, Failure, Pool, is_strict};
 use crate::codec::StorageCodec;
 use crate::config::LogConfig;
 use crate::disk::AlignedBuf;
 use crate::format::mark::{MARK_LEN_BYTES, Mark};
 use crate::format::record::{RECORD_OVERHEAD_BYTES, RecordHead};
-use crate::handle::{Entry, Pool};
 use crate::limits::{WRITER_BUFFER_KEPT_LEN_BYTES_MAX, WRITER_BUFFER_LEN_BYTES};
 use crate::lsn::Lsn;
 use crate::sink::Stage;

@@ -28,7 +28,6 @@ use crate::config::{ConfigError, LogConfig};
 use crate::disk::Disk;
 use crate::faults::{self, Mutant, Point};
 use crate::format::mark::MarkKind;
-use crate::handle::{Entry, LogHandle, Shared, StartPosition};
 use crate::limits::MARK_RETRY_DELAY_US;
 use crate::lsn::Lsn;
 use crate::recover::Settled;
@@ -38,6 +37,8 @@ use batch::Batch;
 use news::News;
 use schedule::{Asks, Step, Unsynced};
 use segment::{ActiveSegment, AdoptedSpare, UnopenedSpare};
+
+use super::handle::{Entry, LogHandle, Pool, Shared, StartPosition};
 
 /// What one turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

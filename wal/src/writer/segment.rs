@@ -11,12 +11,11 @@
 
 use std::io;
 
-use super::{Failure, Writer};
+use super::{Failure, Shared, Writer};
 use crate::config::{LogConfig, WriteForm};
 use crate::disk::{AlignedBuf, Disk, FileId, Op, OpenMode, Output, Ticket, WriteSync};
 use crate::faults::{self, Mutant, Planted, Point};
 use crate::files;
-use crate::handle::Shared;
 use crate::limits::{SEGMENT_DATA_OFFSET, SPARE_OPEN_RETRY_DELAY_US};
 use crate::lsn::Lsn;
 use crate::names;

@@ -35,7 +35,9 @@ class Snapshots:
 
     def compact(self: _Executes, mode: CompactMode = "wal_only") -> CompactInfo:
         """Lets go of the log that the newest snapshot has made superfluous; nothing that can be
-        read changes. Raises `Io` with the code `no_snapshot` before the first checkpoint."""
+        read changes. Raises `Io` with the code `no_snapshot` before the first checkpoint. With
+        `full` first of the versions that the retention policy of their run lets go: they are gone
+        for good, and reading them raises `HistoryTrimmed`."""
         return self.execute(calls.compact(mode))
 
     def list_snapshots(self: _Executes) -> list[SnapshotInfo]:
@@ -59,7 +61,9 @@ class AsyncSnapshots:
 
     async def compact(self: _Awaits, mode: CompactMode = "wal_only") -> CompactInfo:
         """Lets go of the log that the newest snapshot has made superfluous; nothing that can be
-        read changes. Raises `Io` with the code `no_snapshot` before the first checkpoint."""
+        read changes. Raises `Io` with the code `no_snapshot` before the first checkpoint. With
+        `full` first of the versions that the retention policy of their run lets go: they are gone
+        for good, and reading them raises `HistoryTrimmed`."""
         return await self.execute(calls.compact(mode))
 
     async def list_snapshots(self: _Awaits) -> list[SnapshotInfo]:

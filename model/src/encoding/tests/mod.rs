@@ -75,7 +75,7 @@ fn every_accepted_form_has_its_meaning() {
 }
 
 #[test]
-fn every_refused_form_names_its_offset() {
+fn correctness_val_1_every_refused_form_names_its_offset() {
     let vectors = [
         ("", ValueError::Truncated { offset: 0 }),
         ("92 01", ValueError::Truncated { offset: 1 }),
@@ -247,7 +247,7 @@ fn a_value_too_deep_in_memory_is_refused_and_not_a_stack_overflow() {
 }
 
 #[test]
-fn types_never_mix_in_equality() {
+fn correctness_val_3_types_never_mix_in_equality() {
     let values = [
         Value::Null,
         Value::Bool(false),
@@ -270,6 +270,24 @@ fn types_never_mix_in_equality() {
     }
     assert_ne!(Value::Float(f64::NAN), Value::Float(f64::NAN));
     assert_eq!(Value::Float(-0.0), Value::Float(0.0));
+}
+
+#[test]
+fn correctness_val_4_bytes_stay_bytes_and_strings_stay_strings() {
+    for text in ["", "a", "\u{e9}", "1"] {
+        let (string, bytes) = (Value::from(text), Value::Bytes(text.as_bytes().to_vec()));
+        assert_ne!(string, bytes);
+        let encoded = [encode(&string).unwrap(), encode(&bytes).unwrap()];
+        assert_ne!(encoded[0].as_bytes(), encoded[1].as_bytes());
+        assert!(!encoded_equal(encoded[0].as_bytes(), encoded[1].as_bytes()));
+        assert_eq!(decode(encoded[0].as_bytes()), Ok(string));
+        assert_eq!(decode(encoded[1].as_bytes()), Ok(bytes));
+    }
+    let not_utf8 = Value::Bytes(vec![0xFF, 0xC3]);
+    let encoded = encode(&not_utf8).unwrap();
+    assert_eq!(decode(encoded.as_bytes()), Ok(not_utf8));
+    // The same bytes as a string are no value.
+    assert!(decode(&[0xA2, 0xFF, 0xC3]).is_err());
 }
 
 #[test]

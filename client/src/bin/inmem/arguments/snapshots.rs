@@ -37,6 +37,8 @@ pub(crate) enum CompactModeArgument {
     /// Segments of the log that every kept snapshot covers; nothing that can be read changes.
     #[value(name = "wal_only", alias = "wal-only")]
     WalOnly,
+    /// Versions that the retention policy of their run lets go, and then what wal_only does.
+    Full,
 }
 
 pub(crate) const CHECKPOINT_EXAMPLES: &str = "\
@@ -52,7 +54,8 @@ pub(crate) const COMPACT_EXAMPLES: &str = "\
 Examples:
   inmem checkpoint
   inmem compact
-  inmem compact --mode wal_only --json";
+  inmem compact --mode wal_only --json
+  inmem compact --mode full";
 
 const DELETE_EXAMPLES: &str = "\
 Exit code 1 if there is none of that number.

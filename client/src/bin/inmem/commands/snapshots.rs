@@ -31,6 +31,7 @@ pub(super) fn compact(session: &mut Session, args: &CompactArgs) -> Result<Outco
     session.refuse_in_transaction("compact")?;
     let mode = match args.mode {
         CompactModeArgument::WalOnly => CompactMode::WalOnly,
+        CompactModeArgument::Full => CompactMode::Full,
     };
     let info = session.patient_client()?.compact(mode)?;
     let result = json::object([
@@ -47,6 +48,7 @@ pub(super) fn compact(session: &mut Session, args: &CompactArgs) -> Result<Outco
     ]);
     let lines = vec![
         format!("mode       {}", info.mode),
+        format!("versions   {} removed", info.versions_removed),
         format!("segments   {} removed", info.wal_segments_removed),
         format!("reclaimed  {} bytes", info.reclaimed_bytes),
         format!("watermark  {}", info.snapshot_watermark),

@@ -1,0 +1,8 @@
+//! What committers of one run and the log thread share and wait with.
+//!
+//! Publication, versions and waiters name these through their parent module, so that tests compile
+//! the same files once more over locks and atomics whose every step a scheduler chooses.
+
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+pub(crate) use parking_lot::{Condvar, Mutex};
