@@ -19,6 +19,9 @@ use in_mem_wal::disk::Disk;
 use crate::config::DatabaseConfig;
 use crate::errors::OpenError;
 
+/// Longest id of a codec, bytes: as in MANIFEST and in snapshots.
+const CODEC_ID_LEN_BYTES_MAX: usize = 255;
+
 /// Opens the codec of what is on `disk`, or of what will be created there.
 pub(crate) fn codec_for(
     disk: &mut dyn Disk,
@@ -51,7 +54,10 @@ pub(crate) fn codec_for(
 
 /// The codec that is asked for exists, and has the key it needs and no other.
 pub(crate) fn check_codec(config: &DatabaseConfig) -> Result<(), OpenError> {
-    if config.takes_stored_codec || config.custom_codec.is_some() {
+    if let Some(codec) = &config.custom_codec {
+        return check_custom(codec.codec_id());
+    }
+    if config.takes_stored_codec {
         return Ok(());
     }
     let codec_id = || config.codec_id.clone();
@@ -70,4 +76,14 @@ pub(crate) fn check_codec(config: &DatabaseConfig) -> Result<(), OpenError> {
         }),
         _ => Ok(()),
     }
+}
+
+/// The id of a caller's codec can be recorded, and is no other codec's.
+fn check_custom(codec_id: &str) -> Result<(), OpenError> {
+    let what = match codec_id.len() {
+        1..=CODEC_ID_LEN_BYTES_MAX if !CODEC_NAMES.contains(&codec_name(codec_id)) => return Ok(()),
+        1..=CODEC_ID_LEN_BYTES_MAX => "a codec of the caller's with the name of another",
+        _ => "the id of a codec, which has 1 to 255 bytes",
+    };
+    Err(OpenError::InvalidConfig { what })
 }

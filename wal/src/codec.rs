@@ -29,6 +29,10 @@ pub use key::{CodecKey, KEY_LEN_BYTES, KeyFormatError};
 /// What separates the name of a codec from the id of its key.
 const KEY_ID_SEPARATOR: char = ':';
 
+/// What a codec of this build adds to any plain bytes at most, bytes: room is kept for it in the
+/// largest record.
+pub const ADDED_LEN_BYTES_MAX: usize = 64;
+
 /// The names of the codecs of this build, as they are chosen.
 pub const CODEC_NAMES: &[&str] = &[
     IdentityCodec::ID,

@@ -247,11 +247,19 @@ fn settings_that_cannot_hold_are_refused_in_every_mode() {
         let error = open(builder().codec("aes-256-gcm"));
         let is_missing = matches!(error, OpenError::Codec(CodecError::KeyMissing { .. }));
         assert!(is_missing, "{error:?}");
-        let error = open(builder().codec("lz4").key(key(1)));
-        assert!(
-            matches!(error, OpenError::InvalidConfig { .. }),
-            "{error:?}"
-        );
+        let long = "x".repeat(256);
+        let custom = |id: &str| builder().custom_codec(Arc::new(Watched::named(id)));
+        for builder in [
+            builder().codec("lz4").key(key(1)),
+            custom(""),
+            custom(&long),
+            custom("identity"),
+            custom("aes-256-gcm:0011223344556677"),
+        ] {
+            let error = open(builder);
+            let is_invalid = matches!(error, OpenError::InvalidConfig { .. });
+            assert!(is_invalid, "{error:?}");
+        }
     }
 }
 
@@ -456,13 +464,24 @@ fn restarts_copies_and_clones_share_no_key_and_nonce_and_neither_do_log_and_back
 }
 
 /// Says which threads have encoded.
-#[derive(Default)]
-struct Watched(Arc<Mutex<BTreeSet<Option<String>>>>);
+struct Watched {
+    id: String,
+    threads: Arc<Mutex<BTreeSet<Option<String>>>>,
+}
+
+impl Watched {
+    fn named(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            threads: Arc::default(),
+        }
+    }
+}
 
 impl StorageCodec for Watched {
     fn encode<'a>(&self, plain: &'a [u8]) -> Result<Cow<'a, [u8]>, CodecError> {
         let name = std::thread::current().name().map(str::to_owned);
-        self.0.lock().insert(name);
+        self.threads.lock().insert(name);
         Ok(plain.into())
     }
 
@@ -475,15 +494,15 @@ impl StorageCodec for Watched {
     }
 
     fn codec_id(&self) -> &str {
-        "watched"
+        &self.id
     }
 }
 
 #[test]
 fn records_are_encoded_on_the_log_thread_and_blocks_on_the_background_thread_and_nothing_elsewhere()
 {
-    let watched = Watched::default();
-    let threads = Arc::clone(&watched.0);
+    let watched = Watched::named("watched");
+    let threads = Arc::clone(&watched.threads);
     let builder = over(&world(), STRICT).custom_codec(Arc::new(watched));
     let database = builder.open().unwrap();
     let encoded = |names: &[&str]| {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use in_mem_model::{Value, encode};
+use in_mem_model::{RetentionPolicy, Value, encode};
 use in_mem_wal::disk::{SimRng, SimWorld};
 
 use super::checkpoint::SEED;
@@ -88,11 +88,14 @@ fn write(database: &Database, rng: &mut SimRng) {
         value: value.as_ref(),
     };
     super::once::step(&run, step, &once).unwrap();
+    let newest = RetentionPolicy::keep_last(1).unwrap();
+    runs.set_retention_policy(run.id(), &newest).unwrap();
     runs.abort_run(run.id(), "plain-reason").unwrap();
 }
 
 /// Several lives in one directory: crashes with a torn tail, which goes to quarantine and has the
-/// last segment written anew; checkpoints; segments that are given up and used again; an export.
+/// last segment written anew; checkpoints; versions and segments that are given up and used again;
+/// an export.
 fn live(codec: &str) -> Search {
     let mut search = Search::default();
     let mut rng = SimRng::new(SEED);
@@ -107,6 +110,10 @@ fn live(codec: &str) -> Search {
         write(&database, &mut rng);
         database.checkpoint().unwrap();
         database.compact(CompactMode::WALOnly).unwrap();
+        write(&database, &mut rng);
+        let compacted = database.compact(CompactMode::Full).unwrap();
+        assert_ne!(compacted.versions_removed, 0);
+        search.look(&world);
         write(&database, &mut rng);
         search.look(&world);
         search.look(&cloned(&database));

@@ -34,7 +34,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::key::{CodecKey, KEY_LEN_BYTES};
-use super::{CodecError, StorageCodec};
+use super::{ADDED_LEN_BYTES_MAX, CodecError, StorageCodec};
 
 /// The codec that encrypts plain bytes.
 pub(super) const NAME: &str = "aes-256-gcm";
@@ -50,6 +50,11 @@ const TAG_LEN_BYTES: usize = 16;
 
 /// What it adds, bytes.
 const OVERHEAD_LEN_BYTES: usize = HEAD_LEN_BYTES + TAG_LEN_BYTES;
+
+// Whatever the codec before it adds.
+#[cfg(feature = "lz4")]
+const _: () = assert!(OVERHEAD_LEN_BYTES + super::lz4::PLAIN_HEAD_LEN_BYTES <= ADDED_LEN_BYTES_MAX);
+const _: () = assert!(OVERHEAD_LEN_BYTES <= ADDED_LEN_BYTES_MAX);
 
 const NONCE_LEN_BYTES: usize = 12;
 

@@ -24,7 +24,7 @@ const FORM_PLAIN: u8 = 0;
 const FORM_BLOCK: u8 = 1;
 
 /// Before the plain bytes.
-const PLAIN_HEAD_LEN_BYTES: usize = 1;
+pub(super) const PLAIN_HEAD_LEN_BYTES: usize = 1;
 
 /// Before the block.
 const BLOCK_HEAD_LEN_BYTES: usize = 1 + size_of::<u32>();
