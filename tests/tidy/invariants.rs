@@ -192,7 +192,10 @@ fn a_number_in_a_name_is_the_whole_number() {
     let borne = |name| borne(name, INVARIANTS);
     assert_eq!(borne("correctness_tx10_volatile"), ["TX10"]);
     assert_eq!(borne("correctness_pi_4_pi_6_entities"), ["PI-4", "PI-6"]);
-    assert_eq!(borne("recovery_invariant_five_1_and_r1_x"), ["Five-1", "R1"]);
+    assert_eq!(
+        borne("recovery_invariant_five_1_and_r1_x"),
+        ["Five-1", "R1"]
+    );
     assert!(borne("recovery_invariant_what_r1_x").is_empty());
     assert!(borne("r1_two_copies").is_empty());
 }
