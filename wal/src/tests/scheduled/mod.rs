@@ -35,7 +35,7 @@ use crate::sink::{Need, PoisonCause, Sink};
 const SEED: u64 = 42;
 
 /// Schedules of each test: ten thousand together.
-const SCHEDULE_COUNT: usize = 2_500;
+const SCHEDULE_COUNT: usize = 2_000;
 
 /// Bytes of a writeset.
 const LEN_BYTES: usize = 40;
@@ -228,6 +228,26 @@ fn under_any_schedule_committers_and_flushes_are_all_answered() {
             assert!(end_lsn <= durable_lsn);
         }));
         assert_eq!(life.finish(workers, true).len(), 5);
+    });
+}
+
+/// Nobody else is there whose progress would wake it too.
+#[test]
+fn under_any_schedule_a_flush_alone_hears_of_the_sync_that_covers_it() {
+    let template = Template::new(sound());
+    under_schedules(SEED + 4, SCHEDULE_COUNT, move || {
+        let life = template.open();
+        let flusher = life.log.spawn(|log| {
+            for _ in 0..3 {
+                let txn_id = log.append(Need::Written).expect("it is open");
+                let durable_lsn = log.handle.flush().expect("nothing fails");
+                let Fate::Reached(end_lsn) = log.board.wait(txn_id) else {
+                    panic!("nothing fails")
+                };
+                assert!(end_lsn <= durable_lsn);
+            }
+        });
+        assert_eq!(life.finish(vec![flusher], true).len(), 3);
     });
 }
 

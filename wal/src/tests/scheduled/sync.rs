@@ -17,7 +17,12 @@ pub(crate) struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
 
 /// As `parking_lot` has it, but for the end of a wait by time.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(shuttle::sync::Condvar);
+pub(crate) struct Condvar {
+    inner: shuttle::sync::Condvar,
+    /// Looked at before each wait, so that others get on between a look at what is waited for and
+    /// the wait. The scheduler would take the two for one step.
+    step: AtomicBool,
+}
 
 /// Never timed out.
 pub(crate) struct WaitTimeoutResult;
@@ -56,8 +61,9 @@ impl Condvar {
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        self.step.load(Ordering::SeqCst);
         let held = guard.0.take().expect("given back by every wait");
-        guard.0 = Some(self.0.wait(held).expect("no panic under a lock"));
+        guard.0 = Some(self.inner.wait(held).expect("no panic under a lock"));
     }
 
     pub(crate) fn wait_for<T>(
@@ -70,11 +76,11 @@ impl Condvar {
     }
 
     pub(crate) fn notify_one(&self) {
-        self.0.notify_one();
+        self.inner.notify_one();
     }
 
     pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
+        self.inner.notify_all();
     }
 }
 
