@@ -20,6 +20,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::duplicate_mod,
+        reason = "`tests/scheduled` includes the hand-off once more, over the types of its scheduler"
+    )
+)]
+
 mod attributes;
 mod background;
 mod builder;

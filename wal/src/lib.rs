@@ -8,6 +8,14 @@
 //! and served by a [`Writer`] on its thread ([`spawn_log_thread`]). Committers hold a [`LogHandle`]:
 //! reserve, take the appender, append; the owner hears of the outcome through its [`Sink`].
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::duplicate_mod,
+        reason = "`tests/scheduled` includes the hand-off once more, over the types of its scheduler"
+    )
+)]
+
 pub mod clock;
 pub mod codec;
 pub mod config;

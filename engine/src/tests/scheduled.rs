@@ -177,8 +177,11 @@ impl Store {
     }
 }
 
+/// What one thread does.
+type Work = Box<dyn FnOnce(&Store) + Send>;
+
 /// Runs `work` on threads of its own over one store with a log, and waits for all of them.
-fn with_threads(fails_after: usize, work: Vec<Box<dyn FnOnce(&Store) + Send>>) -> Arc<Store> {
+fn with_threads(fails_after: usize, work: Vec<Work>) -> Arc<Store> {
     let store = Store::new();
     let log = {
         let store = Arc::clone(&store);
