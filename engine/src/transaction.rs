@@ -324,20 +324,17 @@ impl TransactionContext {
         Ok(count)
     }
 
-    /// Adds to an Int and returns the sum; a missing key counts from 0. When it expires stays as it
-    /// is.
+    /// Adds to an Int and returns the sum; a missing key counts from 0. Its expiry stays.
     ///
     /// # Errors
     /// `WrongType`, `Overflow`, and as [`Self::put`].
     pub fn increment(&mut self, key: &[u8], delta: i64) -> Result<i64, CommitError> {
         self.begin_write(key)?;
         let found = self.get(key).map_err(read_failed)?;
+        let until = |found: &Versioned| found.expires_at_us.map(Lifetime::Until);
         let lifetime = match self.write_set.get(key) {
             Some(own) => own.lifetime,
-            None => found
-                .as_ref()
-                .and_then(|found| found.expires_at_us)
-                .map(Lifetime::Until),
+            None => found.as_ref().and_then(until),
         };
         let value = match found {
             None => 0,

@@ -25,7 +25,6 @@ use in_mem_ipc::{Bytes, Encoding, Operation, OperationKind, RequestHeader};
 
 #[path = "retention.rs"]
 mod retention;
-
 use crate::daemon_process::Daemon;
 use crate::exports;
 use crate::raw_client::RawClient;

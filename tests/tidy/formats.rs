@@ -15,9 +15,9 @@ const PINNED: [(&str, u32, u64); 11] = [
     ("snapshot/src/manifest.rs", 1, 0x2d2e_72e3_82df_caec),
     ("snapshot/src/image/format.rs", 1, 0xf806_28ab_4070_e08e),
     ("snapshot/src/image/meta.rs", 1, 0xab41_b6da_4730_5d58),
-    ("engine/src/snapshot_view.rs", 1, 0xa4d1_6de6_6d42_5fe3),
+    ("engine/src/snapshot_view.rs", 1, 0x920c_f1bd_3072_52e6),
     ("engine/src/once_image.rs", 1, 0x752a_ae7e_e810_dbcf),
-    ("engine/src/writeset.rs", 1, 0x664d_31ce_fe96_565a),
+    ("engine/src/writeset.rs", 1, 0x1cc3_7057_9201_0352),
     ("ipc/src/frame.rs", 1, 0xadff_3f3c_2845_6b05),
     ("ipc/src/hello.rs", 1, 0x8c5f_9c8d_f531_e944),
 ];

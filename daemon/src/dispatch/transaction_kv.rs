@@ -4,6 +4,7 @@ use in_mem_engine::{Actual, CommitError, ReadError, TransactionContext, Versione
 use in_mem_ipc::Bytes;
 use in_mem_ipc::frame::FRAME_LEN_BYTES_MAX;
 use in_mem_ipc::request::ArchivedOperation;
+use in_mem_ipc::request::kv::ArchivedKeyValueTtl;
 use in_mem_ipc::request::version::TaggedVersion;
 use in_mem_ipc::response::kv::{Deleted, Incremented, Mismatch, Replaced, Slot, Versioned};
 use in_mem_ipc::response::{Receipt, Response};
@@ -151,13 +152,7 @@ fn write(
                 .map_err(failed)?;
             Response::Written(Receipt::NOTHING)
         }
-        Op::KvPutWithTtl(put) => {
-            let lifetime = lifetime(put.ttl_us.to_native())?;
-            context
-                .put_expiring(&put.key, ValueRef::new(&put.value)?, lifetime)
-                .map_err(failed)?;
-            Response::Written(Receipt::NOTHING)
-        }
+        Op::KvPutWithTtl(put) => put_expiring(context, put)?,
         Op::KvPutMany(many) => {
             let mut entries = Vec::with_capacity(many.entries.len());
             for entry in many.entries.iter() {
@@ -195,6 +190,17 @@ fn write(
             return Err(Error::of_class(ErrorClass::InternalError, message));
         }
     })
+}
+
+fn put_expiring(
+    context: &mut TransactionContext,
+    put: &ArchivedKeyValueTtl<'_>,
+) -> Result<Response<'static>, Error> {
+    let lifetime = lifetime(put.ttl_us.to_native())?;
+    context
+        .put_expiring(&put.key, ValueRef::new(&put.value)?, lifetime)
+        .map_err(|error| errors::of_commit(&error))?;
+    Ok(Response::Written(Receipt::NOTHING))
 }
 
 fn write_conditional(

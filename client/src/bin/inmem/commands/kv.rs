@@ -80,12 +80,7 @@ pub(super) fn execute(
             kv.count(args.prefix_option.as_ref().unwrap_or(&args.prefix))?,
         )),
         KvCommand::History(args) => history(&kv, &args),
-        KvCommand::ExpiresAt(args) => {
-            let at_us = kv.expires_at(&args.key)?;
-            let line = at_us.map_or_else(|| "(nil)".to_owned(), |it| format!("(integer) {it}"));
-            let result = at_us.map_or_else(json::null, |it| it.to_string());
-            Ok(Outcome::line(result, line))
-        }
+        KvCommand::ExpiresAt(args) => expires_at(&kv, &args.key),
         KvCommand::LatestVersion(args) => {
             let version = kv.latest_version(&args.key)?;
             let number = version.map(Version::number);
@@ -97,6 +92,13 @@ pub(super) fn execute(
 }
 
 /// The value of a put: a word, or a file.
+fn expires_at(kv: &Kv, key: &str) -> Result<Outcome, Failure> {
+    let at_us = kv.expires_at(key)?;
+    let line = at_us.map_or_else(|| "(nil)".to_owned(), |it| format!("(integer) {it}"));
+    let result = at_us.map_or_else(json::null, |it| it.to_string());
+    Ok(Outcome::line(result, line))
+}
+
 /// A duration as it is typed.
 fn time_to_live(text: &str) -> Result<Duration, Failure> {
     let age_us = age_us(text).and_then(|age_us| u64::try_from(age_us).ok());
