@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use in_mem_engine::DurabilityMode;
+use in_mem_wal::codec::CODEC_NAMES;
 use in_mem_wal::disk::short_slice;
 use support::device::RawDevice;
 use support::fixture::{Fixture, VALUE_LEN_BYTES};
@@ -260,6 +261,68 @@ fn strict(directory: &Path) {
     );
 }
 
+/// A codec's rounds.
+#[derive(Default)]
+struct Stored {
+    buffered_ns: Vec<f64>,
+    strict_ns: Vec<f64>,
+    log_len_bytes: Vec<f64>,
+}
+
+impl Stored {
+    /// Buffered puts with the flush behind them, then Strict ones, in databases of their own.
+    fn round(&mut self, directory: &Path, codec: &str) {
+        let fixture = Fixture::stored(directory, DurabilityMode::buffered_default(), codec);
+        let begun = Instant::now();
+        (0..BUFFERED_CALL_COUNT).for_each(|call| kv_put(&fixture.run, &fixture.data, call));
+        fixture.database.flush().expect("flushes");
+        let ns = begun.elapsed().as_nanos() as f64;
+        self.buffered_ns.push(ns / BUFFERED_CALL_COUNT as f64);
+        let len_bytes = fixture.database.log_len_bytes_behind_snapshot();
+        self.log_len_bytes.push(len_bytes as f64);
+        let fixture = Fixture::stored(directory, DurabilityMode::Strict, codec);
+        let begun = Instant::now();
+        (0..STRICT_CALL_COUNT).for_each(|call| kv_put(&fixture.run, &fixture.data, call));
+        let ns = begun.elapsed().as_nanos() as f64;
+        self.strict_ns.push(ns / STRICT_CALL_COUNT as f64);
+    }
+
+    fn print(&self, codec: &str, plain: &Self) {
+        let of = |rounds: &Vec<f64>, plain: &Vec<f64>| (median(rounds), median(plain));
+        let (buffered, plain_buffered) = of(&self.buffered_ns, &plain.buffered_ns);
+        let (strict, plain_strict) = of(&self.strict_ns, &plain.strict_ns);
+        let (len, plain_len) = of(&self.log_len_bytes, &plain.log_len_bytes);
+        println!(
+            "{codec:<16} Buffered and flushed {:.0} ops/s ({:.2} x the time of identity); Strict, \
+             1 client {:.0} ops/s ({:.2} x); log {:.1} MB ({:.2} x)",
+            1e9 / buffered,
+            buffered / plain_buffered,
+            1e9 / strict,
+            strict / plain_strict,
+            len / 1e6,
+            len / plain_len,
+        );
+    }
+}
+
+/// What a codec costs a put, and saves of the log. All values are alike: no data saves more.
+fn codecs(directory: &Path) {
+    let watch = CpuWatch::begin();
+    let mut found: Vec<Stored> = CODEC_NAMES.iter().map(|_| Stored::default()).collect();
+    // One after the other within each round: what the machine does meanwhile meets all of them.
+    for _ in 0..ROUND_COUNT {
+        for (codec, stored) in CODEC_NAMES.iter().zip(&mut found) {
+            stored.round(directory, codec);
+        }
+    }
+    let foreign = 100.0 * watch.foreign_share();
+    println!("\n## codecs, kvstore/put; others used {foreign:.0} % of the CPUs");
+    let Some(plain) = found.first() else { return };
+    for (codec, stored) in CODEC_NAMES.iter().zip(&found) {
+        stored.print(codec, plain);
+    }
+}
+
 /// The device alone, written by a thread that is scheduled like the log thread.
 fn measure_raw(device: &mut RawDevice, latencies: &mut Distribution) {
     thread::scope(|scope| {
@@ -291,6 +354,7 @@ fn main() {
                 reads();
                 buffered(place.path());
                 strict(place.path());
+                codecs(place.path());
             })
             .join()
     });

@@ -13,6 +13,8 @@ mod bench;
 mod commands;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/exports.rs"]
+mod exports;
 #[path = "support/exposition.rs"]
 mod exposition;
 #[path = "cli/help.rs"]
@@ -25,6 +27,8 @@ mod observe;
 mod offline;
 #[path = "cli/pipe.rs"]
 mod pipe;
+#[path = "cli/retention.rs"]
+mod retention;
 #[path = "cli/shell.rs"]
 mod shell;
 #[path = "cli/snapshots.rs"]

@@ -14,6 +14,8 @@
 mod daemon_process;
 #[path = "conformance/encodings.rs"]
 mod encodings;
+#[path = "conformance/exports.rs"]
+mod exports;
 #[path = "conformance/python.rs"]
 mod python;
 #[path = "support/python.rs"]

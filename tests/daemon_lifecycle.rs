@@ -7,6 +7,8 @@
     reason = "a test that panics has failed, as it should; support files serve several tests"
 )]
 
+#[path = "daemon_lifecycle/codec.rs"]
+mod codec;
 #[macro_use]
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
@@ -14,6 +16,8 @@ mod daemon_process;
 mod disk;
 #[path = "daemon_lifecycle/durable.rs"]
 mod durable;
+#[path = "daemon_lifecycle/exports.rs"]
+mod exports;
 #[path = "support/exposition.rs"]
 mod exposition;
 #[path = "support/frozen.rs"]

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use in_mem_engine::model::{self, Durability, EncodedValue, Value};
 use in_mem_engine::{BeginRun, Database, DurabilityMode, Run};
+use in_mem_wal::codec::{CodecKey, KEY_LEN_BYTES, needs_key};
 use tempfile::TempDir;
 
 /// Keys of a fixture, count.
@@ -87,8 +88,18 @@ impl Fixture {
 
     /// In a directory of its own below `directory`.
     pub(crate) fn persistent(directory: &Path, mode: DurabilityMode) -> Self {
+        Self::stored(directory, mode, "identity")
+    }
+
+    /// The same with another codec.
+    pub(crate) fn stored(directory: &Path, mode: DurabilityMode, codec: &str) -> Self {
         let place = tempfile::tempdir_in(directory).expect("a directory");
         let builder = Database::builder().path(place.path().join("bench.inmem"));
+        let builder = match needs_key(codec) {
+            true => builder.key(CodecKey::from_bytes(&[7; KEY_LEN_BYTES])),
+            false => builder,
+        };
+        let builder = builder.codec(codec);
         let database = builder.durability(mode).open().expect("opens");
         Self::filled(database, Some(place))
     }

@@ -20,7 +20,7 @@ use crate::value;
 pub(crate) type Answer = ArchivedResponse<'static>;
 
 /// The error an answer is when it is not the one asked for.
-fn other(answer: &Answer) -> ClientError {
+pub(crate) fn other(answer: &Answer) -> ClientError {
     match answer {
         ArchivedResponse::Error(_) => error::from_server(answer),
         _ => error::wrong_shape(),
@@ -105,6 +105,13 @@ pub(crate) fn count(answer: &Answer) -> Result<u64, ClientError> {
     match answer {
         ArchivedResponse::Count(count) => Ok(count.to_native()),
         _ => Err(other(answer)),
+    }
+}
+
+pub(crate) fn expiry(answer: &Answer) -> Result<Option<u64>, ClientError> {
+    match answer {
+        ArchivedResponse::Missing => Ok(None),
+        other => count(other).map(|at_us| Some(at_us).filter(|at_us| *at_us != 0)),
     }
 }
 

@@ -4,11 +4,13 @@
 //! was taken from. Values are anything serde can encode; [`in_mem_model::Value`] for those whose
 //! type is not known beforehand.
 
+use std::time::Duration;
+
 use in_mem_ipc::Bytes;
 use in_mem_ipc::request::Operation;
 use in_mem_ipc::request::kv::{
     CasValue, CasVersion, ExpectedVersion, GetAt, History as HistoryRequest, Increment, Key,
-    KeyValue, KeyValues, Keys, List, Prefix, Scan,
+    KeyValue, KeyValueTtl, KeyValues, Keys, List, Prefix, Scan,
 };
 use in_mem_model::{Durability, Version};
 use serde::Serialize;
@@ -65,6 +67,40 @@ impl Kv {
             value: encode(value)?,
         });
         self.scope.call(operation, answer::written)
+    }
+
+    /// Puts a value that expires `time_to_live` after the timestamp of its commit, whole
+    /// microseconds. From then on it reads as absent, also after a restart of the server; its version
+    /// stays the newest of the key, like that of a deletion. A later write of the key that does not
+    /// say how long it lives makes it stay, an increment leaves the expiry as it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::put`]; `invalid_argument` for less than a microsecond or more than 285
+    /// years.
+    pub fn put_with_ttl<T: Serialize + ?Sized>(
+        &self,
+        key: &str,
+        value: &T,
+        time_to_live: Duration,
+    ) -> Result<Receipt, ClientError> {
+        let operation = Operation::KvPutWithTtl(KeyValueTtl {
+            key: key.into(),
+            value: encode(value)?,
+            ttl_us: u64::try_from(time_to_live.as_micros()).unwrap_or(u64::MAX),
+        });
+        self.scope.call(operation, answer::written)
+    }
+
+    /// When a key expires, microseconds since the epoch; none if it stays, or does not exist. What
+    /// an open transaction has put itself expires at the end of time until it commits.
+    ///
+    /// # Errors
+    ///
+    /// The key is not valid, or the server is lost.
+    pub fn expires_at(&self, key: &str) -> Result<Option<u64>, ClientError> {
+        let operation = Operation::KvExpiresAt(Key { key: key.into() });
+        self.scope.call(operation, answer::expiry)
     }
 
     /// Puts a value, and says nothing about it.

@@ -30,6 +30,7 @@ mod connection;
 mod durable;
 mod encoding;
 mod error;
+mod exports;
 mod identity;
 mod incoming;
 mod kv;
@@ -40,6 +41,7 @@ mod pipeline;
 mod repeat;
 mod resend;
 mod results;
+mod retention;
 mod retry;
 mod runs;
 mod scope;
@@ -60,6 +62,7 @@ pub use connection::ProtocolError;
 pub use durable::{DurableWatch, Fence};
 pub use encoding::Encoding;
 pub use error::ClientError;
+pub use exports::ExportInfo;
 pub use identity::Identity;
 pub use kv::{Kv, ListOptions};
 pub use lane::{Lane, LaneAnswer};
@@ -71,6 +74,7 @@ pub use results::{
     Conditional, Cursor, Deleted, Entry, Expected, History, Incremented, Mismatch, Page, Receipt,
     Replaced, Versioned,
 };
+pub use retention::{Retention, RetentionStats};
 pub use retry::{ReconnectPolicy, RetryPolicy};
 pub use runs::{Begun, Run, RunListOptions, RunOptions, Runs};
 pub use server::{Measure, ServerCapabilities, ServerHealth, ServerInfo};

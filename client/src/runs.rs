@@ -172,6 +172,11 @@ impl Run {
         Self { scope, id }
     }
 
+    /// Where its requests go.
+    pub(crate) const fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     /// The id of the run.
     #[must_use]
     pub const fn id(&self) -> RunId {

@@ -21,6 +21,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) data_dir: Option<PathBuf>,
 
+    /// Directory that clients may have exports made in; without it they are refused
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) export_dir: Option<PathBuf>,
+
     /// Path of the listening socket [env: INMEM_SOCKET]
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
@@ -77,12 +81,25 @@ impl Args {
             state.map(Into::into),
             Origin::Systemd("STATE_DIRECTORY"),
         );
+        // Whether there is such a credential is seen when the codec needs it.
+        let credential = first("CREDENTIALS_DIRECTORY");
+        let credential = credential.map(|directory| format!("{directory}/inmem-key"));
+        add(
+            "key_file",
+            credential.map(Into::into),
+            Origin::Systemd("CREDENTIALS_DIRECTORY"),
+        );
         for (name, variable) in [("data_dir", "INMEM_DATA_DIR"), ("socket", "INMEM_SOCKET")] {
             let value = environment(variable).map(|value| absolute(value.into()).into());
             add(name, value, Origin::Environment(variable));
         }
         let path = |path: &Option<PathBuf>| path.clone().map(|path| absolute(path).into());
         add("data_dir", path(&self.data_dir), Origin::Flag("--data-dir"));
+        add(
+            "export_dir",
+            path(&self.export_dir),
+            Origin::Flag("--export-dir"),
+        );
         add("socket", path(&self.socket), Origin::Flag("--socket"));
         let durability = self.durability.clone().map(Into::into);
         add("durability", durability, Origin::Flag("--durability"));

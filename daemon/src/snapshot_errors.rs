@@ -107,7 +107,7 @@ fn of_files(error: &(dyn StdError + 'static), damage: Option<(&str, u64)>, what:
 }
 
 /// What the disk refused.
-fn of_storage(error: &(dyn StdError + 'static), what: &str) -> Error {
+pub(crate) fn of_storage(error: &(dyn StdError + 'static), what: &str) -> Error {
     let cause = chain(error);
     if is_full(error) {
         let message = format!("the disk is full ({cause}); {what}: make room and try again");

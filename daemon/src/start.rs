@@ -16,8 +16,10 @@ use in_mem_engine::{
 };
 use in_mem_model::Durability;
 use in_mem_wal::LogConfig;
+use in_mem_wal::codec::CodecKey;
 use in_mem_wal::disk::{
-    DirectoryLock, DiskPreference, LockError, OpenDisk, RealDisk, RealRoot, RingRefusal, RootError,
+    DirectoryLock, DiskPreference, KeyFileError, LockError, OpenDisk, RealDisk, RealRoot,
+    RingRefusal, RootError,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -26,6 +28,7 @@ use crate::config::{Configuration, IoChoice, Principals, Settings, group_id};
 use crate::control_group;
 use crate::core::Core;
 use crate::exit::{self, Exit};
+use crate::key;
 use crate::log::Log;
 use crate::metrics::{Responder, ResponderError};
 use crate::reactor::{Reactor, Readiness, Ring, SetupError};
@@ -82,6 +85,8 @@ pub(crate) enum RunError {
     Socket(#[from] SocketError),
     #[error("{}{}", chain(.0), advice_on(.0))]
     Open(#[from] OpenError),
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     #[error("{}", chain(.0))]
     Shutdown(#[from] ShutdownError),
     #[error(transparent)]
@@ -116,6 +121,7 @@ impl RunError {
             Self::Socket(error) | Self::Responder(ResponderError::Socket(error)) => error.exit(),
             Self::Responder(ResponderError::Thread(source)) => exit::of_io(source),
             Self::Open(error) => of_open(error),
+            Self::Key(error) => key::exit_of(error),
             Self::Io { source, .. } => exit::of_io(source),
         }
     }
@@ -126,7 +132,7 @@ fn of_open(error: &OpenError) -> Exit {
     match error {
         newer if newer.needs_newer_build() => Exit::Other,
         OpenError::DatabaseLocked => Exit::Locked,
-        OpenError::CodecMismatch { .. } => Exit::Codec,
+        of_codec if key::is_of_codec(of_codec) => Exit::Codec,
         OpenError::MissingManifest
         | OpenError::MissingWalDir
         | OpenError::MissingSnapshotsDir
@@ -140,12 +146,13 @@ fn of_open(error: &OpenError) -> Exit {
 }
 
 /// What to do about a database that does not open, behind what is wrong.
-fn advice_on(error: &OpenError) -> &'static str {
+fn advice_on(error: &OpenError) -> String {
     if error.needs_newer_build() {
         "; the data is whole, but a newer in-mem wrote it: open it with that build \
          (inmemd --version names the formats of a build); nothing was changed"
+            .to_owned()
     } else {
-        ""
+        key::advice_on(error)
     }
 }
 
@@ -271,6 +278,7 @@ impl Daemon {
             .map(|group| group_id("socket_group", group))
             .transpose()?;
         let metrics_group = settings.observe.group_id()?;
+        let key = key::read(&settings)?;
         let root = RealRoot::open_or_create(&settings.data_dir).map_err(of_root)?;
         check_storage(&settings, &root)?;
         let lock = root.lock()?;
@@ -288,7 +296,8 @@ impl Daemon {
             reactor: reactor.name(),
             ring_refusal,
         };
-        let opened = open(&settings, &root, backend, &self.supervisor, &self.signals)?;
+        let stored = Stored { root: &root, key };
+        let opened = open(&settings, stored, backend, &self.supervisor, &self.signals)?;
         let Some((database, place)) = opened else {
             return Ok(Exit::Clean);
         };
@@ -375,9 +384,15 @@ struct Backend {
     ring_refusal: Option<String>,
 }
 
+/// What is opened, and what opens it.
+struct Stored<'a> {
+    root: &'a RealRoot,
+    key: Option<CodecKey>,
+}
+
 fn open(
     settings: &Settings,
-    root: &RealRoot,
+    stored: Stored<'_>,
     backend: Backend,
     supervisor: &Supervisor,
     signals: &Signals,
@@ -386,6 +401,7 @@ fn open(
         IoChoice::Auto | IoChoice::IoUring => DiskPreference::Auto,
         IoChoice::Readiness => DiskPreference::Thread,
     };
+    let Stored { root, key } = stored;
     let disk = RealDisk::probe(root.clone(), preference);
     if let (IoChoice::IoUring, Some(refusal)) = (settings.io, disk.refusal()) {
         return Err(RunError::LogRing(*refusal));
@@ -399,7 +415,10 @@ fn open(
         ring_refusal: backend.ring_refusal,
     };
     let disk: Arc<dyn OpenDisk> = Arc::new(disk);
-    let config = config_of(settings, disk.block_bytes());
+    let config = DatabaseConfig {
+        key,
+        ..config_of(settings, disk.block_bytes())
+    };
     let progress = Arc::new(RecoveryProgress::default());
     supervisor.recovering(Arc::clone(&progress));
     let builder = Database::builder().config(config).disk(disk);
@@ -429,12 +448,14 @@ fn config_of(settings: &Settings, block_len_bytes: u32) -> DatabaseConfig {
             buffered_sync_interval_us: buffered.flush_interval_ms.saturating_mul(1_000),
             ..LogConfig::default()
         },
+        codec_id: settings.codec.clone(),
         buffered_ack: BufferedAck::Written,
         time_source: TimeSource::External,
         orphan_on_recovery: settings.orphan_on_recovery,
         shutdown_deadline_ms: settings.limits.shutdown_timeout_ms,
         limits: settings.data_limits,
         memory_len_bytes_max: settings.limits.memory_max,
+        default_retention: settings.retention.default.clone(),
         ..DatabaseConfig::default()
     }
 }

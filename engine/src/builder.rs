@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use in_mem_model::{Limits, RunId};
-use in_mem_wal::LogConfig;
 use in_mem_wal::clock::{Clock, SystemClock};
-use in_mem_wal::disk::{DiskPreference, OpenDisk};
+use in_mem_wal::codec::CodecKey;
+use in_mem_wal::disk::{DiskPreference, KeyFileError, OpenDisk, read_key_file};
+use in_mem_wal::{LogConfig, StorageCodec};
 
 use crate::config::{BufferedAck, DatabaseConfig, Driving, Place, Setup, TimeSource};
 use crate::database::Database;
@@ -85,6 +86,43 @@ impl DatabaseBuilder {
     /// The settings of the log.
     pub fn wal_config(mut self, config: LogConfig) -> Self {
         self.config.wal_config = config;
+        self
+    }
+
+    /// The codec of what is stored, by its name; see [`DatabaseConfig::with_codec`].
+    pub fn codec(mut self, codec_id: &str) -> Self {
+        self.config = self.config.with_codec(codec_id);
+        self
+    }
+
+    /// A codec of the caller's; see [`DatabaseConfig::with_custom_codec`].
+    pub fn custom_codec(mut self, codec: Arc<dyn StorageCodec>) -> Self {
+        self.config = self.config.with_custom_codec(codec);
+        self
+    }
+
+    /// The key of a codec that encrypts; see [`DatabaseConfig::with_key`].
+    pub fn key(mut self, key: CodecKey) -> Self {
+        self.config = self.config.with_key(key);
+        self
+    }
+
+    /// The key, from a file: 32 bytes, or 64 hexadecimal digits and at most one line end. It must
+    /// belong to this user or to root, and be open to nobody else. It is read now, and wiped from
+    /// memory with the database.
+    ///
+    /// # Errors
+    /// See [`KeyFileError`]; none shows a byte of the file.
+    pub fn key_file(self, path: impl AsRef<Path>) -> Result<Self, KeyFileError> {
+        let key = read_key_file(path.as_ref())?;
+        Ok(self.key(key))
+    }
+
+    /// Opens an existing database with whatever codec it was made with, as far as this build has it
+    /// and the key fits: for whoever only looks. The codec set otherwise holds for a database that
+    /// is created, and where MANIFEST cannot be read.
+    pub fn stored_codec(mut self) -> Self {
+        self.config.takes_stored_codec = true;
         self
     }
 

@@ -240,8 +240,7 @@ impl<'a, S: StepSource> Commit<'a, S> {
             return Err(self.shared.poisoned_error(false));
         }
         self.check_run(state, is_volatile)?;
-        // Relaxed: a time a moment old is as good.
-        let now_us = self.shared.now_us.load(Ordering::Relaxed);
+        let now_us = self.shared.now.stamped_us();
         let timestamp_us = timestamp_after(state.last_timestamp_us, now_us);
         let (shared, shard) = (self.shared, self.shard);
         let prepared = &mut self.prepared;

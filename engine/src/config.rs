@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use in_mem_model::Limits;
+use in_mem_model::{Limits, RetentionPolicy};
 use in_mem_wal::clock::Clock;
+use in_mem_wal::codec::CodecKey;
 use in_mem_wal::disk::{DiskPreference, OpenDisk};
-use in_mem_wal::{IdentityCodec, LogConfig};
+use in_mem_wal::{IdentityCodec, LogConfig, StorageCodec};
 
 use crate::durability::DurabilityMode;
 use crate::errors::OpenError;
@@ -51,8 +52,18 @@ pub struct DatabaseConfig {
     pub durability: DurabilityMode,
     /// Settings of the log.
     pub wal_config: LogConfig,
-    /// The name of the storage codec.
+    /// The name of the storage codec: one of [`in_mem_wal::codec::CODEC_NAMES`], as this build was
+    /// made, or the id of `custom_codec`. Whoever creates a database chooses it for life; an open
+    /// that asks for another is refused.
     pub codec_id: String,
+    /// The key of a codec that encrypts; none for one that does not.
+    pub key: Option<CodecKey>,
+    /// A codec that is none of this build's; its id is `codec_id`.
+    pub custom_codec: Option<Arc<dyn StorageCodec>>,
+    /// Opens an existing database with the codec it was made with, whatever `codec_id` says, which
+    /// then holds only where MANIFEST cannot be read; see
+    /// [`crate::DatabaseBuilder::stored_codec`].
+    pub takes_stored_codec: bool,
     /// When a Buffered commit is acknowledged.
     pub buffered_ack: BufferedAck,
     /// Who stamps the time.
@@ -79,6 +90,9 @@ pub struct DatabaseConfig {
     /// beginning of runs, their metadata, tags, pauses and resumptions. Reads, deletions, rollbacks
     /// and the end of runs go on. What is recovered may exceed it.
     pub memory_len_bytes_max: u64,
+    /// What holds for runs without a retention policy of their own; see
+    /// [`crate::Database::set_default_retention_policy`].
+    pub default_retention: RetentionPolicy,
     /// A planted mistake, for tests of the tests; none in a product build.
     pub planted: Planted,
 }
@@ -89,6 +103,9 @@ impl Default for DatabaseConfig {
             durability: DurabilityMode::default(),
             wal_config: LogConfig::default(),
             codec_id: IdentityCodec::ID.to_owned(),
+            key: None,
+            custom_codec: None,
+            takes_stored_codec: false,
             buffered_ack: BufferedAck::default(),
             time_source: TimeSource::default(),
             driving: Driving::default(),
@@ -98,6 +115,7 @@ impl Default for DatabaseConfig {
             skips_unknown_entries: false,
             limits: Limits::DEFAULT,
             memory_len_bytes_max: 0,
+            default_retention: RetentionPolicy::KeepAll,
             planted: Planted::NONE,
         }
     }
@@ -136,10 +154,30 @@ impl DatabaseConfig {
         self
     }
 
-    /// With another codec.
+    /// With another codec of this build, by its name: `identity`, `lz4`, `aes-256-gcm` or
+    /// `lz4+aes-256-gcm`, as far as the features `lz4` and `encryption` are on. It is chosen when the
+    /// database is created. The ones that encrypt need [`Self::with_key`].
     #[must_use]
     pub fn with_codec(mut self, codec_id: &str) -> Self {
         codec_id.clone_into(&mut self.codec_id);
+        self.custom_codec = None;
+        self
+    }
+
+    /// With the key of a codec that encrypts. A database keeps its key for life, as it keeps its
+    /// codec; without it nothing of its data can be read.
+    #[must_use]
+    pub fn with_key(mut self, key: CodecKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// With a codec of the caller's. Its id is recorded in the database, which opens with a codec of
+    /// that id alone.
+    #[must_use]
+    pub fn with_custom_codec(mut self, codec: Arc<dyn StorageCodec>) -> Self {
+        codec.codec_id().clone_into(&mut self.codec_id);
+        self.custom_codec = Some(codec);
         self
     }
 
@@ -158,6 +196,7 @@ impl DatabaseConfig {
                 what: "a Buffered trigger of 0",
             });
         }
+        crate::codec::check_codec(self)?;
         self.log_config().validate().map_err(OpenError::LogConfig)
     }
 

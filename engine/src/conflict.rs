@@ -12,8 +12,9 @@ pub(crate) struct Newest<'a> {
     pub(crate) version: u64,
     /// The value, unless deleted or never written.
     pub(crate) value: Option<&'a [u8]>,
-    /// A restart brings an older value back unless a logged tombstone covers it: the key is deleted
-    /// by a volatile commit, and the one being decided is logged.
+    /// An older value may come back unless a tombstone covers it. A restart does it where the key is
+    /// deleted by a volatile commit and the one being decided is logged, a clock that is set back
+    /// where the value has expired.
     pub(crate) may_return: bool,
 }
 
@@ -65,7 +66,9 @@ pub(crate) fn holds(seen: Seen, newest_version: u64) -> bool {
 /// Decides one step on a key. A step on the run itself is decided by its change instead.
 pub(crate) fn decide(step: &Step<'_>, newest: Newest<'_>) -> Result<Decision, StepError> {
     Ok(match step {
-        Step::Put { .. } | Step::SetRetention(_) => write(StepOutcome::Written),
+        Step::Put { .. } | Step::PutExpiring { .. } | Step::SetRetention(_) => {
+            write(StepOutcome::Written)
+        }
         Step::Delete { .. } | Step::ClearRetention => {
             tombstone(newest, StepOutcome::Deleted(newest.value.is_some()))
         }

@@ -4,7 +4,6 @@
 //! last handle. Commits dispatch on the durability mode by one `match`.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use in_mem_model::{Durability, Level, Limits, RunId};
@@ -492,8 +491,7 @@ impl Database {
     /// Stamps the time of day that commits take, microseconds since the epoch. For an owner that
     /// was built with `external_time`.
     pub fn set_now(&self, now_us: u64) {
-        // Relaxed: a time is metadata; nothing is ordered by it.
-        self.inner.shared.now_us.store(now_us, Ordering::Relaxed);
+        self.inner.shared.now.stamp(now_us);
     }
 
     /// Adds someone who hears of batch ends and of room in the log, for as long as it lives.

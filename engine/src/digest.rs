@@ -48,6 +48,10 @@ impl Database {
                     digest.number(version.commit_version);
                     digest.number(version.timestamp_us);
                     digest.byte(u8::from(version.is_tombstone));
+                    version
+                        .expires_at_us
+                        .iter()
+                        .for_each(|at_us| digest.number(*at_us));
                     digest.bytes(version.value);
                 }
             });

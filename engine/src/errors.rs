@@ -389,14 +389,18 @@ pub enum OpenError {
     /// Another process has the directory open.
     #[error("database is locked by another process")]
     DatabaseLocked,
-    /// The database was made with another codec.
-    #[error("codec is {got}, expected {expected}")]
+    /// The database was made with another codec than the one asked for, and keeps it for life.
+    /// Nothing was decoded or changed.
+    #[error("the database was made with codec {got}, and {expected} was asked for")]
     CodecMismatch {
         /// The codec asked for.
         expected: String,
         /// The codec of the database.
         got: String,
     },
+    /// There is no such codec, or its key is missing or another one. Nothing was decoded or changed.
+    #[error(transparent)]
+    Codec(#[from] in_mem_wal::codec::CodecError),
     /// MANIFEST names a snapshot, and what can be read of snapshots and log reaches less far than
     /// it did: the state would be an older one. Nothing was changed.
     #[error(
@@ -462,6 +466,16 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether the data is encrypted, and no key, or another one, was given. Nothing was changed.
+    #[must_use]
+    pub fn is_of_key(&self) -> bool {
+        use in_mem_wal::codec::CodecError;
+        matches!(
+            self,
+            Self::Codec(CodecError::KeyMissing { .. } | CodecError::WrongKey { .. })
+        )
+    }
+
     /// Whether the data is whole, by its checksums, and of a form this build does not know: a
     /// newer build has written it, and can open it. Nothing was changed.
     #[must_use]

@@ -3,7 +3,7 @@
 
 use in_mem_model::{RunId, RunInfo, RunStatus, encode_int};
 
-use crate::conflict::{Effect, Newest, StepError, decide, holds, is_expected};
+use crate::conflict::{Decision, Effect, Newest, StepError, decide, holds, is_expected};
 use crate::errors::{CommitError, ConflictKind};
 use crate::faults::Mutant;
 use crate::index::KeyRef;
@@ -68,7 +68,8 @@ pub(crate) fn evaluate<'a, S: StepSource>(
             };
             change_run(&context, change, index, prepared, &mut evaluated)?;
         } else {
-            step_on_key(newest, source, &step, index, prepared, &mut evaluated)?;
+            let step = (index, &step);
+            step_on_key(newest, source, step, timestamp_us, prepared, &mut evaluated)?;
         }
     }
     Ok(evaluated)
@@ -121,40 +122,26 @@ fn newest_version(newest: NewestOf<'_>, key: KeyRef<'_>) -> u64 {
 fn step_on_key<S: StepSource>(
     newest_of: NewestOf<'_>,
     source: &S,
-    step: &Step<'_>,
-    index: usize,
+    (index, step): (usize, &Step<'_>),
+    timestamp_us: u64,
     prepared: &mut Prepared,
     evaluated: &mut Evaluated<'_>,
 ) -> Result<(), CommitError> {
     let shard = newest_of.shard;
     let key = step_key(step);
     let own = own_write(prepared, index);
-    let expected = source.expected(index);
-    let (version, unmet, decided) = newest_of.with(key, |node| {
-        let version = node.map_or(0, VersionNode::commit_version);
-        let stored = node
-            .filter(|node| !node.is_tombstone())
-            .map(VersionNode::value);
-        let newest = Newest {
-            version,
-            value: stored,
-            may_return: prepared.writeset.is_some()
-                && node.is_some_and(|node| node.is_tombstone() && node.is_volatile()),
-        };
-        let unmet = expected
-            .into_iter()
-            .flatten()
-            .find(|expected| !is_expected(*expected, newest));
-        let value = match own.and_then(|own| prepared.states.get(own)) {
-            Some(own) => own
-                .node
-                .as_ref()
-                .filter(|n| !n.is_tombstone())
-                .map(VersionNode::value),
-            None => stored,
-        };
-        (version, unmet, decide(step, Newest { value, ..newest }))
-    });
+    let Look {
+        version,
+        unmet,
+        kept,
+        decided,
+    } = look(
+        newest_of,
+        (step, own),
+        source.expected(index),
+        timestamp_us,
+        prepared,
+    );
     if let Some(expected) = unmet {
         return Err(cas_conflict(shard, key, version_of(expected), version));
     }
@@ -167,7 +154,10 @@ fn step_on_key<S: StepSource>(
         return Err(cas_conflict(shard, key, expected, actual.version));
     }
     if let Effect::Int(sum) = decision.effect {
-        write_int(shard, prepared, index, key, sum);
+        write_int(shard, prepared, index, key, sum, kept);
+    }
+    if let Step::PutExpiring { lifetime, .. } = step {
+        set_expiry(prepared, index, lifetime.ends_at(timestamp_us));
     }
     let writes = decision.effect != Effect::Nothing;
     if let Some(state) = prepared.states.get_mut(index) {
@@ -182,6 +172,56 @@ fn step_on_key<S: StepSource>(
         }
     }
     Ok(())
+}
+
+/// What a step finds.
+struct Look {
+    /// The newest version of its key.
+    version: u64,
+    /// What was expected of the key and does not hold.
+    unmet: Option<Expected>,
+    /// When the value it works on expires, microseconds since the epoch, if it does.
+    kept: Option<u64>,
+    decided: Result<Decision, StepError>,
+}
+
+/// Decides a step by the newest version of its key, and by what the earlier step `own` has made of
+/// it. `timestamp_us` is the time of the commit: what has expired by then is absent.
+fn look(
+    newest_of: NewestOf<'_>,
+    (step, own): (&Step<'_>, Option<usize>),
+    expected: [Option<Expected>; 2],
+    timestamp_us: u64,
+    prepared: &Prepared,
+) -> Look {
+    newest_of.with(step_key(step), |node| {
+        let version = node.map_or(0, VersionNode::commit_version);
+        let live = node.filter(|node| node.is_live(timestamp_us));
+        let may_return = |node: &Node| match node.is_tombstone() {
+            true => node.is_volatile() && prepared.writeset.is_some(),
+            false => live.is_none(),
+        };
+        let newest = Newest {
+            version,
+            value: live.map(VersionNode::value),
+            may_return: node.is_some_and(may_return),
+        };
+        let unmet = expected
+            .into_iter()
+            .flatten()
+            .find(|expected| !is_expected(*expected, newest));
+        let base = match own.and_then(|own| prepared.states.get(own)) {
+            Some(own) => own.node.as_ref().filter(|node| !node.is_tombstone()),
+            None => live,
+        };
+        let value = base.map(VersionNode::value);
+        Look {
+            version,
+            unmet,
+            kept: base.and_then(VersionNode::expires_at_us),
+            decided: decide(step, Newest { value, ..newest }),
+        }
+    })
 }
 
 /// The latest earlier step of this program that writes the same key.
@@ -236,13 +276,40 @@ fn step_error(error: StepError) -> CommitError {
     }
 }
 
+/// Says when the entry of a step expires, in its version and in its record.
+fn set_expiry(prepared: &mut Prepared, index: usize, expires_at_us: u64) {
+    let Some(state) = prepared.states.get_mut(index) else {
+        return;
+    };
+    if let Some(node) = &mut state.node {
+        node.set_expiry(expires_at_us);
+    }
+    if let Some(writeset) = &mut prepared.writeset {
+        writeset.set_expiry(state.span, expires_at_us);
+    }
+}
+
 /// Makes the version and the entry of an increment, whose value is only known here.
-fn write_int(shard: &RunShard, prepared: &mut Prepared, index: usize, key: KeyRef<'_>, sum: i64) {
+fn write_int(
+    shard: &RunShard,
+    prepared: &mut Prepared,
+    index: usize,
+    key: KeyRef<'_>,
+    sum: i64,
+    expires_at_us: Option<u64>,
+) {
     let mut room = [0; 9];
     let value = encode_int(sum, &mut room);
     let Some(state) = prepared.states.get_mut(index) else {
         return;
     };
+    if let Some(expires_at_us) = expires_at_us {
+        state.node = Some(Node::with_expiry(value, expires_at_us));
+        if let Some(writeset) = &mut prepared.writeset {
+            state.span = writeset.push_expiring(key.user_key, value, expires_at_us);
+        }
+        return;
+    }
     state.node = Some(shard.node_with_value(value));
     if let Some(writeset) = &mut prepared.writeset {
         let entity = EntityRef::Kv(key.user_key);

@@ -16,6 +16,7 @@ use in_mem_wal::{PoisonCause, files};
 
 use crate::checkpoint::{CheckpointError, Errand};
 use crate::database::Database;
+use crate::logical_digest::StateDigest;
 use crate::staging::Target;
 
 /// A clone that was made.
@@ -25,11 +26,12 @@ pub struct ExportInfo {
     pub path: PathBuf,
     /// The watermark of the snapshot inside; 0 when there is none, and the log is all of it.
     pub checkpoint_watermark: u64,
-    /// Every logged commit at or below it is inside, none above it: what
-    /// [`Database::digest_at`] says of this version is the digest of the clone.
+    /// Every logged commit at or below it is inside, none above it.
     pub watermark_txn: u64,
     /// Bytes of its files.
     pub size_bytes: u64,
+    /// The digest of this database at that version, and so that of the clone.
+    pub digest: StateDigest,
 }
 
 /// Why there is no clone. Nothing of the database was changed; what was made of the clone is
@@ -170,9 +172,9 @@ impl Database {
     /// let database = Database::open_or_create(&directory)?;
     /// let run = database.default_run();
     /// run.kv().put("step", &model::encode(&model::Value::from(1_i64))?)?;
-    /// database.export(&other)?;
+    /// let exported = database.export(&other)?;
     /// let clone = Database::open(&other)?;
-    /// assert_eq!(clone.digest()?.sha256, database.digest()?.sha256);
+    /// assert_eq!(clone.digest()?.sha256, exported.digest.sha256);
     /// # drop((run, database, clone));
     /// # std::fs::remove_dir_all(&directory)?;
     /// # std::fs::remove_dir_all(&other)?;

@@ -7,7 +7,7 @@
 //! 3  copy the snapshot that MANIFEST names, read it back and check it
 //! 4  copy the log from where that snapshot needs it to the end, closed behind its last record
 //! 5  sync the directories; write MANIFEST
-//! 6  read the log back and check it: it ends where it should
+//! 6  read the log back and check it: it ends where it should; take the digest of what is inside
 //! 7  give it its name
 //! ```
 //!
@@ -26,6 +26,7 @@ use in_mem_wal::{Lsn, files, names};
 use crate::checkpoint::LogPoint;
 use crate::checkpoint_job::{CheckpointContext, Freeze};
 use crate::export::{ExportError, ExportInfo, ExportRequest};
+use crate::logical_digest::{StateDigest, digest_between};
 use crate::shared::Shared;
 use crate::staging::{Staging, Target};
 
@@ -95,13 +96,14 @@ impl CheckpointContext<'_> {
     ) -> Result<ExportInfo, ExportError> {
         let mut staging = Staging::begin(target, self.shared.clock.wall_us())?;
         match self.fill(disk, manifest, point, &mut staging) {
-            Ok((checkpoint_watermark, size_bytes)) => {
+            Ok((checkpoint_watermark, size_bytes, digest)) => {
                 staging.publish()?;
                 Ok(ExportInfo {
                     path: target.path.clone(),
                     checkpoint_watermark,
                     watermark_txn: point.version,
                     size_bytes,
+                    digest,
                 })
             }
             Err(error) => {
@@ -113,14 +115,15 @@ impl CheckpointContext<'_> {
         }
     }
 
-    /// Steps 3 to 6; the watermark of the snapshot inside, and the bytes of all files.
+    /// Steps 3 to 6; the watermark of the snapshot inside, the bytes of all files, and what is
+    /// inside.
     fn fill(
         &self,
         disk: &mut dyn Disk,
         manifest: &Manifest,
         point: LogPoint,
         staging: &mut Staging<'_>,
-    ) -> Result<(u64, u64), ExportError> {
+    ) -> Result<(u64, u64, StateDigest), ExportError> {
         let clone = &mut staging.disk();
         let snapshot = match manifest.has_snapshot() {
             true => Some(self.copy_snapshot(disk, clone, manifest)?),
@@ -154,7 +157,12 @@ impl CheckpointContext<'_> {
         let snapshot_len_bytes = snapshot.map_or(0, |inside| inside.len_bytes);
         let manifest_len_bytes = cloned.encode().len() as u64;
         let size_bytes = log_len_bytes + snapshot_len_bytes + manifest_len_bytes;
-        Ok((watermark, size_bytes))
+        // No version at or below the point is removed while this thread is busy.
+        let store = &self.shared.store;
+        let mut between = || self.between_blocks(disk);
+        let digest = digest_between(store, self.registry, point.version, &mut between)
+            .map_err(ExportError::snapshot)?;
+        Ok((watermark, size_bytes, digest))
     }
 
     /// Step 3.

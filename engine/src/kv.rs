@@ -4,10 +4,13 @@
 //! ones (`incr`, the compare-and-swaps) are decided in the commit step of the run: they lose no
 //! update and never surface a conflict by themselves.
 
+use std::time::Duration;
+
 use in_mem_model::keys::{validate_prefix, validate_user_key};
 use in_mem_model::{Durability, EncodedValue, TypeTag, Version};
 
 use crate::errors::{CommitError, ReadError};
+use crate::expiry::Lifetime;
 use crate::index::KeyRef;
 use crate::limits::{HISTORY_COUNT_MAX, LIST_STEP_KEY_COUNT_MAX};
 use crate::program::{
@@ -75,6 +78,29 @@ impl<'a> Kv<'a> {
         self.one(Step::Put {
             key: key.as_ref(),
             value: value.as_ref(),
+        })
+        .map(|done| done.version)
+    }
+
+    /// Writes a value that expires `time_to_live` after the timestamp of its commit, whole
+    /// microseconds, at most [`TTL_US_MAX`](crate::TTL_US_MAX) of them. From that moment it reads as
+    /// absent, in this process and after every restart; a clock that is set back shows it again. Its
+    /// version stays the newest of the key, like that of a tombstone: a compare-and-swap may expect
+    /// that version, or absence. Whatever writes the key anew without saying how long it lives makes
+    /// an entry that stays; only [`Self::incr`] and [`Self::decr`] leave the expiry as it is.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a time to live outside the range; as any commit.
+    pub fn put_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &EncodedValue,
+        time_to_live: Duration,
+    ) -> Result<u64, CommitError> {
+        self.one(Step::PutExpiring {
+            key: key.as_ref(),
+            value: value.as_ref(),
+            lifetime: Lifetime::of(time_to_live)?,
         })
         .map(|done| done.version)
     }
@@ -191,7 +217,8 @@ impl<'a> Kv<'a> {
         Ok(done.steps.as_slice().iter().filter(existed).count())
     }
 
-    /// Adds to an Int and returns the sum; a missing key counts from 0.
+    /// Adds to an Int and returns the sum; a missing key counts from 0. When it expires stays as it
+    /// is.
     ///
     /// # Errors
     /// `WrongType` when the value is no Int, `Overflow` when the sum leaves the range of i64.

@@ -1,13 +1,14 @@
-//! How KV is stored and recovered.
+//! How KV is stored and recovered. What a Put holds is drawn in `expiry.rs`.
 
 use in_mem_model::{PrimitiveId, TypeTag, ValueRef};
 use in_mem_snapshot::{BlockSink, BlockSource, SnapshotError};
 
+use crate::expiry;
 use crate::index::KeyRef;
 use crate::registry::{PrimitiveError, PrimitiveStorageExt};
 use crate::snapshot_view::{SnapshotTarget, SnapshotView};
 use crate::store::ShardedStore;
-use crate::version_node::Stamp;
+use crate::version_node::{Node, Stamp, VersionNode};
 use crate::writeset::{MutationKind, entry_type};
 use crate::writeset_reader::WalEntry;
 
@@ -33,16 +34,22 @@ impl PrimitiveStorageExt for KvStorage {
         entry: &WalEntry<'_>,
     ) -> Result<(), PrimitiveError> {
         let entry_type = entry.entry_type;
-        let value = match (entry_type, entry.kind) {
+        let damaged = PrimitiveError::Deserialization { entry_type };
+        let node = match (entry_type, entry.kind) {
             (entry_type::KV_PUT, MutationKind::Put) => {
-                let checked = ValueRef::new(entry.value);
-                checked.map_err(|_| PrimitiveError::Deserialization { entry_type })?;
-                Some(entry.value)
+                let (expires_at_us, value) = expiry::split(entry.value).ok_or(damaged)?;
+                if ValueRef::new(value).is_err() {
+                    return Err(PrimitiveError::Deserialization { entry_type });
+                }
+                match expires_at_us {
+                    Some(expires_at_us) => Node::with_expiry(value, expires_at_us),
+                    None => Node::with_value(value),
+                }
             }
-            (entry_type::KV_DELETE, MutationKind::Delete) => None,
+            (entry_type::KV_DELETE, MutationKind::Delete) => Node::tombstone(),
             _ => return Err(PrimitiveError::InvalidOperation { entry_type }),
         };
-        store.apply_versioned(entry.run_id, KeyRef::kv(entry.body), value, stamp_of(entry));
+        store.apply_versioned(entry.run_id, KeyRef::kv(entry.body), node, stamp_of(entry));
         Ok(())
     }
 

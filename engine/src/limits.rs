@@ -161,3 +161,10 @@ const _: () = assert!(
 );
 const _: () = assert!(VERSION_FLOOR_RESERVE < VERSION_FLOOR_STEP);
 const _: () = assert!(INDEX_PARTITION_COUNT.is_power_of_two());
+// The largest transaction fits a record whatever the codec.
+const _: () = assert!(
+    TRANSACTION_LEN_BYTES_MAX
+        + in_mem_wal::format::record::RECORD_OVERHEAD_BYTES as usize
+        + in_mem_wal::codec::ADDED_LEN_BYTES_MAX
+        <= in_mem_wal::limits::RECORD_LEN_BYTES_MAX as usize
+);

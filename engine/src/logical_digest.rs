@@ -19,6 +19,9 @@
 //! Those are no reader's, they are bounded and forgotten by rules that volatile requests take part
 //! in, and a copy that lacked one would refuse a repeat, never execute it twice.
 
+use std::io;
+use std::ops::ControlFlow;
+
 use in_mem_model::TypeTag;
 use in_mem_model::keys::is_system_key;
 use in_mem_snapshot::{BlockSink, SnapshotError};
@@ -33,6 +36,9 @@ const MAGIC: &[u8; 11] = b"INMEM_STATE";
 
 /// The version of the digest this build computes. 1: as drawn above.
 const DIGEST_VERSION: u8 = 1;
+
+/// Bytes hashed before something else has its turn.
+const STEP_LEN_BYTES: usize = 1 << 20;
 
 /// The logged state of a database at one commit version, in 32 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,16 +93,30 @@ pub struct StateCounts {
 }
 
 /// Takes a section in and keeps its hash and its length.
-struct HashSink {
+struct HashSink<'a> {
     hash: Sha256,
     len_bytes: u64,
+    /// Bytes until `between` is called again.
+    left_len_bytes: usize,
+    between: &'a mut dyn FnMut() -> ControlFlow<()>,
 }
 
-impl BlockSink for HashSink {
+impl BlockSink for HashSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         self.hash.update(bytes);
         self.len_bytes += bytes.len() as u64;
-        Ok(())
+        if let Some(left) = self.left_len_bytes.checked_sub(bytes.len()) {
+            self.left_len_bytes = left;
+            return Ok(());
+        }
+        self.left_len_bytes = STEP_LEN_BYTES;
+        match (self.between)() {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(SnapshotError::Io {
+                path: "digest".to_owned(),
+                source: io::ErrorKind::Interrupted.into(),
+            }),
+        }
     }
 }
 
@@ -106,6 +126,22 @@ pub(crate) fn digest_of(
     registry: &PrimitiveRegistry,
     watermark: u64,
 ) -> Result<StateDigest, SnapshotError> {
+    digest_between(
+        store,
+        registry,
+        watermark,
+        &mut || ControlFlow::Continue(()),
+    )
+}
+
+/// The same, with something to be done every now and then; it may say that nobody wants the digest
+/// any more, which is an error then.
+pub(crate) fn digest_between(
+    store: &ShardedStore,
+    registry: &PrimitiveRegistry,
+    watermark: u64,
+    between: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<StateDigest, SnapshotError> {
     let view = SnapshotView::new(store, watermark);
     let mut whole = Sha256::new();
     whole.update(MAGIC);
@@ -114,6 +150,8 @@ pub(crate) fn digest_of(
         let mut sink = HashSink {
             hash: Sha256::new(),
             len_bytes: 0,
+            left_len_bytes: STEP_LEN_BYTES,
+            between: &mut *between,
         };
         primitive.snapshot_serialize(&view, &mut sink)?;
         if sink.len_bytes != 0 {

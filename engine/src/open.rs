@@ -7,13 +7,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use in_mem_wal::StorageCodec;
 use in_mem_wal::disk::{
     DirectoryLock, DiskPreference, LockError, OpenDisk, RealDisk, RealRoot, RootError,
     SharedDirectoryLock,
 };
-use in_mem_wal::get_codec;
 use parking_lot::Mutex;
 
+use crate::codec::codec_for;
 use crate::config::{DatabaseConfig, Place, Setup, TimeSource};
 use crate::database::{Database, DatabaseInner};
 use crate::errors::OpenError;
@@ -36,6 +37,8 @@ pub(crate) struct Files {
     place: Place,
     /// The disk, once the directory is open.
     opener: OnceLock<Arc<dyn OpenDisk>>,
+    /// What is stored there is encoded with, once the log is open.
+    codec: OnceLock<Arc<dyn StorageCodec>>,
     lock: Mutex<Option<Lock>>,
 }
 
@@ -67,6 +70,7 @@ impl Files {
         Self {
             place,
             opener,
+            codec: OnceLock::new(),
             lock: Mutex::new(None),
         }
     }
@@ -82,6 +86,11 @@ impl Files {
     /// The disk, if the directory is open.
     pub(crate) fn opener(&self) -> Option<&Arc<dyn OpenDisk>> {
         self.opener.get()
+    }
+
+    /// The codec of what is stored, if the log is open.
+    pub(crate) fn codec(&self) -> Option<&Arc<dyn StorageCodec>> {
+        self.codec.get()
     }
 
     /// Opens the directory and takes its lock.
@@ -155,6 +164,10 @@ pub(crate) fn open_database(setup: Setup, mode: OpenMode) -> Result<Database, Op
     } = setup;
     config.limits.check()?;
     let shared = Arc::new(Shared::new(clock, config.planted));
+    shared
+        .default_retention
+        .write()
+        .clone_from(&config.default_retention);
     shared.store.memory.limit(config.memory_len_bytes_max);
     if let Some(progress) = progress {
         let _ = shared.recovery_progress.set(progress);
@@ -250,19 +263,18 @@ pub(crate) fn open_log(
         true => Access::Read,
         false => Access::Create,
     })?;
-    let codec = get_codec(&config.codec_id).map_err(|_| OpenError::CodecMismatch {
-        expected: config.codec_id.clone(),
-        got: String::new(),
-    })?;
     let mut log_config = config.log_config();
     if files.path().is_some() {
         log_config.log_block_len_bytes = opener.block_bytes();
     }
+    let codec;
     let recovered = {
         let mut disk = opener.open_disk().map_err(OpenError::Io)?;
-        match look(&mut *disk)? {
+        let found = look(&mut *disk)?;
+        codec = codec_for(&mut *disk, config)?;
+        match found {
             Found::Database => {}
-            Found::Nothing => create_files(&mut *disk, &config.codec_id)?,
+            Found::Nothing => create_files(&mut *disk, codec.codec_id())?,
             Found::DataWithoutManifest => return Err(OpenError::MissingManifest),
         }
         let codec = Arc::clone(&codec);
@@ -278,6 +290,7 @@ pub(crate) fn open_log(
         };
         recover(&mut *disk, &context)?
     };
+    let _ = files.codec.set(Arc::clone(&codec));
     let Some(settled) = &recovered.settled else {
         return Ok((None, recovered.result));
     };

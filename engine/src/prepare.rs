@@ -13,6 +13,7 @@ use in_mem_wal::LogHandle;
 
 use crate::attributes::ONCE_ATTRIBUTES_LEN_BYTES;
 use crate::errors::CommitError;
+use crate::expiry::EXPIRY_LEN_BYTES;
 use crate::index::{KeyHasher, KeyRef};
 use crate::limits::{
     KEPT_ENTRY_COUNT_MAX, KEY_COST_BYTES, ONCE_CLIENT_OVERHEAD_BYTES, ONCE_RESULT_OVERHEAD_BYTES,
@@ -99,6 +100,7 @@ const INT_LEN_BYTES_MAX: usize = 9;
 pub(crate) fn step_key<'a>(step: &Step<'a>) -> KeyRef<'a> {
     match *step {
         Step::Put { key, .. }
+        | Step::PutExpiring { key, .. }
         | Step::Delete { key }
         | Step::PutIfAbsent { key, .. }
         | Step::CasVersion { key, .. }
@@ -116,6 +118,7 @@ pub(crate) fn step_key<'a>(step: &Step<'a>) -> KeyRef<'a> {
 pub(crate) fn given_value<'a>(step: &Step<'a>) -> Option<&'a [u8]> {
     match step {
         Step::Put { value, .. }
+        | Step::PutExpiring { value, .. }
         | Step::PutIfAbsent { value, .. }
         | Step::CasVersion { value, .. }
         | Step::CasValue { value, .. }
@@ -252,7 +255,8 @@ impl Prepared {
             validate_user_key(key)?;
         }
         let value_len_max = match step {
-            Step::Increment { .. } | Step::Decrement { .. } => INT_LEN_BYTES_MAX,
+            Step::Increment { .. } | Step::Decrement { .. } => INT_LEN_BYTES_MAX + EXPIRY_LEN_BYTES,
+            Step::PutExpiring { value, .. } => value.as_bytes().len() + EXPIRY_LEN_BYTES,
             step => given_value(step).map_or(0, <[u8]>::len),
         };
         self.len_bytes_max += ENTRY_OVERHEAD_BYTES + key.len() + value_len_max;
@@ -265,6 +269,16 @@ impl Prepared {
             return;
         };
         let (node, kind, entry_type) = match (given_value(step), step) {
+            (Some(value), Step::PutExpiring { .. }) => {
+                // Until when is known once the commit has its timestamp.
+                let node = node.unwrap_or_else(|| Node::with_expiry(value, u64::MAX));
+                if let Some(writeset) = &mut self.writeset {
+                    let key = step_key(step).user_key;
+                    state.span = writeset.push_expiring(key, node.value(), u64::MAX);
+                }
+                state.node = Some(node);
+                return;
+            }
             (Some(value), _) => {
                 let node = node.unwrap_or_else(|| shard.node_with_value(value));
                 (node, MutationKind::Put, entry_type::KV_PUT)

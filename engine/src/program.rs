@@ -12,6 +12,7 @@ use in_mem_model::{Durability, Level, ValueRef};
 use in_mem_wal::LogObserved;
 
 use crate::errors::CommitError;
+use crate::expiry::Lifetime;
 use crate::run_change::RunChange;
 
 /// One commit, not yet decided.
@@ -54,6 +55,15 @@ pub enum Step<'a> {
         /// The encoded value.
         value: ValueRef<'a>,
     },
+    /// The same, of an entry that expires.
+    PutExpiring {
+        /// The user key.
+        key: &'a [u8],
+        /// The encoded value.
+        value: ValueRef<'a>,
+        /// How long it lives.
+        lifetime: Lifetime,
+    },
     /// Deletes the key; a missing key stays as it is.
     Delete {
         /// The user key.
@@ -86,7 +96,8 @@ pub enum Step<'a> {
         /// The encoded value to write.
         value: ValueRef<'a>,
     },
-    /// Adds to an Int; a missing key counts from 0.
+    /// Adds to an Int; a missing key counts from 0. When it expires stays as it is, as with
+    /// [`Step::Decrement`].
     Increment {
         /// The user key.
         key: &'a [u8],

@@ -70,7 +70,7 @@ impl Run {
     ) -> R {
         perf_count!(keys_read, 1);
         self.shard.with_published(key, |node| {
-            let live = node.filter(|node| !node.is_tombstone());
+            let live = node.filter(|node| node.is_live(self.shard.now.current_us()));
             read(live.map(VersionNode::versioned))
         })
     }

@@ -9,7 +9,7 @@ use crate::registry::{PrimitiveError, PrimitiveStorageExt};
 use crate::shard::{RUN_ENTITY, RunShard};
 use crate::snapshot_view::{SnapshotTarget, SnapshotView};
 use crate::store::ShardedStore;
-use crate::version_node::VersionNode;
+use crate::version_node::{Node, VersionNode};
 use crate::writeset::{MutationKind, entry_type};
 use crate::writeset_reader::WalEntry;
 
@@ -89,7 +89,8 @@ impl PrimitiveStorageExt for RunStorage {
         if !info.is_ok_and(|info| info.id == entry.run_id) {
             return Err(PrimitiveError::Deserialization { entry_type });
         }
-        store.apply_versioned(entry.run_id, RUN_ENTITY, Some(entry.value), stamp_of(entry));
+        let node = Node::with_value(entry.value);
+        store.apply_versioned(entry.run_id, RUN_ENTITY, node, stamp_of(entry));
         Ok(())
     }
 

@@ -456,7 +456,7 @@ impl<'a> Runs<'a> {
 
 /// What the published metadata of a run takes encoded, bytes: known without decoding it.
 fn info_len_bytes(shard: &RunShard) -> usize {
-    get_with(shard, shard.visible(), RUN_ENTITY, |found| {
+    get_with(shard, shard.visible(), 0, RUN_ENTITY, |found| {
         found.map_or(0, |found| found.value.len())
     })
 }
@@ -473,7 +473,9 @@ pub(crate) fn info_at(shard: &RunShard, version: u64) -> Option<RunInfo> {
         info.version = found.commit_version;
         Some(info)
     };
-    let info = get_with(shard, version, RUN_ENTITY, |found| found.and_then(decode));
+    let info = get_with(shard, version, 0, RUN_ENTITY, |found| {
+        found.and_then(decode)
+    });
     let mut info = match info {
         None if shard.run_id.is_default() => default_run_info(0),
         info => info?,

@@ -21,9 +21,10 @@ use in_mem_snapshot::{
 use in_mem_wal::disk::{Disk, OpenMode};
 use in_mem_wal::format::header::{HeaderState, SegmentHeader};
 use in_mem_wal::recover::{Damage, Inspection, ScanError, ScanOptions, SegmentSeen, inspect};
-use in_mem_wal::{LogConfig, Lsn, StorageCodec, files, get_codec, names};
+use in_mem_wal::{LogConfig, Lsn, StorageCodec, files, names};
 
 use crate::check::{CheckReport, CheckedSnapshot, CheckedState, Finding, Loss};
+use crate::codec::codec_for;
 use crate::config::{DatabaseConfig, Setup};
 use crate::errors::OpenError;
 use crate::logical_digest::{counts_of, digest_of};
@@ -61,15 +62,12 @@ pub(crate) fn salvage(setup: Setup) -> Result<Salvaged, OpenError> {
     } = setup;
     let files = Files::new(place.ok_or(OpenError::NotFound)?);
     let opener = files.open_for_reading()?;
-    let codec = get_codec(&config.codec_id).map_err(|_| OpenError::CodecMismatch {
-        expected: config.codec_id.clone(),
-        got: String::new(),
-    })?;
     let shared = Shared::new(clock, config.planted);
     if let Some(progress) = progress {
         let _ = shared.recovery_progress.set(progress);
     }
     let disk = &mut *opener.open_disk().map_err(OpenError::Io)?;
+    let codec = codec_for(disk, &config)?;
     let mut salvage = Salvage {
         shared: &shared,
         registry: &registry,

@@ -5,12 +5,14 @@
 //! Lock order: `commit`, then the run names, then the log's hand-off lock, then the publication
 //! queue; the reserve of nodes is taken alone.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use in_mem_model::{RunId, RunStatus, TypeTag};
 use parking_lot::Mutex;
 
 use crate::index::{Index, KeyRef};
+use crate::now::Now;
 use crate::once::OnceTable;
 use crate::pins::Pins;
 use crate::publication::Publication;
@@ -35,6 +37,8 @@ pub(crate) struct RunShard {
     /// The run exists only as volatile: nothing that is logged may depend on it. Stored in the
     /// critical section, before the beginning of the run is published.
     is_volatile: AtomicBool,
+    /// The time by which entries expire.
+    pub(crate) now: Arc<Now>,
     /// Nodes allocated ahead of the commits that will use them.
     reserve: Mutex<Vec<Node>>,
     /// Nodes in the reserve: a hint that saves the lock when there are none.
@@ -59,7 +63,7 @@ pub(crate) const RUN_ENTITY: KeyRef<'static> = KeyRef {
 
 impl RunShard {
     /// A run nobody has begun yet; the default run is Active from the start.
-    pub(crate) fn new(run_id: RunId) -> Self {
+    pub(crate) fn new(run_id: RunId, now: Arc<Now>) -> Self {
         let status = (run_id == RunId::DEFAULT).then_some(RunStatus::Active);
         Self {
             run_id,
@@ -75,6 +79,7 @@ impl RunShard {
             orphaned: AtomicBool::new(false),
             moved_at: AtomicU64::new(u64::MAX),
             is_volatile: AtomicBool::new(false),
+            now,
             reserve: Mutex::new(Vec::new()),
             reserve_count: AtomicUsize::new(0),
         }

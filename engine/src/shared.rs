@@ -18,6 +18,7 @@ use crate::checkpoint::{CheckpointBoard, LogPoint};
 use crate::durable::Durable;
 use crate::errors::{CommitError, DatabaseClosed};
 use crate::faults::{Mutant, Planted};
+use crate::now::Now;
 use crate::program::CompletionSink;
 use crate::progress::RecoveryProgress;
 use crate::shard::RunShard;
@@ -30,8 +31,8 @@ pub(crate) struct Shared {
     pub(crate) planted: Planted,
     /// How far commits are durable.
     pub(crate) durable: Durable,
-    /// Time of day as last stamped, microseconds since the epoch.
-    pub(crate) now_us: AtomicU64,
+    /// The time of day.
+    pub(crate) now: Arc<Now>,
     /// Admission is closed. SeqCst; re-checked inside each critical section.
     is_closed: AtomicBool,
     is_read_only: AtomicBool,
@@ -55,13 +56,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(clock: Arc<dyn Clock>, planted: Planted) -> Self {
-        let now_us = AtomicU64::new(clock.wall_us());
+        let now = Arc::new(Now::new(Arc::clone(&clock)));
         Self {
-            store: ShardedStore::new(),
+            store: ShardedStore::new(Arc::clone(&now)),
             clock,
             planted,
             durable: Durable::new(),
-            now_us,
+            now,
             is_closed: AtomicBool::new(false),
             is_read_only: AtomicBool::new(false),
             is_poisoned: AtomicBool::new(false),

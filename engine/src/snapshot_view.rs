@@ -12,8 +12,7 @@
 //!
 //! `version` is the entity's own, in its flavour. Volatile versions are left out; an entity that
 //! has no other is left out whole. A trim floor is the commit version of the oldest version that
-//! was kept. This build knows no expiry: it writes 0, and refuses to load anything else rather than
-//! to forget it.
+//! was kept. A tombstone has no expiry.
 //!
 //! The walk holds no lock of the store: versions at or below the watermark are published, and
 //! trimmed by nobody but the thread that takes snapshots. Of one run at a time it holds the keys, 8 bytes each, and of one
@@ -168,7 +167,7 @@ impl<'a> SnapshotView<'a> {
                 } else {
                     0
                 }])?;
-                write_u64(sink, 0)?;
+                write_u64(sink, version.expires_at_us.unwrap_or(0))?;
                 write_u32(sink, version.value.len())?;
                 sink.write(version.value)?;
             }
@@ -245,9 +244,10 @@ impl<'a> SnapshotTarget<'a> {
                     timestamp_us: version.timestamp_us,
                     is_volatile: false,
                 };
-                let mut node = match version.is_tombstone {
-                    true => Node::tombstone(),
-                    false => Node::with_value(version.value),
+                let mut node = match (version.is_tombstone, version.expires_at_us) {
+                    (true, _) => Node::tombstone(),
+                    (false, None) => Node::with_value(version.value),
+                    (false, Some(at_us)) => Node::with_expiry(version.value, at_us),
                 };
                 if chain.is_none() && trim_floor != 0 {
                     if trim_floor != stamp.commit_version {
@@ -281,14 +281,15 @@ impl<'a> SnapshotTarget<'a> {
         let commit_version = number_u64(source)?;
         let timestamp_us = number_u64(source)?;
         let [flags] = array(source)?;
-        if number_u64(source)? != 0 {
-            return Err(source.meaningless("expiry"));
-        }
+        let expires_at_us = Some(number_u64(source)?).filter(|at_us| *at_us != 0);
         let len_max = SNAPSHOT_VALUE_LEN_BYTES_MAX;
         read_bytes(source, value, len_max, "length of a value")?;
         let is_tombstone = flags == FLAG_TOMBSTONE;
         let is_known = flags & !FLAG_TOMBSTONE == 0;
         let is_inside = own_version == commit_version && commit_version <= self.watermark;
+        if is_tombstone && expires_at_us.is_some() {
+            return Err(source.meaningless("expiry"));
+        }
         if !is_known || !is_inside || (is_tombstone && !value.is_empty()) {
             return Err(source.meaningless("version of an entity"));
         }
@@ -297,6 +298,7 @@ impl<'a> SnapshotTarget<'a> {
             commit_version,
             timestamp_us,
             is_tombstone,
+            expires_at_us,
         })
     }
 }

@@ -2,13 +2,13 @@
 //! that of the log, and the removal of one.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use in_mem_snapshot::{
     SNAPSHOTS_DIR, SnapshotError, SnapshotReader, list_snapshots, remove_snapshot, snapshot_path,
 };
 use in_mem_wal::disk::{Disk, OpenMode};
-use in_mem_wal::{Lsn, files, get_codec, limits, names};
+use in_mem_wal::{Lsn, StorageCodec, files, limits, names};
 
 use crate::checkpoint::{CheckpointError, CheckpointInfo, Errand, damage_of};
 use crate::checkpoint_job::CheckpointContext;
@@ -87,9 +87,13 @@ impl Database {
         let Some(mut disk) = self.spare_disk().map_err(of_directory)? else {
             return Ok(Vec::new());
         };
+        // Without a log there is no database in the directory yet.
+        let Some(codec) = self.inner.files.as_ref().and_then(Files::codec) else {
+            return Ok(Vec::new());
+        };
         let mut found = Vec::new();
         for id in list_snapshots(&mut *disk).map_err(of_directory)? {
-            match self.snapshot_info(&mut *disk, id) {
+            match snapshot_info(&mut *disk, id, Arc::clone(codec)) {
                 Ok(info) => found.push(info),
                 // A checkpoint has removed it since.
                 Err(SnapshotError::Io { source, .. })
@@ -98,26 +102,6 @@ impl Database {
             }
         }
         Ok(found)
-    }
-
-    fn snapshot_info(&self, disk: &mut dyn Disk, id: u64) -> Result<SnapshotInfo, SnapshotError> {
-        let path = snapshot_path(id);
-        let codec_id = &self.inner.config.codec_id;
-        let codec = get_codec(codec_id).map_err(|_| SnapshotError::CodecMismatch {
-            path: path.clone(),
-            expected: codec_id.clone(),
-            got: String::new(),
-        })?;
-        let (reader, meta) = SnapshotReader::open(disk, &path, OpenMode::Read, codec)?;
-        let info = SnapshotInfo {
-            snapshot_id: id,
-            watermark: meta.watermark_txn,
-            created_at_us: reader.header().timestamp_us,
-            size_bytes: reader.len_bytes(),
-            path,
-        };
-        reader.close(disk);
-        Ok(info)
     }
 
     /// Removes a snapshot, and waits for it on the calling thread; true if there was one of that
@@ -258,4 +242,23 @@ impl CheckpointContext<'_> {
         tracing::info!(target: "checkpoint", id, "snapshot removed");
         Ok(true)
     }
+}
+
+/// The beginning of a snapshot's file.
+fn snapshot_info(
+    disk: &mut dyn Disk,
+    id: u64,
+    codec: Arc<dyn StorageCodec>,
+) -> Result<SnapshotInfo, SnapshotError> {
+    let path = snapshot_path(id);
+    let (reader, meta) = SnapshotReader::open(disk, &path, OpenMode::Read, codec)?;
+    let info = SnapshotInfo {
+        snapshot_id: id,
+        watermark: meta.watermark_txn,
+        created_at_us: reader.header().timestamp_us,
+        size_bytes: reader.len_bytes(),
+        path,
+    };
+    reader.close(disk);
+    Ok(info)
 }

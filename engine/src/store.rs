@@ -17,6 +17,7 @@ use crate::index::{Applied, IndexKey, KeyRef};
 use crate::limits::{INDEX_PARTITION_COUNT, REGISTRY_SHARD_COUNT};
 use crate::memory::{MemoryUse, key_cost};
 use crate::names::RunNames;
+use crate::now::Now;
 use crate::once::{OnceEntry, OnceRequest, insert_entry};
 use crate::pins::Pin;
 use crate::sequencer::Sequencer;
@@ -37,13 +38,16 @@ pub struct ShardedStore {
     pub(crate) once_capture: AtomicU64,
     /// Read by who walks every version of everything, written by who trims.
     pub(crate) chains: RwLock<()>,
+    /// The time by which entries expire.
+    now: Arc<Now>,
 }
 
 impl ShardedStore {
     /// A store with nothing but the default run.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(now: Arc<Now>) -> Self {
         let runs = DashMap::with_hasher_and_shard_amount(FxBuildHasher, REGISTRY_SHARD_COUNT);
-        runs.insert(RunId::DEFAULT, Arc::new(RunShard::new(RunId::DEFAULT)));
+        let shard = RunShard::new(RunId::DEFAULT, Arc::clone(&now));
+        runs.insert(RunId::DEFAULT, Arc::new(shard));
         Self {
             runs,
             sequencer: Sequencer::new(0),
@@ -51,6 +55,7 @@ impl ShardedStore {
             memory: MemoryUse::default(),
             once_capture: AtomicU64::new(0),
             chains: RwLock::new(()),
+            now,
         }
     }
 
@@ -59,7 +64,7 @@ impl ShardedStore {
     pub fn get(&self, run: RunId, key: KeyRef<'_>) -> Option<Vec<u8>> {
         let shard = self.shard(run)?;
         shard.with_published(key, |node| {
-            node.filter(|node| !node.is_tombstone())
+            node.filter(|node| node.is_live(shard.now.current_us()))
                 .map(|node| node.value().to_vec())
         })
     }
@@ -68,7 +73,8 @@ impl ShardedStore {
     #[must_use]
     pub fn contains(&self, run: RunId, key: KeyRef<'_>) -> bool {
         self.shard(run).is_some_and(|shard| {
-            shard.with_published(key, |node| node.is_some_and(|node| !node.is_tombstone()))
+            let now_us = shard.now.current_us();
+            shard.with_published(key, |node| node.is_some_and(|node| node.is_live(now_us)))
         })
     }
 
@@ -80,6 +86,7 @@ impl ShardedStore {
         };
         let pin = Pin::new(shard);
         let (shard, visible) = (pin.shard(), pin.shard().visible());
+        let now_us = shard.now.current_us();
         let mut count = 0;
         for partition in 0..INDEX_PARTITION_COUNT {
             shard.index.for_each_key(partition, |key, head| {
@@ -88,7 +95,7 @@ impl ShardedStore {
                 }
                 let is_live = head.is_some_and(|node| {
                     node.at_or_below(visible, |found| {
-                        found.version().is_some_and(|node| !node.is_tombstone())
+                        found.version().is_some_and(|node| node.is_live(now_us))
                     })
                 });
                 count += usize::from(is_live);
@@ -128,7 +135,7 @@ impl ShardedStore {
             &self
                 .runs
                 .entry(run)
-                .or_insert_with(|| Arc::new(RunShard::new(run))),
+                .or_insert_with(|| Arc::new(RunShard::new(run, Arc::clone(&self.now)))),
         )
     }
 
@@ -179,16 +186,9 @@ impl ShardedStore {
 
     /// Applies one mutation of a committed record with the versions stored in it. Applying it
     /// again changes nothing. Recovery alone calls this, before anyone reads.
-    pub(crate) fn apply_versioned(
-        &self,
-        run: RunId,
-        key: KeyRef<'_>,
-        value: Option<&[u8]>,
-        stamp: Stamp,
-    ) {
+    pub(crate) fn apply_versioned(&self, run: RunId, key: KeyRef<'_>, node: Node, stamp: Stamp) {
         let shard = self.shard_or_new(run);
         let mut state = shard.commit.lock();
-        let node = value.map_or_else(Node::tombstone, Node::with_value);
         let len_bytes = node.value().len();
         let applied = shard.index.apply(key, node, stamp);
         if applied == Applied::KeyAndVersion {

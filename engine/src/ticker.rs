@@ -50,9 +50,8 @@ impl Ticker {
     #[cold]
     fn wake(&self, shared: &Shared) {
         if self.state.is_asleep.swap(false, Ordering::SeqCst) {
-            shared
-                .now_us
-                .store(shared.clock.wall_us(), Ordering::Relaxed);
+            shared.now.refresh();
+            shared.now.set_stale(false);
             if let Some(join) = &self.join {
                 join.thread().unpark();
             }
@@ -76,9 +75,7 @@ fn tick(shared: &Shared, state: &TickerState) {
     let mut idle_count = 0;
     while !state.is_stopped.load(Ordering::SeqCst) {
         thread::park_timeout(Duration::from_millis(TICK_MS));
-        shared
-            .now_us
-            .store(shared.clock.wall_us(), Ordering::Relaxed);
+        shared.now.refresh();
         let version = shared.store.sequencer.last_issued();
         idle_count = if version == last_version {
             idle_count + 1
@@ -88,10 +85,13 @@ fn tick(shared: &Shared, state: &TickerState) {
         last_version = version;
         if TICK_IDLE_COUNT_MAX <= idle_count {
             state.is_asleep.store(true, Ordering::SeqCst);
+            shared.now.set_stale(true);
             while state.is_asleep.load(Ordering::SeqCst) && !state.is_stopped.load(Ordering::SeqCst)
             {
                 thread::park();
             }
+            shared.now.refresh();
+            shared.now.set_stale(false);
             idle_count = 0;
         }
     }

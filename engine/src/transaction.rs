@@ -14,6 +14,7 @@ use in_mem_model::{
 };
 
 use crate::errors::{CommitError, ReadError};
+use crate::expiry::Lifetime;
 use crate::index::KeyRef;
 use crate::keyed_set::KeyedSet;
 use crate::once::OnceRequest;
@@ -95,6 +96,8 @@ pub(crate) struct Write {
     pub(crate) is_delete: bool,
     /// What the key must be at commit, all of it.
     pub(crate) expected: [Option<Expected>; 2],
+    /// How long it lives; none for ever.
+    pub(crate) lifetime: Option<Lifetime>,
 }
 
 impl TransactionContext {
@@ -133,11 +136,7 @@ impl TransactionContext {
         // Before the version is read, so that nothing of that version is trimmed.
         self.pin = Some(Pin::new(Arc::clone(&run.shard)));
         self.start_version = run.visible_version();
-        self.started_at_us = run
-            .inner
-            .shared
-            .now_us
-            .load(std::sync::atomic::Ordering::Relaxed);
+        self.started_at_us = run.inner.shared.now.current_us();
         // Without a timeout no clock is read: beginning is on the hot path.
         self.begun_at_us = match options.timeout_ms {
             0 => 0,
@@ -219,12 +218,13 @@ impl TransactionContext {
             let own = write.node.as_ref().filter(|_| !write.is_delete);
             return Ok(read(own.map(VersionNode::versioned)));
         }
+        let now_us = self.started_at_us;
         let run = self.run()?;
         let (version, found) =
             run.shard
                 .index
                 .with_version(KeyRef::kv(key), self.start_version, |node| {
-                    let live = node.filter(|node| !node.is_tombstone());
+                    let live = node.filter(|node| node.is_live(now_us));
                     let version = node.map_or(0, VersionNode::commit_version);
                     (version, read(live.map(VersionNode::versioned)))
                 });
@@ -269,7 +269,8 @@ impl TransactionContext {
             return own.map_or(0, |node| node.value().len());
         }
         let Some(run) = &self.run else { return 0 };
-        get_with(&run.shard, self.start_version, KeyRef::kv(key), |found| {
+        let (bound, now_us) = (self.start_version, self.started_at_us);
+        get_with(&run.shard, bound, now_us, KeyRef::kv(key), |found| {
             found.map_or(0, |found| found.value.len())
         })
     }
@@ -280,7 +281,7 @@ impl TransactionContext {
     /// When the key is not allowed, or the transaction takes no writes; `MemoryFull` where memory is
     /// at its limit, and the transaction goes on without this write.
     pub fn put(&mut self, key: &[u8], value: ValueRef<'_>) -> Result<(), CommitError> {
-        self.write_value(key, value, None)
+        self.write_value(key, value, None, None)
     }
 
     /// Writes several values.
@@ -323,13 +324,22 @@ impl TransactionContext {
         Ok(count)
     }
 
-    /// Adds to an Int and returns the sum; a missing key counts from 0.
+    /// Adds to an Int and returns the sum; a missing key counts from 0. When it expires stays as it
+    /// is.
     ///
     /// # Errors
     /// `WrongType`, `Overflow`, and as [`Self::put`].
     pub fn increment(&mut self, key: &[u8], delta: i64) -> Result<i64, CommitError> {
         self.begin_write(key)?;
-        let value = match self.get(key).map_err(read_failed)? {
+        let found = self.get(key).map_err(read_failed)?;
+        let lifetime = match self.write_set.get(key) {
+            Some(own) => own.lifetime,
+            None => found
+                .as_ref()
+                .and_then(|found| found.expires_at_us)
+                .map(Lifetime::Until),
+        };
+        let value = match found {
             None => 0,
             Some(found) => as_int(&found.value).ok_or_else(|| CommitError::WrongType {
                 expected: ValueType::Int.name(),
@@ -343,7 +353,7 @@ impl TransactionContext {
         let sum = value.checked_add(delta).ok_or(overflow)?;
         let mut room = [0; 9];
         let encoded = encode_int(sum, &mut room);
-        self.put(key, ValueRef::new(encoded)?)?;
+        self.write_value(key, ValueRef::new(encoded)?, None, lifetime)?;
         Ok(sum)
     }
 
@@ -357,7 +367,7 @@ impl TransactionContext {
         expected: Expected,
         value: ValueRef<'_>,
     ) -> Result<(), CommitError> {
-        self.write_value(key, value, Some(expected))
+        self.write_value(key, value, Some(expected), None)
     }
 
     /// Writes if the value is as expected, now and at commit. Answers with what was found if not.

@@ -9,6 +9,7 @@ use in_mem_model::keys::{is_system_key, validate_prefix, validate_user_key};
 use in_mem_model::limits::{TRANSACTION_LEN_BYTES_MAX, TRANSACTION_MUTATION_COUNT_MAX};
 
 use crate::errors::{CommitError, ReadError};
+use crate::expiry::Lifetime;
 use crate::kv::Page;
 use crate::limits::{LIST_STEP_LEN_BYTES_MAX, READ_SET_COUNT_MAX, READ_SET_LEN_BYTES_MAX};
 use crate::prepare::StepSource;
@@ -80,7 +81,11 @@ impl TransactionContext {
 
     pub(crate) fn view(&self) -> Result<ReadView, ReadError> {
         let pin = self.pin.clone().ok_or(ReadError::TransactionNotActive)?;
-        Ok(ReadView::of_pin(pin, self.start_version))
+        Ok(ReadView::of_pin(
+            pin,
+            self.start_version,
+            self.started_at_us,
+        ))
     }
 
     /// Notes what the commit is to validate. A transaction that may not write validates nothing.
@@ -116,13 +121,20 @@ impl TransactionContext {
         key: &[u8],
         value: ValueRef<'_>,
         expected: Option<Expected>,
+        lifetime: Option<Lifetime>,
     ) -> Result<(), CommitError> {
         self.begin_write(key)?;
         let len_bytes = key.len() + value.as_bytes().len();
         self.check_growth(len_bytes)?;
-        let node = self.write_run()?.shard.node_with_value(value.as_bytes());
+        let shard = &self.write_run()?.shard;
+        let node = match lifetime {
+            Some(Lifetime::Until(at_us)) => Node::with_expiry(value.as_bytes(), at_us),
+            // Until when is known at the commit.
+            Some(Lifetime::For(_)) => Node::with_expiry(value.as_bytes(), u64::MAX),
+            None => shard.node_with_value(value.as_bytes()),
+        };
         self.written_len_bytes += len_bytes;
-        self.record_write(key, Some(node), expected);
+        self.record_expiring(key, Some(node), expected, lifetime);
         Ok(())
     }
 
@@ -133,11 +145,22 @@ impl TransactionContext {
         node: Option<Node>,
         expected: Option<Expected>,
     ) {
+        self.record_expiring(key, node, expected, None);
+    }
+
+    fn record_expiring(
+        &mut self,
+        key: &[u8],
+        node: Option<Node>,
+        expected: Option<Expected>,
+        lifetime: Option<Lifetime>,
+    ) {
         let is_delete = node.is_none();
         let mut new = Write {
             node,
             is_delete,
             expected: [expected, None],
+            lifetime,
         };
         self.hold(node_cost(&new));
         let Some((index, write)) = self.write_set.entry_mut(key) else {
@@ -328,7 +351,14 @@ impl StepSource for TransactionContext {
         if governs {
             return Step::SetRetention(value);
         }
-        Step::Put { key, value }
+        match write.lifetime {
+            Some(lifetime) => Step::PutExpiring {
+                key,
+                value,
+                lifetime,
+            },
+            None => Step::Put { key, value },
+        }
     }
 
     fn expected(&self, index: usize) -> [Option<Expected>; 2] {

@@ -31,6 +31,8 @@ pub(crate) struct VersionHeader {
     /// Bytes of the value in use: a node taken from a reserve may be longer than its value.
     value_len_bytes: u32,
     is_tombstone: bool,
+    /// When it expires stands behind the value, u64, little-endian.
+    expires: bool,
     /// Its commit was never logged: after a restart the version before it is the newest again.
     is_volatile: bool,
 }
@@ -49,12 +51,17 @@ pub struct VersionedRef<'a> {
     pub timestamp_us: u64,
     /// True when this version says "deleted".
     pub is_tombstone: bool,
+    /// When the entry expires, microseconds since the epoch, if it does.
+    pub expires_at_us: Option<u64>,
 }
 
 /// What can be done with a [`Node`].
 pub(crate) trait VersionNode: Sized {
     /// An unsealed version that holds a copy of `value`.
     fn with_value(value: &[u8]) -> Self;
+
+    /// The same, of an entry that expires.
+    fn with_expiry(value: &[u8], expires_at_us: u64) -> Self;
 
     /// An unsealed tombstone.
     fn tombstone() -> Self;
@@ -82,6 +89,15 @@ pub(crate) trait VersionNode: Sized {
 
     /// True when its commit was never logged.
     fn is_volatile(&self) -> bool;
+
+    /// When the entry expires, microseconds since the epoch, if it does.
+    fn expires_at_us(&self) -> Option<u64>;
+
+    /// Sets when an entry expires that was made with an expiry, and is not sealed yet.
+    fn set_expiry(&mut self, expires_at_us: u64);
+
+    /// True when there is a value at this time: neither deleted nor expired.
+    fn is_live(&self, now_us: u64) -> bool;
 
     /// The encoded value; empty for a tombstone.
     fn value(&self) -> &[u8];
@@ -144,6 +160,18 @@ impl VersionNode for Node {
         Self::from_header_and_slice(VersionHeader::new(value.len(), false), value)
     }
 
+    fn with_expiry(value: &[u8], expires_at_us: u64) -> Self {
+        let mut header = VersionHeader::new(value.len(), false);
+        header.expires = true;
+        let expiry = expires_at_us.to_le_bytes();
+        // The type of a chain does not know its length: the expiry comes behind the value.
+        let bytes = (0..value.len() + expiry.len()).map(|at| match value.get(at) {
+            Some(byte) => *byte,
+            None => expiry.get(at - value.len()).copied().unwrap_or(0),
+        });
+        Self::from_header_and_iter(header, bytes)
+    }
+
     fn tombstone() -> Self {
         Self::from_header_and_slice(VersionHeader::new(0, true), &[])
     }
@@ -165,6 +193,7 @@ impl VersionNode for Node {
             let header = node.header_mut();
             header.value_len_bytes = len_u32(value.len());
             header.is_tombstone = false;
+            header.expires = false;
             true
         })
     }
@@ -196,6 +225,30 @@ impl VersionNode for Node {
 
     fn is_volatile(&self) -> bool {
         self.header.header.is_volatile
+    }
+
+    fn expires_at_us(&self) -> Option<u64> {
+        if !self.header.header.expires {
+            return None;
+        }
+        let expiry = self.slice.get(self.value().len()..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*expiry))
+    }
+
+    fn set_expiry(&mut self, expires_at_us: u64) {
+        let at = self.value().len();
+        self.with_arc_mut(|arc| {
+            let node = Arc::get_mut(arc).expect("an unsealed version has one owner");
+            debug_assert!(node.header_mut().expires, "made with an expiry");
+            if let Some(expiry) = node.slice_mut().get_mut(at..at + size_of::<u64>()) {
+                expiry.copy_from_slice(&expires_at_us.to_le_bytes());
+            }
+        });
+    }
+
+    #[inline]
+    fn is_live(&self, now_us: u64) -> bool {
+        !self.is_tombstone() && self.expires_at_us().is_none_or(|at_us| now_us < at_us)
     }
 
     fn value(&self) -> &[u8] {
@@ -258,6 +311,7 @@ impl VersionNode for Node {
             commit_version: self.commit_version(),
             timestamp_us: self.timestamp_us(),
             is_tombstone: self.is_tombstone(),
+            expires_at_us: self.expires_at_us(),
         }
     }
 }
@@ -271,6 +325,7 @@ impl VersionHeader {
             is_trim_floor: AtomicBool::new(false),
             value_len_bytes: len_u32(value_len),
             is_tombstone,
+            expires: false,
             is_volatile: false,
         }
     }

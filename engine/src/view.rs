@@ -20,6 +20,8 @@ use crate::version_node::{Found, VersionNode, VersionedRef};
 pub struct ReadView {
     pin: Pin,
     version: u64,
+    /// The time by which entries have expired for it, microseconds since the epoch.
+    now_us: u64,
 }
 
 /// One version of a value, copied out.
@@ -31,9 +33,12 @@ pub struct Versioned {
     pub version: u64,
     /// Time of that commit, microseconds since the epoch.
     pub timestamp_us: u64,
+    /// When it expires, microseconds since the epoch, if it does.
+    pub expires_at_us: Option<u64>,
 }
 
-/// One version in a history; a deletion has no value.
+/// One version in a history; a deletion has no value. One that has expired since is told as it was
+/// written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryEntry {
     /// The encoded value; none for a tombstone.
@@ -42,6 +47,8 @@ pub struct HistoryEntry {
     pub version: u64,
     /// Time of that commit, microseconds since the epoch.
     pub timestamp_us: u64,
+    /// When it expires, or has, microseconds since the epoch, if it does.
+    pub expires_at_us: Option<u64>,
 }
 
 /// A part of a history.
@@ -98,7 +105,12 @@ impl ReadView {
     pub(crate) fn now(shard: Arc<RunShard>) -> Self {
         let pin = Pin::new(shard);
         let version = pin.shard().visible();
-        Self { pin, version }
+        let now_us = pin.shard().now.current_us();
+        Self {
+            pin,
+            version,
+            now_us,
+        }
     }
 
     /// What was published at `version`, or is now, if that is later.
@@ -115,9 +127,14 @@ impl ReadView {
         Ok(Self { version, ..view })
     }
 
-    /// What `pin` keeps of a version that was read after it was made.
-    pub(crate) fn of_pin(pin: Pin, version: u64) -> Self {
-        Self { pin, version }
+    /// What `pin` keeps of a version that was read after it was made, with what had not expired at
+    /// `now_us`.
+    pub(crate) fn of_pin(pin: Pin, version: u64, now_us: u64) -> Self {
+        Self {
+            pin,
+            version,
+            now_us,
+        }
     }
 
     #[inline]
@@ -149,7 +166,7 @@ impl ReadView {
         key: KeyRef<'_>,
         read: impl FnOnce(Option<VersionedRef<'_>>) -> R,
     ) -> R {
-        get_with(self.shard(), self.version, key, read)
+        get_with(self.shard(), self.version, self.now_us, key, read)
     }
 
     /// The version of a key that this view sees, a tombstone's too; 0 when it never existed.
@@ -220,6 +237,7 @@ impl ReadView {
                 value: (!node.is_tombstone()).then(|| node.value().to_vec()),
                 version: node.commit_version(),
                 timestamp_us: node.timestamp_us(),
+                expires_at_us: node.expires_at_us(),
             });
             next = (*node.older()).clone();
         }
@@ -326,17 +344,19 @@ impl ReadView {
     }
 }
 
-/// Calls `read` with the live version of a key at or below `bound`.
+/// Calls `read` with the live version of a key at or below `bound`, if it has not expired at
+/// `now_us`.
 #[inline]
 pub(crate) fn get_with<R>(
     shard: &RunShard,
     bound: u64,
+    now_us: u64,
     key: KeyRef<'_>,
     read: impl FnOnce(Option<VersionedRef<'_>>) -> R,
 ) -> R {
     shard.index.with_version(key, bound, |node| {
         read(
-            node.filter(|node| !node.is_tombstone())
+            node.filter(|node| node.is_live(now_us))
                 .map(VersionNode::versioned),
         )
     })
@@ -358,6 +378,7 @@ impl From<VersionedRef<'_>> for Versioned {
             value: found.value.to_vec(),
             version: found.commit_version,
             timestamp_us: found.timestamp_us,
+            expires_at_us: found.expires_at_us,
         }
     }
 }

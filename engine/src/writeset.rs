@@ -22,6 +22,8 @@
 
 use in_mem_model::{PrimitiveId, RunId};
 
+use crate::expiry;
+
 /// The kinds of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MutationKind {
@@ -173,6 +175,34 @@ impl WritesetWriter {
         entity: EntityRef<'_>,
         value: &[u8],
     ) -> Span {
+        self.push_parts(kind, entry_type, entity, &[], value)
+    }
+
+    /// Appends the Put of an entry that expires, without its version.
+    pub(crate) fn push_expiring(&mut self, key: &[u8], value: &[u8], expires_at_us: u64) -> Span {
+        let head = expiry::head(expires_at_us);
+        let kind = MutationKind::Put;
+        self.push_parts(kind, entry_type::KV_PUT, EntityRef::Kv(key), &head, value)
+    }
+
+    /// Says anew when the entry of [`Self::push_expiring`] expires.
+    pub(crate) fn set_expiry(&mut self, span: Span, expires_at_us: u64) {
+        let head = expiry::head(expires_at_us);
+        let at = span.version_at + VERSION_LEN_BYTES + VALUE_LEN_LEN_BYTES;
+        if let Some(target) = self.bytes.get_mut(at..at + head.len()) {
+            target.copy_from_slice(&head);
+        }
+    }
+
+    /// The head and the value make the payload.
+    fn push_parts(
+        &mut self,
+        kind: MutationKind,
+        entry_type: u8,
+        entity: EntityRef<'_>,
+        head: &[u8],
+        value: &[u8],
+    ) -> Span {
         let start = self.bytes.len();
         self.bytes
             .extend_from_slice(&[kind.as_u8(), entry_type, PAYLOAD_VERSION]);
@@ -192,7 +222,8 @@ impl WritesetWriter {
         let version_at = self.bytes.len();
         self.bytes.extend_from_slice(&[0; VERSION_LEN_BYTES]);
         self.bytes
-            .extend_from_slice(&len_u32(value.len()).to_le_bytes());
+            .extend_from_slice(&len_u32(head.len() + value.len()).to_le_bytes());
+        self.bytes.extend_from_slice(head);
         self.bytes.extend_from_slice(value);
         Span {
             start,

@@ -150,6 +150,14 @@ operations! {
     DbCompact(_)       "db.compact"            false  true   false
     DbListSnapshots    "db.list_snapshots"     false  true   false
     DbDeleteSnapshot(_) "db.delete_snapshot"   false  true   false
+    RunSetRetention(_) "run.set_retention"     true   true   true
+    RunGetRetention    "run.get_retention"     false  true   true
+    RunClearRetention  "run.clear_retention"   true   true   true
+    RunRetentionStats  "run.retention_stats"   false  true   false
+    RunRetentionPreview(_) "run.retention_preview" false true false
+    DbExport(_)        "db.export"             false  false  false
+    KvPutWithTtl(_)    "kv.put_with_ttl"       true   true   true
+    KvExpiresAt(_)     "kv.expires_at"         false  true   true
 }
 
 impl OperationKind {

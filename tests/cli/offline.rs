@@ -11,6 +11,61 @@ fn result(store: &Store, words: &[&str], code: i32) -> Value {
     text["result"].clone()
 }
 
+/// The daemon and the offline commands agree about what is stored, and about the key.
+#[test]
+fn an_encrypted_directory_is_looked_at_with_its_key_file_and_refused_without() {
+    let mut store = Store::start();
+    store.kill();
+    let dir = store.dir.path().to_owned();
+    std::fs::remove_dir_all(dir.join("data")).unwrap();
+    for (name, byte) in [("key", "0f"), ("other", "f0")] {
+        std::fs::write(dir.join(name), byte.repeat(32)).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(dir.join(name), mode).unwrap();
+    }
+    let settings = format!(
+        "codec = \"aes-256-gcm\"\nkey_file = {:?}\n",
+        dir.join("key")
+    );
+    store.restart_with(&settings);
+    assert_eq!(
+        store
+            .ask(&["set", "plain-key", "1", "--durability", "strict"])
+            .code,
+        0
+    );
+    store.kill();
+    let digest = result(&store, &["digest", "data", "--key-file", "key"], 0);
+    let report = result(&store, &["check", "data", "--key-file", "key"], 0);
+    assert_eq!(report["state"]["digest"], digest["digest"]);
+    for words in [&["check", "data"][..], &["digest", "data"]] {
+        let missing = store.ask(words);
+        assert_eq!(missing.code, 19, "{missing:?}");
+        assert!(missing.err.contains("--key-file"), "{missing:?}");
+        let wrong = store.ask(&[words, &["--key-file", "other"]].concat());
+        assert_eq!(wrong.code, 19, "{wrong:?}");
+        assert!(
+            wrong.err.contains("does not fit this database"),
+            "{wrong:?}"
+        );
+    }
+    // Its MANIFEST lost, it does not say any more what it is stored with.
+    std::fs::remove_file(dir.join("data/MANIFEST")).unwrap();
+    let lost = [
+        "repair",
+        "data",
+        "--output",
+        "repaired",
+        "--key-file",
+        "key",
+    ];
+    assert_ne!(store.ask(&lost).code, 0);
+    let said = [&lost[..], &["--codec", "aes-256-gcm"]].concat();
+    assert_eq!(result(&store, &said, 0)["digest"], digest["digest"]);
+    let again = result(&store, &["digest", "repaired", "--key-file", "key"], 0);
+    assert_eq!(again["digest"], digest["digest"]);
+}
+
 #[test]
 fn a_directory_is_checked_damaged_and_repaired_and_a_daemon_starts_on_what_was_made() {
     let mut store = Store::start();

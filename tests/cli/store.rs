@@ -20,6 +20,7 @@ pub(crate) fn inmem() -> Command {
         "INMEM_DATA_DIR",
         "RUNTIME_DIRECTORY",
         "STATE_DIRECTORY",
+        "CREDENTIALS_DIRECTORY",
     ] {
         command.env_remove(name);
     }
@@ -36,28 +37,40 @@ impl Store {
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Self { dir, daemon: None };
+        std::fs::create_dir(store.exports()).unwrap();
         store.restart();
         store
     }
 
     /// Starts the daemon and waits until it is ready.
     pub(crate) fn restart(&mut self) {
-        self.start_daemon(inmem());
+        self.start_daemon(inmem(), None);
     }
 
     /// Starts a daemon that aborts at a fault point.
     pub(crate) fn restart_dying_at(&mut self, point: &str) {
         let mut command = inmem();
         command.env("INMEM_FAULT_POINT", point);
-        self.start_daemon(command);
+        self.start_daemon(command, None);
     }
 
-    fn start_daemon(&mut self, mut command: Command) {
+    /// Starts a daemon with settings of its own.
+    pub(crate) fn restart_with(&mut self, settings: &str) {
+        let file = self.dir.path().join("inmemd.toml");
+        std::fs::write(&file, settings).unwrap();
+        self.start_daemon(inmem(), Some(&file));
+    }
+
+    fn start_daemon(&mut self, mut command: Command, config: Option<&Path>) {
         command
             .arg("daemon")
             .arg("--data-dir")
             .arg(self.dir.path().join("data"));
         command.arg("--socket").arg(self.socket());
+        if let Some(config) = config {
+            command.arg("--config").arg(config);
+        }
+        command.arg("--export-dir").arg(self.exports());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -79,6 +92,11 @@ impl Store {
     /// The process id of the daemon.
     pub(crate) fn daemon_id(&self) -> u32 {
         self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
+    /// The directory the daemon exports to.
+    pub(crate) fn exports(&self) -> PathBuf {
+        self.dir.path().join("exports")
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

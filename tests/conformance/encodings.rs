@@ -23,7 +23,11 @@ use in_mem_ipc::request::{DurabilityChoice, RunChoice};
 use in_mem_ipc::response::Response;
 use in_mem_ipc::{Bytes, Encoding, Operation, OperationKind, RequestHeader};
 
+#[path = "retention.rs"]
+mod retention;
+
 use crate::daemon_process::Daemon;
+use crate::exports;
 use crate::raw_client::RawClient;
 
 /// The script on one daemon.
@@ -71,12 +75,15 @@ fn shown(response: &Response<'_>) -> String {
         Response::Metrics(_) => return "Metrics".to_owned(),
         Response::Description(_) => return "Description".to_owned(),
         Response::Checkpoint(info) => info.timestamp_us = 0,
+        Response::Exported(info) => exports::forget_what_differs(info),
         Response::Compacted(info) => (info.timestamp_us, info.duration_ms) = (0, 0),
         Response::Snapshots(snapshots) => {
             for info in snapshots {
                 info.created_at_us = 0;
             }
         }
+        Response::Retention(found) => found.own.iter_mut().for_each(|own| own.timestamp_us = 0),
+        Response::RetentionStats(stats) => stats.now_us = 0,
         Response::RunId(id) => *id = [0; 16],
         Response::Run(run) => return format!("Run {}", shown_run(run)),
         Response::RunBegun(begun) => {
@@ -477,7 +484,7 @@ fn play_snapshots(play: &mut Play) {
 
 fn play(encoding: Encoding) -> (tempfile::TempDir, Daemon, Play) {
     let directory = tempfile::tempdir().expect("a directory");
-    let daemon = Daemon::start(directory.path());
+    let daemon = exports::start(directory.path());
     let mut play = Play {
         client: RawClient::connect_with(daemon.socket(), encoding),
         header: RequestHeader::default(),
@@ -504,6 +511,10 @@ fn play(encoding: Encoding) -> (tempfile::TempDir, Daemon, Play) {
     play_transactions(&mut play);
     play_runs(&mut play);
     play_snapshots(&mut play);
+    retention::play(&mut play);
+    for operation in exports::operations() {
+        play.ask(operation);
+    }
     // All is on disk then: nothing is pushed to the subscription.
     play.ask(Operation::DbFlush);
     for version in [0, 3] {

@@ -16,6 +16,7 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 
 pub(crate) fn options() -> EngineOptions {
     EngineOptions {
+        codec: "identity",
         mode: DurabilityMode::Strict,
         log: LogConfig::tiny(),
         override_per_ten: 0,

@@ -288,6 +288,34 @@ fn a_reader_written_from_the_formats_alone_finds_every_version_of_every_key() {
     }
 }
 
+#[test]
+fn the_reader_refuses_what_another_codec_has_stored_and_names_the_codec() {
+    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash_recovery/reader.py");
+    for codec in ["lz4", "aes-256-gcm"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("data.inmem");
+        let mut settings = config().with_codec(codec);
+        if in_mem_wal::codec::needs_key(codec) {
+            let key = in_mem_wal::codec::CodecKey::from_bytes(&[1; 32]);
+            settings = settings.with_key(key);
+        }
+        let database = Database::builder().path(&path).config(settings).open();
+        database.expect("created").close().expect("closed");
+        let Ok(output) = Command::new("python3").arg(&reader).arg(&path).output() else {
+            println!("SKIPPED: needs python3");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let expected = format!("stored with the codec {codec}");
+        assert!(
+            said.contains(&expected) && !said.contains("Traceback"),
+            "{said}"
+        );
+        assert!(output.stdout.is_empty());
+    }
+}
+
 /// Whoever raises a format number keeps a directory of the old format first.
 #[test]
 fn the_formats_of_this_build_are_named_and_each_has_a_fixture() {

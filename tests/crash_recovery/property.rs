@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use in_mem_engine::model::{Value, encode};
+use in_mem_engine::model::{RetentionPolicy, RunId, Value, Version, encode};
 use in_mem_engine::{
     CompactError, CompactMode, Database, DurabilityMode, HistoryEntry, Run, WaitDurableError,
 };
@@ -31,6 +31,11 @@ enum Action {
     },
     Checkpoint,
     Compact,
+    /// From now on that many versions of each key are kept by a Full compaction; 0 for all.
+    Govern {
+        kept: u8,
+    },
+    CompactFully,
     /// Closed in order and opened again.
     Reopen,
     /// The process ends; the kernel keeps what it was given.
@@ -50,6 +55,8 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (0..KEY_COUNT).prop_map(|key| Action::Delete { key }),
         2 => Just(Action::Checkpoint),
         1 => Just(Action::Compact),
+        1 => (0..4_u8).prop_map(|kept| Action::Govern { kept }),
+        2 => Just(Action::CompactFully),
         1 => Just(Action::Reopen),
         1 => any::<u64>().prop_map(|seed| Action::Kill { seed }),
         1 => (any::<u64>(), any::<bool>())
@@ -64,6 +71,10 @@ struct Life {
     world: SimWorld,
     database: Option<Database>,
     model: Model,
+    /// Of each key that was trimmed, the lowest version that is left.
+    floors: BTreeMap<u8, u64>,
+    /// Versions of a key that the policy in force keeps; 0 for all.
+    kept: usize,
     last_version: u64,
     has_snapshot: bool,
 }
@@ -76,6 +87,8 @@ impl Life {
             world,
             database,
             model: Model::new(),
+            floors: BTreeMap::new(),
+            kept: 0,
             last_version: 0,
             has_snapshot: false,
         }
@@ -125,6 +138,17 @@ impl Life {
                 Err(CompactError::NoSnapshot) => assert!(!self.has_snapshot),
                 Err(error) => panic!("{error}"),
             },
+            Action::Govern { kept } => {
+                self.kept = usize::from(*kept);
+                let policy = match kept {
+                    0 => RetentionPolicy::KeepAll,
+                    _ => RetentionPolicy::keep_last(u64::from(*kept)).expect("not zero"),
+                };
+                let runs = self.database().runs();
+                let version = runs.set_retention_policy(RunId::DEFAULT, &policy);
+                self.last_version = version.expect("committed");
+            }
+            Action::CompactFully => self.compact_fully(),
             Action::Reopen => {
                 let database = self.database.take().expect("it is open");
                 database.shutdown().expect("no fault");
@@ -150,6 +174,27 @@ impl Life {
         }
     }
 
+    fn compact_fully(&mut self) {
+        let info = self.database().compact(CompactMode::Full);
+        let info = info.expect("no fault");
+        assert_eq!(info.snapshot_watermark, self.last_version);
+        self.has_snapshot = true;
+        let mut removed = 0;
+        for (key, versions) in &mut self.model {
+            let gone = match self.kept {
+                0 => 0,
+                kept => versions.len().saturating_sub(kept),
+            };
+            if gone != 0 {
+                versions.drain(..gone);
+                let oldest = versions.first().expect("one stays");
+                self.floors.insert(*key, oldest.0);
+            }
+            removed += gone as u64;
+        }
+        assert_eq!(info.versions_removed, removed);
+    }
+
     fn committed(&mut self, key: u8, version: u64, value: Option<Vec<u8>>) {
         assert!(self.last_version < version, "versions rise over all lives");
         self.last_version = version;
@@ -173,6 +218,12 @@ impl Life {
             let shown: Vec<_> = history.iter().map(shown).collect();
             let expected = self.model.get(&key).cloned().unwrap_or_default();
             assert_eq!(shown, expected, "key {key}");
+            if let Some(floor) = self.floors.get(&key) {
+                let below = Version::Txn(floor - 1);
+                let trimmed = run.kv().get_at([b'a' + key], below);
+                let trimmed = trimmed.expect_err("it was trimmed").as_history_trimmed();
+                assert_eq!(trimmed, Some((floor - 1, *floor)), "key {key}");
+            }
         }
         if self.last_version != 0 {
             // It is told a moment after the answer.

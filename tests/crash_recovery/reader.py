@@ -22,6 +22,10 @@ class Damaged(Exception):
     """A file is not as drawn."""
 
 
+class OtherCodec(Exception):
+    """Whole, as far as one can see, and not for this reader."""
+
+
 def need(holds, what):
     if not holds:
         raise Damaged(what)
@@ -67,7 +71,9 @@ def read_manifest(directory):
     need(fields.take(4) == b"IMMF" and fields.u32() == 1, "MANIFEST: magic and version")
     uuid = fields.take(16)
     codec = fields.take(fields.u32())
-    need(codec == b"identity", "MANIFEST: this reader knows the codec identity alone")
+    if codec != b"identity":
+        name = codec.decode("utf-8", "replace")
+        raise OtherCodec(f"the data is stored with the codec {name}; this reader knows identity alone")
     fields.u64()  # a hint
     watermark, snapshot = fields.u64(), fields.u64()
     need(len(data) == 56 + len(codec), "MANIFEST: length")
@@ -188,4 +194,7 @@ def main(directory):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except OtherCodec as refusal:
+        sys.exit(f"reader.py: {refusal}")

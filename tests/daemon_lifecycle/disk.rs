@@ -8,13 +8,14 @@ use in_mem_ipc::response::observe::{HealthReport, HealthState};
 use super::*;
 
 /// A filesystem of its own, as large as is said; gone with the value.
-struct SmallDisk {
-    path: PathBuf,
+pub struct SmallDisk {
+    /// Where it is.
+    pub path: PathBuf,
 }
 
 impl SmallDisk {
     /// None, said aloud, without the rights to mount one.
-    fn mount(path: &Path, mib: u64) -> Option<Self> {
+    pub fn mount(path: &Path, mib: u64) -> Option<Self> {
         std::fs::create_dir(path).unwrap();
         let size = format!("size={mib}m,mode=0700");
         let mounted = Command::new("mount")

@@ -27,6 +27,7 @@ const LIFE_COUNT_MAX: u64 = 50;
 
 fn options(planted: Planted) -> EngineOptions {
     EngineOptions {
+        codec: "identity",
         mode: DurabilityMode::buffered_default(),
         log: LogConfig::tiny(),
         // Strict and volatile commits among them.

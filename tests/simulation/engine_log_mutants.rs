@@ -71,6 +71,7 @@ impl Plant {
             Self::Nothing | Self::Lie(_) => sound(),
         };
         EngineOptions {
+            codec: "identity",
             planted: in_mem_engine::faults::Planted::NONE,
             mode,
             log,

@@ -105,6 +105,7 @@ struct Server {
 impl Server {
     fn open(world: &SimWorld, planted: Planted) -> Result<Self, String> {
         let options = EngineOptions {
+            codec: "identity",
             mode: DurabilityMode::Strict,
             log: LogConfig::tiny(),
             override_per_ten: 0,

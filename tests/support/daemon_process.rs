@@ -96,7 +96,8 @@ impl Daemon {
             .args(arguments);
         command
             .env_remove("INMEM_SOCKET")
-            .env_remove("INMEM_DATA_DIR");
+            .env_remove("INMEM_DATA_DIR")
+            .env_remove("CREDENTIALS_DIRECTORY");
         Self::spawn(command, socket)
     }
 

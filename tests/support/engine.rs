@@ -15,6 +15,7 @@ use in_mem_engine::{
     Driver, DurabilityMode, OpenError, Outcome, Run, Submitted,
 };
 use in_mem_wal::clock::{Clock, SimClock};
+use in_mem_wal::codec::{CodecKey, KEY_LEN_BYTES, needs_key};
 use in_mem_wal::disk::{OpenDisk, SimRng, SimWorld};
 use in_mem_wal::{LogConfig, Turn};
 
@@ -107,6 +108,8 @@ pub(crate) struct EngineOptions {
     pub(crate) log: LogConfig,
     /// Of ten requests, so many override the mode.
     pub(crate) override_per_ten: u64,
+    /// What its files are stored with.
+    pub(crate) codec: &'static str,
     /// A mistake planted in it.
     pub(crate) planted: Planted,
 }
@@ -131,13 +134,18 @@ pub(crate) struct Engine {
 
 /// Settings of an engine on a simulated disk.
 fn builder(world: &SimWorld, options: &EngineOptions) -> DatabaseBuilder {
-    Database::builder()
+    let builder = Database::builder()
         .disk(Arc::new(world.clone()) as Arc<dyn OpenDisk>)
         .manual()
         .durability(options.mode)
         .buffered_ack(BufferedAck::Written)
         .wal_config(options.log)
-        .planted(options.planted)
+        .codec(options.codec)
+        .planted(options.planted);
+    match needs_key(options.codec) {
+        true => builder.key(CodecKey::from_bytes(&[7; KEY_LEN_BYTES])),
+        false => builder,
+    }
 }
 
 /// Opens what is on a disk, only to look at it.

@@ -4,7 +4,7 @@ use super::keys::KEYS;
 use super::{Configuration, Settings};
 
 /// Settings that take effect while requests are served.
-const LIVE: [&str; 27] = [
+const LIVE: [&str; 28] = [
     "log",
     "slow_request_us",
     "checkpoint.automatic",
@@ -12,6 +12,7 @@ const LIVE: [&str; 27] = [
     "checkpoint.log_factor",
     "checkpoint.interval_ms",
     "checkpoint.poll_ms",
+    "retention.default",
     "limits.connection_count_max",
     "limits.in_flight_count_max",
     "limits.in_flight_len_bytes_max",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use in_mem_model::Durability;
 use toml::Value;
 
-use super::{IoChoice, LogTo, OnPoison, Settings, observe, snapshot};
+use super::{IoChoice, LogTo, OnPoison, Settings, codec, exports, observe, retention, snapshot};
 
 /// Smallest reply queue, bytes: the largest frame cannot be required to fit, but a page must.
 const REPLY_LEN_BYTES_MIN: u64 = 64 << 10;
@@ -65,9 +65,30 @@ pub(crate) enum ValueError {
         /// The value.
         value: String,
     },
+    /// Not the text of a retention policy.
+    #[error(
+        "must be a retention policy such as \"keep-all\", \"keep-last 10\", \"keep-for 7d\" or \
+         \"union(keep-last 10, keep-for 7d)\", but is `{value}`"
+    )]
+    Policy {
+        /// The value.
+        value: String,
+    },
     /// Two settings that must differ do not.
     #[error("must differ from `{other}`")]
     SameAs {
+        /// The other setting.
+        other: &'static str,
+    },
+    /// A key for what is not encrypted.
+    #[error("is named, and `codec` is \"{codec}\", which encrypts nothing")]
+    NotEncrypting {
+        /// The codec.
+        codec: String,
+    },
+    /// A directory that must lie outside another does not.
+    #[error("must lie outside `{other}`")]
+    Inside {
         /// The other setting.
         other: &'static str,
     },
@@ -119,6 +140,7 @@ pub(super) const KEYS: &[Key] = &[
         set: |settings, value| path(value).map(|path| settings.data_dir = path),
         show: |settings| Some(Value::String(settings.data_dir.display().to_string())),
     },
+    exports::EXPORT_DIR,
     Key {
         name: "socket",
         set: |settings, value| path(value).map(|path| settings.socket = path),
@@ -143,6 +165,8 @@ pub(super) const KEYS: &[Key] = &[
             ))
         },
     },
+    codec::CODEC,
+    codec::KEY_FILE,
     Key {
         name: "on_poison",
         set: |settings, value| on_poison(value).map(|choice| settings.on_poison = choice),
@@ -226,6 +250,7 @@ pub(super) const KEYS: &[Key] = &[
     snapshot::LOG_FACTOR,
     snapshot::INTERVAL_MS,
     snapshot::POLL_MS,
+    retention::DEFAULT,
     number!(
         "limits.connection_count_max",
         limits.connection_count_max,
@@ -385,6 +410,7 @@ pub(super) fn check_relations(settings: &Settings) -> Result<(), (&'static str, 
     if settings.observe.metrics_socket.as_ref() == Some(&settings.socket) {
         return Err(("metrics_socket", ValueError::SameAs { other: "socket" }));
     }
+    exports::check(settings)?;
     if settings.wal.segment_len_bytes < settings.wal.buffered_sync_bytes {
         let other = "wal.buffered_sync_bytes";
         let value = settings.wal.buffered_sync_bytes;

@@ -6,12 +6,15 @@
 //! naming the nearest known one; nothing is guessed or clamped.
 
 mod changes;
+mod codec;
+mod exports;
 mod file;
 mod keys;
 mod nearest;
 mod observe;
 mod places;
 mod principals;
+mod retention;
 mod snapshot;
 
 #[cfg(test)]
@@ -30,6 +33,7 @@ pub(crate) use keys::durability_name;
 pub(crate) use observe::{DescribedSetting, Observe};
 pub(crate) use principals::Principals;
 pub(crate) use principals::group_id;
+pub(crate) use retention::Retention;
 pub(crate) use snapshot::Snapshot;
 
 /// What a write failure of the log does to the process.
@@ -68,6 +72,8 @@ pub(crate) enum IoChoice {
 pub(crate) struct Settings {
     /// Directory of the database.
     pub(crate) data_dir: PathBuf,
+    /// Directory that clients may have exports made in, under plain names; none refuses them.
+    pub(crate) export_dir: Option<PathBuf>,
     /// Path of the listening socket.
     pub(crate) socket: PathBuf,
     /// Permission bits of the socket.
@@ -76,6 +82,10 @@ pub(crate) struct Settings {
     pub(crate) socket_group: Option<String>,
     /// Durability of a write that asks for none.
     pub(crate) durability: Durability,
+    /// What the data is stored with, for life.
+    pub(crate) codec: String,
+    /// The file of the codec's key.
+    pub(crate) key_file: Option<PathBuf>,
     /// What a poisoned log does to the process.
     pub(crate) on_poison: OnPoison,
     /// How sockets and the log are driven.
@@ -97,6 +107,8 @@ pub(crate) struct Settings {
     pub(crate) wal: Wal,
     /// When a snapshot is taken without being asked for.
     pub(crate) snapshot: Snapshot,
+    /// Which old versions may go.
+    pub(crate) retention: Retention,
     /// What a client may use up.
     pub(crate) limits: Limits,
     /// What a key, a value, a run name and a transaction may be, also under `[limits]`.
@@ -190,10 +202,13 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: places::default_data_dir(),
+            export_dir: None,
             socket: places::default_socket(),
             socket_mode: 0o600,
             socket_group: None,
             durability: Durability::Strict,
+            codec: in_mem_wal::IdentityCodec::ID.to_owned(),
+            key_file: None,
             on_poison: OnPoison::Serve,
             io: IoChoice::Auto,
             refuse_volatile_storage: false,
@@ -210,6 +225,7 @@ impl Default for Settings {
                 buffered_sync_bytes: 4 << 20,
             },
             snapshot: Snapshot::default(),
+            retention: Retention::default(),
             limits: Limits::default(),
             data_limits: in_mem_model::Limits::DEFAULT,
             access: Access {
@@ -355,14 +371,15 @@ impl Configuration {
         for value in given {
             this.apply_text(value)?;
         }
-        keys::check_relations(&this.settings).map_err(|(name, source)| {
-            let origin = this.origins.get(name).cloned().unwrap_or(Origin::Default);
-            ConfigError::Value {
-                origin,
+        let origin_of = |name| this.origins.get(name).cloned().unwrap_or(Origin::Default);
+        let key_file = codec::check_key_file(&this.settings, &origin_of("key_file"));
+        keys::check_relations(&this.settings)
+            .and(key_file.map_err(|source| ("key_file", source)))
+            .map_err(|(name, source)| ConfigError::Value {
+                origin: origin_of(name),
                 name,
                 source,
-            }
-        })?;
+            })?;
         Ok(this)
     }
 

@@ -49,6 +49,45 @@ fn a_flag_wins_over_the_environment_over_the_file_over_systemd_over_the_default(
 }
 
 #[test]
+fn a_key_file_is_refused_where_nothing_is_encrypted_and_a_credential_waits_unused() {
+    let credential = given(
+        "key_file",
+        "/c/inmem-key",
+        Origin::Systemd("CREDENTIALS_DIRECTORY"),
+    );
+    let named = "key_file = \"/k\"";
+    for codec in ["identity", "lz4"] {
+        let text = format!("codec = \"{codec}\"\n");
+        assert!(load(&text, std::slice::from_ref(&credential)).is_ok());
+        let error = load(&format!("{text}{named}"), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("`key_file`") && error.contains(codec),
+            "{error}"
+        );
+    }
+    for codec in ["aes-256-gcm", "lz4+aes-256-gcm"] {
+        let text = format!("codec = \"{codec}\"\n");
+        let found = load(&text, std::slice::from_ref(&credential))
+            .unwrap()
+            .settings;
+        assert_eq!(found.key_file, Some(PathBuf::from("/c/inmem-key")));
+        let text = format!("{text}{named}");
+        let found = load(&text, std::slice::from_ref(&credential))
+            .unwrap()
+            .settings;
+        assert_eq!(
+            found.key_file,
+            Some(PathBuf::from("/k")),
+            "the one that is named"
+        );
+    }
+    let error = load("codec = \"zip\"", &[]).unwrap_err().to_string();
+    assert!(error.contains("lz4+aes-256-gcm"), "{error}");
+}
+
+#[test]
 fn an_unknown_setting_is_refused_naming_the_nearest_known_one() {
     for (text, nearest) in [
         ("sokcet = \"/x\"", "socket"),

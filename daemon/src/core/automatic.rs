@@ -95,7 +95,7 @@ impl Core {
                 self.own_work.state = State::ToCompact;
                 self.own_compaction_failed(&error);
             }
-            Came::Deletion(_) => {}
+            Came::Deletion(_) | Came::Export(_) => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! Checkpoints, compactions and removals of snapshots that clients ask for.
+//! Checkpoints, compactions, removals of snapshots and exports that clients ask for.
 //!
 //! Such a request is parked: it holds no worker and not the reactor. The background thread of the
 //! database does the work and leaves what came of it in an inbox. The engine takes one at a time
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use in_mem_engine::{
     CheckpointError, CheckpointInfo, CompactError, CompactInfo, CompactMode, DeleteSnapshotError,
+    ExportError, ExportInfo,
 };
 use in_mem_ipc::codec::access_request;
 use in_mem_ipc::frame::Frame;
@@ -22,6 +23,7 @@ use super::Core;
 use crate::automatic::Step;
 use crate::completions::Inbox;
 use crate::dispatch::Out;
+use crate::exports;
 use crate::reactor::Waker;
 use crate::session::SessionId;
 use crate::snapshot_errors::{of_checkpoint, of_compaction, of_deletion};
@@ -61,6 +63,7 @@ pub(super) enum Came {
     Checkpoint(Result<CheckpointInfo, CheckpointError>),
     Compaction(Result<CompactInfo, CompactError>),
     Deletion(Result<bool, DeleteSnapshotError>),
+    Export(Result<ExportInfo, ExportError>),
 }
 
 impl SnapshotWork {
@@ -97,7 +100,10 @@ impl SnapshotWork {
 pub(super) fn is_about_snapshots(kind: OperationKind) -> bool {
     matches!(
         kind,
-        OperationKind::DbCheckpoint | OperationKind::DbCompact | OperationKind::DbDeleteSnapshot
+        OperationKind::DbCheckpoint
+            | OperationKind::DbCompact
+            | OperationKind::DbDeleteSnapshot
+            | OperationKind::DbExport
     )
 }
 
@@ -157,6 +163,14 @@ impl Core {
                     self.snapshots.teller(number, Came::Deletion),
                 )
                 .map_err(|error| of_deletion(&error)),
+            ArchivedOperation::DbExport(export) => {
+                let export_dir = self.store.settings.export_dir.as_deref();
+                let dest = exports::place(export_dir, export.name.as_str())?;
+                self.store
+                    .database
+                    .start_export(dest, self.snapshots.teller(number, Came::Export))
+                    .map_err(|error| exports::of_export(&error))
+            }
             _ => Ok(()),
         }
     }
@@ -233,8 +247,8 @@ impl Core {
     /// The stop has begun, and does not wait for work on snapshots.
     pub(super) fn give_up_snapshot_work(&mut self) {
         while let Some(number) = self.parked_number(|_| true) {
-            let message = "the server is shutting down; a checkpoint that is not written is given \
-                           up, and the snapshot before it counts";
+            let message = "the server is shutting down; what is not done is given up: the snapshot \
+                           before it counts, and nothing has the name of the export";
             self.answer_snapshot_work(number, || {
                 Err(Error::new(SubCode::Unavailable, message).with_retry(Retry::Later))
             });
@@ -288,6 +302,9 @@ fn answer_of(what: Came) -> Result<Response<'static>, Error> {
             })),
             Err(error) => Err(of_compaction(&error)),
         },
+        Came::Export(result) => result
+            .map(|info| Response::Exported(exports::answer(&info)))
+            .map_err(|error| exports::of_export(&error)),
         Came::Deletion(result) => result
             .map(Response::Flag)
             .map_err(|error| of_deletion(&error)),

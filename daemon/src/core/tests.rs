@@ -16,6 +16,7 @@ use in_mem_model::SubCode;
 use in_mem_wal::disk::{DiskKind, Fault, FaultRule, FileSystem, OpKind, SimOptions, SimWorld};
 use in_mem_wal::{LogConfig, Turn};
 
+mod exports;
 mod once;
 mod replies;
 mod snapshots;
@@ -45,6 +46,10 @@ struct Fixture {
 impl Fixture {
     /// A core over a log that takes one record at a time, with `count` sessions.
     fn new(count: u32) -> Self {
+        Self::with(count, Settings::default())
+    }
+
+    fn with(count: u32, settings: Settings) -> Self {
         let world = SimWorld::new(SimOptions::new(1));
         let database = Database::builder()
             .durability(DurabilityMode::Strict)
@@ -59,7 +64,6 @@ impl Fixture {
             .open()
             .expect("opens");
         let driver = database.take_driver().expect("opens").expect("manual");
-        let settings = Settings::default();
         let principals = Principals::resolve(&settings.access).expect("resolves");
         let place = Place {
             file_system: FileSystem::Ext,

@@ -55,6 +55,12 @@ fn answer(
         Op::KvExists(exists) => {
             out.reply(&Response::Flag(view.contains(checked(&exists.key)?)));
         }
+        Op::KvExpiresAt(asked) => {
+            let expiry = view.get_with(checked(&asked.key)?, |found| {
+                found.map(|found| found.expires_at_us.unwrap_or(0))
+            });
+            out.reply(&expiry.map_or(Response::Missing, Response::Count));
+        }
         Op::KvExistsMany(many) => {
             let mut count = 0;
             for key in many.keys.iter() {

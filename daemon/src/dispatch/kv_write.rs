@@ -1,11 +1,12 @@
 //! The `kv.*` operations that write, outside a transaction: each is one program.
 
-use in_mem_engine::{Expected, Program, Step};
+use in_mem_engine::{Expected, Lifetime, Program, Step};
 use in_mem_ipc::request::ArchivedOperation;
 use in_mem_ipc::request::kv::ExpectedVersion;
 use in_mem_model::{Error, ErrorClass, ValueRef};
 
 use super::{Call, Handled, Out};
+use crate::errors;
 
 /// Handles a write outside a transaction.
 pub(super) fn route(
@@ -53,6 +54,11 @@ fn step_of<'a>(operation: &'a ArchivedOperation<'_>) -> Result<Step<'a>, Error> 
             key: &put.key,
             value: ValueRef::new(&put.value)?,
         },
+        Op::KvPutWithTtl(put) => Step::PutExpiring {
+            key: &put.key,
+            value: ValueRef::new(&put.value)?,
+            lifetime: lifetime(put.ttl_us.to_native())?,
+        },
         Op::KvDelete(delete) => Step::Delete { key: &delete.key },
         Op::KvIncr(incr) => Step::Increment {
             key: &incr.key,
@@ -85,6 +91,11 @@ fn step_of<'a>(operation: &'a ArchivedOperation<'_>) -> Result<Step<'a>, Error> 
             return Err(Error::of_class(ErrorClass::InternalError, message));
         }
     })
+}
+
+/// How long an entry lives, as the engine takes it.
+pub(super) fn lifetime(ttl_us: u64) -> Result<Lifetime, Error> {
+    Lifetime::of_us(ttl_us).map_err(|error| errors::of_commit(&error))
 }
 
 /// The version a compare-and-swap expects, as the engine takes it.

@@ -12,6 +12,7 @@ mod observe;
 mod once;
 mod out;
 mod reply_bound;
+mod retention;
 mod run;
 mod snapshots;
 mod system;
@@ -108,6 +109,9 @@ pub(crate) fn is_long(kind: OperationKind, frame_len_bytes: usize) -> bool {
         | Kind::KvGetAt
         | Kind::RunList
         | Kind::RunOrphaned
+        // Both walk every version of a run.
+        | Kind::RunRetentionStats
+        | Kind::RunRetentionPreview
         | Kind::SystemInfo
         | Kind::SystemHealth
         | Kind::SystemMetrics
@@ -242,6 +246,7 @@ fn route(call: &mut Call<'_>, operation: &ArchivedOperation<'_>, out: &mut Out<'
             transaction::route(call, operation, out)
         }
         Op::Batch(batch) => batch::commit(call, batch, out),
+        _ if retention::is_about(kind) => retention::route(call, operation, out),
         _ if is_run(operation) => run::route(call, operation, out),
         Op::DbListSnapshots => snapshots::list(call, out),
         _ if observe::is_observation(kind) => observe::route(call, kind, out),

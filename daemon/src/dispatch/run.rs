@@ -83,7 +83,7 @@ pub(super) fn route(
 }
 
 /// The run a request names, existing or not.
-fn named(call: &Call<'_>) -> RunId {
+pub(super) fn named(call: &Call<'_>) -> RunId {
     match call.header.run {
         RunChoice::Session => call.caller.run.id(),
         RunChoice::Id(id) => RunId(id),

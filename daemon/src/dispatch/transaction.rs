@@ -11,7 +11,9 @@ use in_mem_ipc::response::run::{RunStatusReply, TxnBegun, TxnInfo, TxnState};
 use in_mem_ipc::response::{Receipt, Response};
 use in_mem_model::{Error, Outcome, RunId, SubCode};
 
-use super::{Call, Handled, LARGE_LEN_BYTES, METADATA_LEN_BYTES, Out, Verdict, transaction_kv};
+use super::{
+    Call, Handled, LARGE_LEN_BYTES, METADATA_LEN_BYTES, Out, Verdict, retention, transaction_kv,
+};
 use crate::answer::encoded_run;
 use crate::errors;
 use crate::metrics::{Abort, LiveView};
@@ -76,6 +78,10 @@ pub(super) fn route(
         Op::TxnInfo => {
             out.reply(&Response::Txn(info(id, open)));
             Ok(Verdict::Replied)
+        }
+        _ if retention::is_about(operation.kind()) => {
+            let default = call.store.database.default_retention_policy();
+            retention::join(&mut open.context, &default, operation, out)
         }
         _ if super::is_run(operation) => run(open, operation, out),
         _ => {

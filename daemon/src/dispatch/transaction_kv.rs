@@ -10,7 +10,7 @@ use in_mem_ipc::response::{Receipt, Response};
 use in_mem_model::{Error, ErrorClass, ValueRef};
 
 use super::kv_read::{self, HISTORY_COUNT_MAX, PAGE_LEN_BYTES_MAX, bounded};
-use super::kv_write::expected;
+use super::kv_write::{expected, lifetime};
 use super::{Handled, Out, Verdict};
 use crate::errors;
 use crate::transactions::OpenTransaction;
@@ -44,7 +44,7 @@ pub(super) fn copied_len_bytes(
 ) -> usize {
     use ArchivedOperation as Op;
     let key = match operation {
-        Op::KvGet(get) | Op::KvGetVersioned(get) => &get.key,
+        Op::KvGet(get) | Op::KvGetVersioned(get) | Op::KvExpiresAt(get) => &get.key,
         Op::KvGetMany(many) => {
             let lens = many.keys.iter().map(|key| context.value_len_bytes(key));
             return lens.fold(0, usize::saturating_add);
@@ -84,6 +84,10 @@ fn read(
             };
             Response::Values(found.into_iter().map(slot).collect())
         }
+        Op::KvExpiresAt(asked) => match context.get(&asked.key).map_err(failed)? {
+            Some(found) => Response::Count(found.expires_at_us.unwrap_or(0)),
+            None => Response::Missing,
+        },
         Op::KvExists(exists) => Response::Flag(context.contains(&exists.key).map_err(failed)?),
         Op::KvExistsMany(many) => {
             let keys: Vec<&[u8]> = many.keys.iter().map(|key| key.as_slice()).collect();
@@ -144,6 +148,13 @@ fn write(
         Op::KvPut(put) => {
             context
                 .put(&put.key, ValueRef::new(&put.value)?)
+                .map_err(failed)?;
+            Response::Written(Receipt::NOTHING)
+        }
+        Op::KvPutWithTtl(put) => {
+            let lifetime = lifetime(put.ttl_us.to_native())?;
+            context
+                .put_expiring(&put.key, ValueRef::new(&put.value)?, lifetime)
                 .map_err(failed)?;
             Response::Written(Receipt::NOTHING)
         }

@@ -15,6 +15,7 @@ use clap::Parser;
 
 use crate::args::Args;
 use crate::config::{Configuration, Settings};
+use crate::key;
 
 /// What to examine. What is not given is where a daemon started by this user would look.
 #[derive(Debug, Clone, Default)]
@@ -97,8 +98,23 @@ pub fn examine(subject: &Subject, client_version: &str) -> Vec<Check> {
     let mut checks = vec![first];
     checks.extend(kernel::checks(&settings));
     checks.extend(directory::checks(&settings));
+    checks.extend(codec_key(&settings));
     checks.extend(socket::checks(&settings.socket, client_version));
     checks
+}
+
+/// The key of the codec, if it needs one. Whether it is that of the directory, its MANIFEST says.
+fn codec_key(settings: &Settings) -> Option<Check> {
+    let name = "codec_key";
+    match key::read(settings) {
+        Ok(None) => None,
+        Ok(Some(key)) => Some(Check::ok(name, format!("a key of id {}", key.id()))),
+        Err(error) => {
+            let advice = "let key_file name 32 bytes, or 64 hexadecimal digits, that belong to the \
+                          user of the daemon alone; or hand over the credential inmem-key";
+            Some(Check::fail(name, error.to_string(), advice))
+        }
+    }
 }
 
 /// The configuration, as a daemon would read it; the defaults where it cannot be read.

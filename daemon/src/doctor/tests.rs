@@ -134,6 +134,29 @@ fn a_stale_socket_a_file_in_its_place_and_an_open_directory_are_found() {
 }
 
 #[test]
+fn a_key_that_is_missing_or_open_to_others_fails_and_one_that_is_not_needed_is_not_looked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key");
+    let codec_key = |codec: &str, key_file: Option<&PathBuf>| {
+        let settings = Settings {
+            codec: codec.to_owned(),
+            key_file: key_file.cloned(),
+            ..Settings::default()
+        };
+        codec_key(&settings).map(|check| check.grade)
+    };
+    assert_eq!(codec_key("identity", None), None);
+    assert_eq!(codec_key("aes-256-gcm", None), Some(Grade::Fail));
+    assert_eq!(codec_key("aes-256-gcm", Some(&key)), Some(Grade::Fail));
+    std::fs::write(&key, [7; 32]).unwrap();
+    for (mode, expected) in [(0o604, Grade::Fail), (0o400, Grade::Ok)] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&key, mode).unwrap();
+        assert_eq!(codec_key("aes-256-gcm", Some(&key)), Some(expected));
+    }
+}
+
+#[test]
 fn a_broken_configuration_fails_and_the_rest_is_examined_all_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("inmemd.toml");

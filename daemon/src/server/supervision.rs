@@ -121,6 +121,11 @@ impl<R: Reactor> Server<R> {
         self.acceptor.set_count_max(limits.connection_count_max);
         self.core.store.set_limits(&limits);
         self.core.store.automatic.set_settings(settings.snapshot);
+        let default = settings.retention.default.clone();
+        self.core
+            .store
+            .database
+            .set_default_retention_policy(default);
         self.core.store.set_principals(principals);
         self.core.store.set_described(self.reload.described());
         self.core.settings_changed(settings.observe.slow_request_us);

@@ -9,7 +9,10 @@
 //!
 //! Its value is the Bytes of [`RetentionPolicy::encode`].
 
+mod stats;
 mod transaction;
+
+pub use stats::RetentionStats;
 
 use in_mem_model::{
     EncodedValue, RetentionError, RetentionPolicy, RunId, SYSTEM_NAMESPACE, Value, Versioned,
@@ -22,7 +25,7 @@ use crate::index::KeyRef;
 use crate::program::{Program, Step};
 use crate::runs::Runs;
 use crate::shard::RunShard;
-use crate::view::get_with;
+use crate::version_node::{Found, VersionNode, VersionedRef};
 
 /// The name of the entry within the system name space.
 const POLICY_NAME: &str = "retention_policy";
@@ -54,6 +57,14 @@ pub enum PolicyError {
     RunNotFound {
         /// The run.
         run: RunId,
+    },
+    /// What held at that version has been trimmed by a compaction.
+    #[error("policies below version {earliest_retained} were trimmed, {requested} was asked for")]
+    HistoryTrimmed {
+        /// The commit version asked for.
+        requested: u64,
+        /// The lowest one of which the policy is still known.
+        earliest_retained: u64,
     },
     /// What is stored is no policy this build knows: nothing may be removed under it.
     #[error("the policy of run {run} cannot be read")]
@@ -125,15 +136,14 @@ impl Runs<'_> {
         &self,
         run: RunId,
     ) -> Result<Option<Versioned<RetentionPolicy>>, PolicyError> {
-        let run = self.database.run(run)?;
-        own_policy_at(&run.shard, run.shard.visible())
+        own_policy(&self.database.run(run)?.shard)
     }
 
     /// The run's own policy as it was at a commit version; none when the default held, whatever it
     /// was.
     ///
     /// # Errors
-    /// As [`Self::get_retention_policy`].
+    /// As [`Self::get_retention_policy`]; `HistoryTrimmed` when that was trimmed.
     pub fn retention_policy_at(
         &self,
         run: RunId,
@@ -148,9 +158,8 @@ impl Runs<'_> {
     /// # Errors
     /// As [`Self::get_retention_policy`].
     pub fn effective_retention_policy(&self, run: RunId) -> Result<RetentionPolicy, PolicyError> {
-        let run = self.database.run(run)?;
-        let default = self.database.default_retention_policy();
-        policy_at(&run.shard, run.shard.visible(), &default)
+        let own = self.get_retention_policy(run)?;
+        Ok(own.map_or_else(|| self.database.default_retention_policy(), |own| own.value))
     }
 }
 
@@ -179,26 +188,56 @@ pub(crate) fn policy_at(
     Ok(own.map_or_else(|| default.clone(), |own| own.value))
 }
 
+/// The run's own policy as published now.
+fn own_policy(shard: &RunShard) -> Result<Option<Versioned<RetentionPolicy>>, PolicyError> {
+    let read = shard.with_published(POLICY_ENTITY, |node| {
+        node.map(VersionNode::versioned).and_then(policy_in)
+    });
+    readable(shard, read)
+}
+
 fn own_policy_at(
     shard: &RunShard,
     version: u64,
 ) -> Result<Option<Versioned<RetentionPolicy>>, PolicyError> {
-    let read = get_with(shard, version, POLICY_ENTITY, |found| {
-        found.map(|found| {
-            let value = policy_of(found.value)?;
-            Ok(Versioned {
-                value,
-                version: in_mem_model::Version::Txn(found.commit_version),
-                timestamp_us: found.timestamp_us,
-                expires_at_us: None,
-            })
-        })
-    });
-    let unreadable = |source| PolicyError::Unreadable {
+    let read = shard
+        .index
+        .find(POLICY_ENTITY, version, |found| match found {
+            Found::Version(node) => Ok(policy_in(node.versioned())),
+            Found::Nothing => Ok(None),
+            Found::Trimmed => Err(()),
+        });
+    let Ok(read) = read else {
+        let floor = shard.index.trim_floor(POLICY_ENTITY);
+        return Err(PolicyError::HistoryTrimmed {
+            requested: version,
+            earliest_retained: floor.unwrap_or(version),
+        });
+    };
+    readable(shard, read)
+}
+
+type PolicyRead = Result<Versioned<RetentionPolicy>, RetentionError>;
+
+/// The policy in a version of the entry; none when that says there is none.
+fn policy_in(found: VersionedRef<'_>) -> Option<PolicyRead> {
+    let policy = (!found.is_tombstone).then(|| policy_of(found.value))?;
+    Some(policy.map(|value| Versioned {
+        value,
+        version: in_mem_model::Version::Txn(found.commit_version),
+        timestamp_us: found.timestamp_us,
+        expires_at_us: None,
+    }))
+}
+
+fn readable(
+    shard: &RunShard,
+    read: Option<PolicyRead>,
+) -> Result<Option<Versioned<RetentionPolicy>>, PolicyError> {
+    read.transpose().map_err(|source| PolicyError::Unreadable {
         run: shard.run_id,
         source,
-    };
-    read.transpose().map_err(unreadable)
+    })
 }
 
 /// The policy in the value of the entry.

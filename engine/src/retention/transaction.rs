@@ -34,7 +34,7 @@ impl TransactionContext {
             Some(own) => !own.is_delete,
             None => {
                 let shard = &self.write_run()?.shard;
-                get_with(shard, self.start_version, POLICY_ENTITY, |found| {
+                get_with(shard, self.start_version, 0, POLICY_ENTITY, |found| {
                     found.is_some()
                 })
             }

@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use in_mem_model::RetentionPolicy;
 use in_mem_wal::LogConfig;
 use in_mem_wal::clock::SimClock;
 use in_mem_wal::disk::{CrashMode, Lie, SimRng, SimWorld};
@@ -57,7 +58,23 @@ impl Life {
             noted: Vec::new(),
         };
         life.note();
+        life.govern();
         life
+    }
+
+    /// From now on a Full compaction leaves one version of each key.
+    fn govern(&mut self) {
+        let policy = RetentionPolicy::keep_last(1).unwrap();
+        let value = crate::retention::policy_value(&policy).unwrap();
+        let program = Program {
+            checks: &[],
+            steps: &[Step::SetRetention(value.as_ref())],
+        };
+        let completion = Arc::new(Collector::default()).completion(1);
+        let run = self.database.default_run();
+        let _ = run.submit(&program, CommitOptions::default(), &completion);
+        drive(&mut self.driver);
+        self.note();
     }
 
     fn note(&mut self) {
@@ -69,6 +86,11 @@ impl Life {
 
     /// Hands a commit to the log, which has not written it when this returns.
     fn submit(&mut self, rng: &mut SimRng) {
+        let is_once = rng.coin();
+        self.submit_as(rng, is_once);
+    }
+
+    fn submit_as(&mut self, rng: &mut SimRng, is_once: bool) {
         let run = self.database.default_run();
         let sequence = self.database.version() + 1;
         let once = OnceRequest {
@@ -91,7 +113,7 @@ impl Life {
         let collector = Arc::new(Collector::default());
         let completion = collector.completion(1);
         let options = CommitOptions::default();
-        let once = rng.coin().then_some(&once);
+        let once = is_once.then_some(&once);
         let _ = run.submit_as(&program, options, once, &completion);
     }
 
@@ -108,9 +130,26 @@ impl Life {
         drive(&mut self.driver);
     }
 
+    /// A Full compaction, with a commit that waits for the log while versions go.
+    fn compact_fully(&mut self, rng: &mut SimRng) {
+        let _ = self
+            .database
+            .start_compaction(CompactMode::Full, Box::new(drop));
+        self.driver.drive_background();
+        drive(&mut self.driver);
+        // Not one that is kept: the digest tells of those before they are published.
+        self.submit_as(rng, false);
+        while self.driver.drive_background() {}
+        self.note();
+        drive(&mut self.driver);
+        self.note();
+    }
+
     /// A checkpoint, with commits between its steps, or a compaction.
     fn errand(&mut self, rng: &mut SimRng) {
         if rng.below(3) == 0 {
+            self.compact_fully(rng);
+        } else if rng.below(3) == 0 {
             let done = Box::new(drop);
             let _ = self.database.start_compaction(CompactMode::WALOnly, done);
         } else {
@@ -235,6 +274,11 @@ fn the_mistakes_that_need_checkpoints_are_caught() {
         (
             "segments dropped before MANIFEST is durable",
             planted(Mutant::SegmentsDroppedBeforeManifest),
+            vec![],
+        ),
+        (
+            "pending version counted as newest",
+            planted(Mutant::PendingCountedAsNewest),
             vec![],
         ),
         (

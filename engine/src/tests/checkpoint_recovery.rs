@@ -12,23 +12,26 @@ use parking_lot::Mutex;
 use super::checkpoint::{SEED, STRICT, act, open, reopened};
 use super::{int, over, world};
 use crate::{
-    CheckpointError, OpenError, PrimitiveError, PrimitiveStorageExt, ShardedStore, SnapshotTarget,
-    SnapshotView, WalEntry,
+    CheckpointError, Database, OpenError, PrimitiveError, PrimitiveStorageExt, ShardedStore,
+    SnapshotTarget, SnapshotView, WalEntry,
 };
 
 /// Two snapshots with commits before, between and behind them; the digest of the whole.
 pub(super) fn with_two_snapshots(world: &SimWorld) -> u64 {
-    let database = open(world);
+    two_snapshots_in(&open(world));
+    reopened(world).unwrap().state_digest()
+}
+
+/// The same, of an open database, which is closed.
+pub(super) fn two_snapshots_in(database: &Database) {
     let mut rng = SimRng::new(SEED);
     for _ in 0..2 {
-        (0..60).for_each(|_| act(&database, &mut rng));
+        (0..60).for_each(|_| act(database, &mut rng));
         database.checkpoint().unwrap();
     }
     let run = database.default_run();
     run.kv().put("last", &int(1)).unwrap();
     database.shutdown().unwrap();
-    drop(database);
-    reopened(world).unwrap().state_digest()
 }
 
 #[test]

@@ -114,6 +114,7 @@ fn a_clone_made_while_others_write_is_the_state_at_its_watermark() {
             .sum();
         assert_eq!(bytes as u64, info.size_bytes);
         let clone = reopened(&alone).unwrap();
+        assert_eq!(info.digest, live, "it is told what is inside");
         assert_eq!(clone.digest().unwrap().sha256, live.sha256, "{info:?}");
         assert_eq!(clone.uuid(), database.uuid());
         assert!(info.watermark_txn < clone.version(), "no version repeats");

@@ -8,7 +8,7 @@ use std::thread;
 use in_mem_wal::disk::{Fault, FaultRule, OpKind, SimRng, SimWorld};
 
 use super::checkpoint::{SEED, STRICT, act, reopened};
-use super::checkpoint_recovery::with_two_snapshots;
+use super::checkpoint_recovery::two_snapshots_in;
 use super::{int, over, small_log, world};
 use crate::{CommitError, Database, DatabaseBuilder, OpenError};
 
@@ -31,9 +31,14 @@ const CHANGING: [OpKind; 12] = [
 /// A database with snapshots, a log behind them whose last record is torn, and everything that
 /// crashes leave behind.
 pub(super) fn untidy() -> SimWorld {
+    untidy_with(|world| over(world, STRICT))
+}
+
+/// The same with other settings.
+pub(super) fn untidy_with(builder: impl Fn(&SimWorld) -> DatabaseBuilder) -> SimWorld {
     let world = world();
-    with_two_snapshots(&world);
-    let database = reopened(&world).unwrap();
+    two_snapshots_in(&builder(&world).open().unwrap());
+    let database = builder(&world).open_existing().unwrap();
     let mut rng = SimRng::new(SEED);
     (0..30).for_each(|_| act(&database, &mut rng));
     let killed = world.kill(SEED);

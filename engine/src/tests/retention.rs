@@ -276,3 +276,40 @@ fn the_default_holds_for_a_run_without_its_own_policy_and_what_held_at_a_waterma
     assert_eq!(at(first), keep_last(1));
     assert_eq!(at(second), keep_last(7));
 }
+
+#[test]
+fn a_preview_counts_what_a_policy_lets_go_and_changes_nothing() {
+    let database = open(&world());
+    let run = begun(&database);
+    let kv = database.run(run).unwrap();
+    for value in 0..5 {
+        kv.kv().put("a", &int(value)).unwrap();
+    }
+    kv.kv().put("b", &int(1)).unwrap();
+    kv.kv().delete("b").unwrap();
+    let digest = database.state_digest();
+    let stats = database.runs().retention_stats(run).unwrap();
+    assert_eq!(stats.policy, RetentionPolicy::KeepAll);
+    assert_eq!(stats.watermark, kv.visible_version());
+    assert_eq!((stats.entity_count, stats.version_count), (2, 7));
+    assert_eq!((stats.tombstone_count, stats.removable_count), (1, 0));
+    let preview = |policy: &RetentionPolicy| {
+        let preview = database.runs().retention_preview(run, Some(policy.clone()));
+        let preview = preview.unwrap();
+        assert_eq!(preview.value_len_bytes, stats.value_len_bytes);
+        (preview.removable_count, preview.removable_len_bytes)
+    };
+    assert_eq!(preview(&keep_last(2)), (3, 3));
+    assert_eq!(preview(&keep_last(1)), (5, 5));
+    let week = RetentionPolicy::keep_for(Duration::from_secs(7 * 24 * 60 * 60)).unwrap();
+    assert_eq!(preview(&week), (0, 0));
+    let union = RetentionPolicy::union(vec![keep_last(4), keep_last(1)]).unwrap();
+    assert_eq!(preview(&union), (1, 1));
+    assert_eq!(database.state_digest(), digest);
+    database
+        .runs()
+        .set_retention_policy(run, &keep_last(1))
+        .unwrap();
+    let stats = database.runs().retention_stats(run).unwrap();
+    assert_eq!((stats.policy, stats.removable_count), (keep_last(1), 5));
+}

@@ -42,6 +42,7 @@ mod observe;
 mod reader;
 mod request;
 mod response;
+mod retention;
 mod writer;
 
 use crate::bytes::Text;

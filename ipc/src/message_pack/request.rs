@@ -15,11 +15,12 @@ use super::writer::Writer;
 use super::{Fault, Refusal};
 
 use crate::operation::OperationKind;
-use crate::request::db::{Compact, DeleteSnapshot, Unsubscribe, WaitDurable};
+use crate::request::db::{Compact, DeleteSnapshot, Export, Unsubscribe, WaitDurable};
 use crate::request::kv::{
     CasValue, CasVersion, ExpectedVersion, GetAt, History, Increment, Key as OneKey, KeyValue,
-    KeyValues, Keys, List, Prefix, Scan,
+    KeyValueTtl, KeyValues, Keys, List, Prefix, Scan,
 };
+use crate::request::retention::Policy;
 use crate::request::run::{RunBegin, RunFailure, RunList, RunMetadata, RunName, RunState, RunTags};
 use crate::request::txn::{Batch, BatchOperation, BatchRead, ReadCheck, TxnBegin};
 use crate::request::version::TaggedVersion;
@@ -145,13 +146,15 @@ operations! {
         SystemPing SystemInfo SystemCapabilities DbFlush
         RunEnd RunCancel RunPause RunResume RunArchive RunStatus RunGet RunExists RunOrphaned
         TxnCommit TxnRollback TxnInfo DbSubscribeDurable
-        SystemHealth SystemMetrics SystemDescribe DbCheckpoint DbListSnapshots;
+        SystemHealth SystemMetrics SystemDescribe DbCheckpoint DbListSnapshots
+        RunGetRetention RunClearRetention RunRetentionStats;
     with:
         KvPut KvGet KvGetVersioned KvGetMany KvExists KvExistsMany KvDelete KvDeleteMany KvPutMany
         KvIncr KvCasVersion KvCasValue KvPutIfAbsent KvGetAndSet KvGetAndDelete KvList KvScan
         KvCount KvGetAt KvHistory KvLatestVersion
         RunBegin RunFail RunAbort RunList RunResolve RunUpdateMetadata RunAddTags RunRemoveTags
         TxnBegin Batch DbWaitDurable DbUnsubscribe DbCompact DbDeleteSnapshot
+        RunSetRetention RunRetentionPreview DbExport KvPutWithTtl KvExpiresAt
 }
 
 fn read_nothing(input: &mut Reader<'_>) -> Result<(), Fault> {
@@ -188,8 +191,14 @@ message!(Unsubscribe {
 message!(Compact<'a> {
     "mode" mode: Required<Words>,
 });
+message!(Export<'a> {
+    "name" name: Required<Words>,
+});
 message!(DeleteSnapshot {
     "snapshot_id" snapshot_id: Required<Unsigned>,
+});
+message!(Policy<'a> {
+    "policy" policy: Required<Words>,
 });
 message!(OneKey<'a> {
     "key" key: Required<Key>,
@@ -200,6 +209,11 @@ message!(Keys<'a> {
 message!(KeyValue<'a> {
     "key" key: Required<Key>,
     "value" value: Required<Value>,
+});
+message!(KeyValueTtl<'a> {
+    "key" key: Required<Key>,
+    "value" value: Required<Value>,
+    "ttl_us" ttl_us: Required<Unsigned>,
 });
 message!(KeyValues<'a> {
     "entries" entries: Required<Many<Object>>,

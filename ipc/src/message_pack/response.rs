@@ -18,6 +18,8 @@
 //! health        {state, faults, ..}      metrics      str
 //! description   {info, health, ..}       checkpoint   {watermark_txn, ..}
 //! compacted     {mode, ..}               snapshots    list of {snapshot_id, ..}
+//! retention     {own?, effective}        retention_stats {policy, watermark, ..}
+//! exported      {path, digest, ..}
 //! ```
 //!
 //! A receipt is {"version", "commit_version", "level"}. An effect is a map with one key: "put" with
@@ -36,7 +38,7 @@ use super::writer::Writer;
 use super::{Fault, Refusal, label};
 use crate::bytes::Text;
 use crate::request::version::TaggedVersion;
-use crate::response::db::{CheckpointInfo, CompactInfo, SnapshotInfo, Subscribed};
+use crate::response::db::{CheckpointInfo, CompactInfo, ExportInfo, SnapshotInfo, Subscribed};
 use crate::response::kv::{
     BatchEffect, BatchResult, Deleted, Entry, History, Incremented, Mismatch, Page, Replaced, Slot,
     Versioned,
@@ -118,6 +120,9 @@ responses! {
         "checkpoint" Checkpoint Object
         "compacted" Compacted Object
         "snapshots" Snapshots Many<Object>
+        "retention" Retention Object
+        "retention_stats" RetentionStats Object
+        "exported" Exported Object
 }
 
 fn write_kind(kind: &str, key_count: usize, out: &mut Writer<'_>) {
@@ -223,6 +228,13 @@ message!(CompactInfo<'a> {
     "snapshot_watermark" snapshot_watermark: Required<Unsigned>,
     "duration_ms" duration_ms: Required<Unsigned>,
     "timestamp_us" timestamp_us: Required<Unsigned>,
+});
+message!(ExportInfo<'a> {
+    "path" path: Required<Words>,
+    "checkpoint_watermark" checkpoint_watermark: Required<Unsigned>,
+    "watermark_txn" watermark_txn: Required<Unsigned>,
+    "size_bytes" size_bytes: Required<Unsigned>,
+    "digest" digest: Required<Words>,
 });
 message!(SnapshotInfo<'a> {
     "snapshot_id" snapshot_id: Required<Unsigned>,

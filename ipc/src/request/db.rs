@@ -32,3 +32,10 @@ pub struct DeleteSnapshot {
     /// The number of the snapshot.
     pub snapshot_id: u64,
 }
+
+/// The parameters of `db.export`.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub struct Export<'a> {
+    /// The name of the clone, one plain name inside the directory that the server exports to.
+    pub name: Text<'a>,
+}

@@ -32,6 +32,17 @@ pub struct KeyValue<'a> {
     pub value: Bytes<'a>,
 }
 
+/// A key and a value that expires: the parameters of `kv.put_with_ttl`.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub struct KeyValueTtl<'a> {
+    /// The user key.
+    pub key: Bytes<'a>,
+    /// The encoded value.
+    pub value: Bytes<'a>,
+    /// How long it lives, microseconds from the timestamp of its commit; not 0.
+    pub ttl_us: u64,
+}
+
 /// Several keys with values: the parameters of `kv.put_many`.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 pub struct KeyValues<'a> {

@@ -6,6 +6,7 @@
 
 pub mod db;
 pub mod kv;
+pub mod retention;
 pub mod run;
 pub mod txn;
 pub mod version;
@@ -14,11 +15,12 @@ use rkyv::bytecheck::CheckBytes;
 use rkyv::with::AsBox;
 use rkyv::{Archive, Deserialize, Portable, Serialize};
 
-use db::{Compact, DeleteSnapshot, Unsubscribe, WaitDurable};
+use db::{Compact, DeleteSnapshot, Export, Unsubscribe, WaitDurable};
 use kv::{
-    CasValue, CasVersion, GetAt, History, Increment, Key, KeyValue, KeyValues, Keys, List, Prefix,
-    Scan,
+    CasValue, CasVersion, GetAt, History, Increment, Key, KeyValue, KeyValueTtl, KeyValues, Keys,
+    List, Prefix, Scan,
 };
+use retention::Policy;
 use run::{RunBegin, RunFailure, RunList, RunMetadata, RunName, RunTags};
 use txn::{Batch, TxnBegin};
 
@@ -223,6 +225,24 @@ pub enum Operation<'a> {
     DbListSnapshots,
     /// `db.delete_snapshot`: answers `Flag`, whether there was one of that id.
     DbDeleteSnapshot(DeleteSnapshot),
+    /// `run.set_retention`: answers `Written`.
+    RunSetRetention(Policy<'a>),
+    /// `run.get_retention`: answers `Retention`.
+    RunGetRetention,
+    /// `run.clear_retention`: answers `Written`; nothing was committed if the run had no policy of
+    /// its own.
+    RunClearRetention,
+    /// `run.retention_stats`: answers `RetentionStats`, under the policy in force.
+    RunRetentionStats,
+    /// `run.retention_preview`: answers `RetentionStats`, under a policy that need not be in force.
+    RunRetentionPreview(Policy<'a>),
+    /// `db.export`: answers `Exported`, once the clone has its name and is durable.
+    DbExport(Export<'a>),
+    /// `kv.put_with_ttl`: answers `Written`.
+    KvPutWithTtl(KeyValueTtl<'a>),
+    /// `kv.expires_at`: answers `Count`, microseconds since the epoch, 0 for a key that does not
+    /// expire; or `Missing`.
+    KvExpiresAt(Key<'a>),
 }
 
 impl ArchivedRequestHeader {

@@ -59,3 +59,18 @@ pub struct SnapshotInfo<'a> {
     /// Where it lies, inside the data directory.
     pub path: Text<'a>,
 }
+
+/// The result of `db.export`: a clone that was made.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub struct ExportInfo<'a> {
+    /// Where it lies, as the server calls it.
+    pub path: Text<'a>,
+    /// The watermark of the snapshot inside; 0 when there is none, and the log is all of it.
+    pub checkpoint_watermark: u64,
+    /// Every logged commit at or below it is inside, none above it.
+    pub watermark_txn: u64,
+    /// Bytes of its files.
+    pub size_bytes: u64,
+    /// SHA-256 of the logged state inside, in lower-case hexadecimal.
+    pub digest: Text<'a>,
+}

@@ -7,6 +7,7 @@
 pub mod db;
 pub mod kv;
 pub mod observe;
+pub mod retention;
 pub mod run;
 pub mod system;
 
@@ -16,9 +17,10 @@ use rkyv::{Archive, Deserialize, Portable, Serialize};
 
 use crate::bytes::{Bytes, Text};
 use crate::request::version::TaggedVersion;
-use db::{CheckpointInfo, CompactInfo, SnapshotInfo, Subscribed};
+use db::{CheckpointInfo, CompactInfo, ExportInfo, SnapshotInfo, Subscribed};
 use kv::{BatchResult, Deleted, History, Incremented, Mismatch, Page, Replaced, Slot, Versioned};
 use observe::{Description, HealthReport};
+use retention::{Retention, RetentionStats};
 use run::{RunBegun, RunPage, RunStatusReply, TxnBegun, TxnInfo};
 use system::{Capabilities, ErrorBody, Info};
 
@@ -170,6 +172,12 @@ pub enum Response<'a> {
     Compacted(#[rkyv(with = AsBox)] CompactInfo<'a>),
     /// The snapshots there are, the oldest first.
     Snapshots(Vec<SnapshotInfo<'a>>),
+    /// The retention policy of a run.
+    Retention(#[rkyv(with = AsBox)] Retention<'a>),
+    /// How much history a run has, and what of it a policy lets go.
+    RetentionStats(#[rkyv(with = AsBox)] RetentionStats<'a>),
+    /// A clone was made.
+    Exported(#[rkyv(with = AsBox)] ExportInfo<'a>),
 }
 
 impl ArchivedReceipt {

@@ -2,11 +2,13 @@
 
 mod convert;
 mod corruption;
+mod exports;
 mod frames;
 mod golden;
 mod greetings;
 mod message_pack;
 mod once;
+mod retention;
 mod roundtrip;
 mod samples;
 mod snapshots;

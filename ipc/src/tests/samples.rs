@@ -48,7 +48,7 @@ impl Material {
         }
     }
 
-    fn bytes(&self, index: usize) -> Bytes<'static> {
+    pub(super) fn bytes(&self, index: usize) -> Bytes<'static> {
         self.bytes[index % self.bytes.len()].clone().into()
     }
 

@@ -7,14 +7,18 @@ use crate::response::Response;
 use crate::response::db::{CheckpointInfo, CompactInfo, SnapshotInfo};
 
 pub(super) fn operations(m: &Material) -> Vec<Operation<'static>> {
-    vec![
+    let mut operations = vec![
         Operation::DbCheckpoint,
         Operation::DbCompact(Compact { mode: m.text(0) }),
         Operation::DbListSnapshots,
         Operation::DbDeleteSnapshot(DeleteSnapshot {
             snapshot_id: m.numbers[1],
         }),
-    ]
+    ];
+    operations.extend(super::retention::operations(m));
+    operations.extend(super::exports::operations(m));
+    operations.extend(super::retention::expiring(m));
+    operations
 }
 
 pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> {
@@ -40,12 +44,15 @@ pub(super) fn responses(m: &Material) -> Vec<(&'static str, Response<'static>)> 
         size_bytes: m.numbers[2],
         path: m.text(path),
     };
-    vec![
+    let mut responses = vec![
         ("Checkpoint", Response::Checkpoint(checkpoint)),
         ("Compacted", Response::Compacted(compacted)),
         (
             "Snapshots",
             Response::Snapshots(vec![snapshot(0), snapshot(1)]),
         ),
-    ]
+    ];
+    responses.extend(super::retention::responses(m));
+    responses.extend(super::exports::responses(m));
+    responses
 }

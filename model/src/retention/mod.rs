@@ -16,7 +16,7 @@ mod text;
 use std::num::{NonZeroU64, NonZeroU128};
 use std::time::Duration;
 
-pub use text::PolicyTextError;
+pub use text::{PolicyTextError, age_us};
 
 use crate::primitive::PrimitiveId;
 

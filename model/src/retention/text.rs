@@ -216,8 +216,9 @@ impl<'a> Words<'a> {
     }
 }
 
-/// The microseconds of an age such as `7d`.
-fn age_us(word: &str) -> Option<u128> {
+/// The microseconds of an age such as `7d`; none if it is none.
+#[must_use]
+pub fn age_us(word: &str) -> Option<u128> {
     let digits = word.len()
         - word
             .trim_start_matches(|digit: char| digit.is_ascii_digit())

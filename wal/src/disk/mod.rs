@@ -24,6 +24,7 @@ mod calls;
 #[cfg(test)]
 mod conformance;
 mod io_uring;
+mod key_file;
 mod open;
 mod ring;
 mod root;
@@ -35,6 +36,7 @@ mod tokio_uring;
 pub use beneath::Beneath;
 pub use buf::{ALIGN_BYTES, AlignedBuf};
 pub use io_uring::IoUringDisk;
+pub use key_file::{KeyFileError, read_key_file};
 #[cfg(test)]
 pub(crate) use open::refusing::with_refused;
 pub use open::{DiskPreference, RealDisk, RingRefusal};

@@ -90,6 +90,9 @@ pub enum DamageKind {
         /// The one before it.
         after: u64,
     },
+    /// The codec refuses a record whose checksum is right. A scan that is not permissive ends with
+    /// [`ScanError::Codec`] there.
+    Undecodable,
 }
 
 impl fmt::Display for Damage {
@@ -114,6 +117,9 @@ impl fmt::Display for Damage {
             }
             DamageKind::VersionOrder { txn_id, after } => {
                 write!(f, "commit version {txn_id} follows {after}")
+            }
+            DamageKind::Undecodable => {
+                f.write_str("its codec refuses a record whose checksum is right")
             }
         }
     }

@@ -148,6 +148,14 @@ pub fn scan<E>(
             scanner.found.damage = Some(damage);
             Ok(scanner.found)
         }
+        Err(ScanError::Codec { at, .. }) if options.is_permissive => {
+            scanner.found.damage = Some(Damage {
+                segment: at.segment(),
+                offset: at.offset(),
+                kind: DamageKind::Undecodable,
+            });
+            Ok(scanner.found)
+        }
         Err(error) => Err(error),
     }
 }

@@ -25,6 +25,8 @@ from typing import (
 
 from . import calls, errors
 from ._batch import BatchChanges
+from ._expiry import AsyncExpiring
+from ._exports import AsyncExports
 from ._handles import (
     CONFLICT_RETRY_COUNT,
     Retries,
@@ -35,6 +37,7 @@ from ._handles import (
     run_id,
     run_not_found,
 )
+from ._retention import AsyncRunRetention
 from ._session import Header, Identity, Reconnect
 from ._snapshots import AsyncSnapshots
 from ._streaming import Link
@@ -76,7 +79,7 @@ class _Scope(Scope[Link]):
         return await self.link.call(call, self.header, self.bound_to)
 
 
-class AsyncKv:
+class AsyncKv(AsyncExpiring):
     """The keys and values of one run."""
 
     def __init__(self, scope: _Scope) -> None:
@@ -334,7 +337,7 @@ class _Acting:
             await asyncio.sleep(delay_s)
 
 
-class AsyncRun(_Acting):
+class AsyncRun(_Acting, AsyncRunRetention):
     """One run."""
 
     def __init__(self, scope: _Scope, id: uuid.UUID) -> None:
@@ -459,7 +462,7 @@ class AsyncRuns:
         raise run_not_found(name_or_id)
 
 
-class AsyncClient(_Acting, AsyncSnapshots):
+class AsyncClient(_Acting, AsyncExports, AsyncSnapshots):
     """A session with the server of this machine, for asyncio:
 
         async with inmem.AsyncClient() as client:

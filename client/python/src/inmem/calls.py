@@ -26,6 +26,7 @@ from .types import (
     Durability,
     Effect,
     Entry,
+    ExportInfo,
     History,
     Incremented,
     Key,
@@ -572,3 +573,9 @@ def list_snapshots() -> Call[list[SnapshotInfo]]:
 def delete_snapshot(snapshot_id: int) -> Call[bool]:
     """Removes a snapshot; whether there was one of that number."""
     return Call("db.delete_snapshot", {"snapshot_id": snapshot_id}, _flag)
+
+
+def export(name: str) -> Call[ExportInfo]:
+    """Makes a clone inside the directory the server exports to; answered once it is durable."""
+    read = _expect("exported", lambda found: _as(ExportInfo, found))
+    return Call("db.export", {"name": name}, read)

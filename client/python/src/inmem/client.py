@@ -16,6 +16,8 @@ from typing import Any, Callable, Generic, Iterable, Iterator, List, Mapping, Ty
 from . import calls, errors
 from ._batch import BatchChanges
 from ._blocking import Link, Outcome
+from ._expiry import Expiring
+from ._exports import Exports
 from ._handles import (
     CONFLICT_RETRY_COUNT,
     Retries,
@@ -26,6 +28,7 @@ from ._handles import (
     run_id,
     run_not_found,
 )
+from ._retention import RunRetention
 from ._session import Header, Identity, Reconnect
 from ._snapshots import Snapshots
 from ._wire import Greeting
@@ -68,7 +71,7 @@ class _Scope(Scope[Link]):
         return self.link.call_all(queued, self.header, self.bound_to)
 
 
-class Kv:
+class Kv(Expiring):
     """The keys and values of one run."""
 
     def __init__(self, scope: _Scope) -> None:
@@ -374,7 +377,7 @@ class _Acting:
             time.sleep(delay_s)
 
 
-class Run(_Acting):
+class Run(_Acting, RunRetention):
     """One run."""
 
     def __init__(self, scope: _Scope, id: uuid.UUID) -> None:
@@ -499,7 +502,7 @@ class Runs:
         raise run_not_found(name_or_id)
 
 
-class Client(_Acting, Snapshots):
+class Client(_Acting, Exports, Snapshots):
     """A session with the server of this machine.
 
     `socket` is `INMEM_SOCKET`, or where the daemon of this user listens, unless given. `run` is the

@@ -256,6 +256,47 @@ class CompactInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnPolicy:
+    """The retention policy of a run itself."""
+
+    policy: str
+    version: int
+    """The commit version of its last change; 0 inside the transaction that changes it."""
+    timestamp_us: int
+    """When that was, microseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which old versions of a run are kept, and why."""
+
+    own: OwnPolicy | None
+    """The policy of the run itself; None if the default of the server holds."""
+    effective: str
+    """What holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionStats:
+    """How much history a run has, and what of it a policy lets go."""
+
+    policy: str
+    """The policy that was asked about."""
+    watermark: int
+    """The highest commit version counted."""
+    now_us: int
+    """The moment for policies that look at ages, microseconds since the epoch."""
+    entity_count: int
+    version_count: int
+    tombstone_count: int
+    value_len_bytes: int
+    removable_count: int
+    """Versions the policy lets go."""
+    removable_len_bytes: int
+    """Bytes of their values."""
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotInfo:
     """A snapshot that is there."""
 
@@ -266,6 +307,21 @@ class SnapshotInfo:
     size_bytes: int
     path: str
     """Where it lies, inside the data directory of the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportInfo:
+    """A clone of the database that was made."""
+
+    path: str
+    """Where it lies on the machine of the server."""
+    checkpoint_watermark: int
+    """The watermark of the snapshot inside; 0 when there is none, and the log is all of it."""
+    watermark_txn: int
+    """Every logged commit at or below it is inside, none above it."""
+    size_bytes: int
+    digest: str
+    """SHA-256 of the logged state inside, in hexadecimal: what `inmem digest` says of the clone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ use in_mem_engine::{
 };
 
 use crate::cli::arguments::Options;
-use crate::cli::arguments::offline::{DirectoryArgs, RepairArgs};
+use crate::cli::arguments::offline::{DirectoryArgs, RepairArgs, StoredArgs};
 use crate::cli::failure::{EXIT_NEGATIVE, Failure};
 use crate::cli::json;
 use crate::cli::outcome::Outcome;
 
 /// Examines a directory; exit code 1 if something is damaged.
 pub(super) fn check(options: &Options, args: &DirectoryArgs) -> Result<ExitCode, Failure> {
-    let report = at(&args.dir)
+    let report = at(&args.dir, &args.stored)?
         .check()
         .map_err(|error| unreadable(&args.dir, &error))?;
     let mut lines = findings(&report);
@@ -37,7 +37,7 @@ pub(super) fn check(options: &Options, args: &DirectoryArgs) -> Result<ExitCode,
 
 /// Writes what can be read of a directory into another one.
 pub(super) fn repair(options: &Options, args: &RepairArgs) -> Result<ExitCode, Failure> {
-    let info = at(&args.dir)
+    let info = at(&args.dir, &args.stored)?
         .repair(&args.output)
         .map_err(|error| unrepaired(args, &error))?;
     let report = &info.report;
@@ -60,7 +60,7 @@ pub(super) fn repair(options: &Options, args: &RepairArgs) -> Result<ExitCode, F
 
 /// Prints the digest of a directory.
 pub(super) fn digest(options: &Options, args: &DirectoryArgs) -> Result<ExitCode, Failure> {
-    let database = at(&args.dir)
+    let database = at(&args.dir, &args.stored)?
         .read_only()
         .open_existing()
         .map_err(|error| unreadable(&args.dir, &error))?;
@@ -72,8 +72,18 @@ pub(super) fn digest(options: &Options, args: &DirectoryArgs) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn at(dir: &Path) -> DatabaseBuilder {
-    Database::builder().path(dir)
+/// A directory with the codec it was made with.
+fn at(dir: &Path, stored: &StoredArgs) -> Result<DatabaseBuilder, Failure> {
+    let mut builder = Database::builder().path(dir).stored_codec();
+    if let Some(codec) = &stored.codec {
+        builder = builder.codec(codec);
+    }
+    match &stored.key_file {
+        None => Ok(builder),
+        Some(path) => builder
+            .key_file(path)
+            .map_err(|error| Failure::file(path, io::Error::other(error))),
+    }
 }
 
 fn say(options: &Options, outcome: Outcome) -> Result<(), Failure> {
@@ -92,6 +102,10 @@ fn unreadable(dir: &Path, error: &OpenError) -> Failure {
                 "{}: a daemon, or another process, has it open: stop it first",
                 dir.display()
             ),
+        ),
+        error if error.is_of_key() => Failure::file(
+            dir,
+            io::Error::other(format!("{}; name its file with --key-file", chain(error))),
         ),
         error if error.needs_newer_build() => Failure::file(
             dir,

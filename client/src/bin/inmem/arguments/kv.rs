@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 pub(crate) enum KvCommand {
     /// Put a value: a new version, even of the same value.
     #[command(visible_alias = "set", after_help = PUT_EXAMPLES)]
-    Put(PutArgs),
+    Put(PutTtlArgs),
     /// Get a value.
     #[command(after_help = GET_EXAMPLES)]
     Get(GetArgs),
@@ -71,6 +71,11 @@ pub(crate) enum KvCommand {
     /// The newest version of a key.
     #[command(after_help = "Examples:\n  inmem kv put color red\n  inmem kv latest-version color")]
     LatestVersion(KeyArgs),
+    /// When a key expires, microseconds since the epoch.
+    #[command(
+        after_help = "Examples:\n  inmem kv put token abc --ttl 10m\n  inmem kv expires-at token"
+    )]
+    ExpiresAt(KeyArgs),
 }
 
 /// A key.
@@ -107,6 +112,16 @@ pub(crate) struct PutArgs {
     pub(crate) value: Option<String>,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+}
+
+/// The same, of a value that may expire.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PutTtlArgs {
+    #[command(flatten)]
+    pub(crate) put: PutArgs,
+    /// How long it lives, such as 90s, 12h or 7d (us, ms, s, m, h, d); else it stays.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) ttl: Option<String>,
 }
 
 /// A value in a file.
@@ -250,6 +265,7 @@ const PUT_EXAMPLES: &str = "\
 Examples:
   inmem kv put greeting hello
   inmem kv put count -3
+  inmem kv put token abc --ttl 10m
   inmem kv put zip '\"04109\"'
   inmem kv put config '{\"retries\": 3, \"hosts\": [\"a\", \"b\"]}'
   inmem kv put blob b64:AAEC/w== --durability strict

@@ -4,9 +4,11 @@
 //! lines of the pipe. Every command shows examples that work as they stand.
 
 pub(crate) mod bench;
+pub(crate) mod exports;
 pub(crate) mod kv;
 pub(crate) mod observe;
 pub(crate) mod offline;
+pub(crate) mod retention;
 pub(crate) mod run;
 pub(crate) mod snapshots;
 
@@ -16,8 +18,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use in_mem_model::Durability;
 
 use bench::{BenchArgs, BenchWorkerArgs};
+use exports::{EXPORT_EXAMPLES, ExportArgs};
 use kv::{
-    DeleteArgs, GetArgs, HistoryArgs, IncrementArgs, KeysArgs, KvCommand, PairsArgs, PutArgs,
+    DeleteArgs, GetArgs, HistoryArgs, IncrementArgs, KeysArgs, KvCommand, PairsArgs, PutTtlArgs,
 };
 use observe::{DOCTOR_EXAMPLES, DoctorArgs, TOP_VIEW_EXAMPLES, TopArgs};
 use offline::{CHECK_EXAMPLES, DIGEST_EXAMPLES, DirectoryArgs, REPAIR_EXAMPLES, RepairArgs};
@@ -145,6 +148,9 @@ pub(crate) enum Command {
     /// The snapshots there are: list them, remove one.
     #[command(subcommand)]
     Snapshots(SnapshotsCommand),
+    /// Make a clone of the database, in the directory the daemon exports to.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportArgs),
     /// Keys and values.
     #[command(subcommand)]
     Kv(KvCommand),
@@ -181,7 +187,7 @@ pub(crate) enum Command {
 
     /// `kv put`
     #[command(after_help = "Examples:\n  inmem set greeting hello")]
-    Set(PutArgs),
+    Set(PutTtlArgs),
     /// `kv get`
     #[command(after_help = "Examples:\n  inmem set greeting hello\n  inmem get greeting")]
     Get(GetArgs),

@@ -10,6 +10,21 @@ pub(crate) struct DirectoryArgs {
     /// The directory of a database that nobody has open.
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) stored: StoredArgs,
+}
+
+/// How the data of a directory is stored.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StoredArgs {
+    /// The file with the key of a directory that is encrypted: 32 bytes, or 64 hexadecimal digits;
+    /// yours or root's, and open to nobody else.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// What the data is stored with, for a directory whose MANIFEST is lost: it says so itself
+    /// otherwise [default: identity]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) codec: Option<String>,
 }
 
 /// What to repair, and where to.
@@ -21,6 +36,8 @@ pub(crate) struct RepairArgs {
     /// The directory to make: there must be nothing of that name, and a directory above it.
     #[arg(long, value_name = "DIR2")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) stored: StoredArgs,
 }
 
 pub(crate) const CHECK_EXAMPLES: &str = "\

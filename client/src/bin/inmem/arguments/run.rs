@@ -3,6 +3,8 @@
 use clap::{Args, Subcommand, ValueEnum};
 use in_mem_model::RunStatus;
 
+use super::retention::RetentionCommand;
+
 /// What to do with runs.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum RunCommand {
@@ -76,6 +78,9 @@ pub(crate) enum RunCommand {
         after_help = METADATA_EXAMPLES
     )]
     Metadata(RunMetadataArgs),
+    /// Which old versions of a run are kept.
+    #[command(subcommand)]
+    Retention(RetentionCommand),
 }
 
 /// How a run begins.

@@ -1,5 +1,8 @@
 //! Commands on keys and values.
 
+use std::time::Duration;
+
+use in_mem_client::model::retention::age_us;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -30,7 +33,11 @@ pub(super) fn execute(
     let kv = session.run(options)?.kv();
     match command {
         KvCommand::Put(args) => {
-            let receipt = kv.put(&args.key, &content(&args, source, session)?)?;
+            let value = content(&args.put, source, session)?;
+            let receipt = match args.ttl.as_deref().map(time_to_live).transpose()? {
+                Some(ttl) => kv.put_with_ttl(&args.put.key, &value, ttl)?,
+                None => kv.put(&args.put.key, &value)?,
+            };
             Ok(Outcome::done("OK").with_receipt(receipt))
         }
         KvCommand::Get(args) => get(&kv, &args),
@@ -73,6 +80,12 @@ pub(super) fn execute(
             kv.count(args.prefix_option.as_ref().unwrap_or(&args.prefix))?,
         )),
         KvCommand::History(args) => history(&kv, &args),
+        KvCommand::ExpiresAt(args) => {
+            let at_us = kv.expires_at(&args.key)?;
+            let line = at_us.map_or_else(|| "(nil)".to_owned(), |it| format!("(integer) {it}"));
+            let result = at_us.map_or_else(json::null, |it| it.to_string());
+            Ok(Outcome::line(result, line))
+        }
         KvCommand::LatestVersion(args) => {
             let version = kv.latest_version(&args.key)?;
             let number = version.map(Version::number);
@@ -84,6 +97,13 @@ pub(super) fn execute(
 }
 
 /// The value of a put: a word, or a file.
+/// A duration as it is typed.
+fn time_to_live(text: &str) -> Result<Duration, Failure> {
+    let age_us = age_us(text).and_then(|age_us| u64::try_from(age_us).ok());
+    let wrong = || Failure::usage(format!("{text:?} is no duration such as 90s, 12h or 7d"));
+    age_us.map(Duration::from_micros).ok_or_else(wrong)
+}
+
 fn content(args: &PutArgs, source: Source, session: &Session) -> Result<Value, Failure> {
     let Some(path) = &args.file.file else {
         return literal::parse(args.value.as_deref().unwrap_or_default());

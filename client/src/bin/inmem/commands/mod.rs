@@ -1,8 +1,10 @@
 //! Carrying out commands: one function for each noun, from arguments to an outcome.
 
 mod batch;
+mod exports;
 mod kv;
 mod observe;
+mod retention;
 mod run;
 mod server;
 mod snapshots;
@@ -41,6 +43,7 @@ pub(crate) fn execute(
         Command::Flush => server::flush(session),
         Command::Checkpoint => snapshots::checkpoint(session),
         Command::Compact(args) => snapshots::compact(session, &args),
+        Command::Export(args) => exports::export(session, &args),
         Command::Snapshots(command) => snapshots::execute(session, &command),
         Command::Kv(command) => kv::execute(session, options, command, source),
         Command::Run(command) => run::execute(session, options, command),

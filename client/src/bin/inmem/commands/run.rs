@@ -67,6 +67,7 @@ pub(super) fn execute(
                 run.remove_tags(&borrowed(&tags))
             })
         }
+        RunCommand::Retention(command) => super::retention::execute(session, options, command),
         RunCommand::Metadata(RunMetadataArgs { target, metadata }) => {
             let metadata = parse_metadata(&metadata)?;
             change(session, options, Some(target), |run| {
@@ -157,7 +158,11 @@ fn run_lines(runs: &[RunInfo]) -> Outcome {
 }
 
 /// The run a command is about: the named one, else that of the options or transaction.
-fn target(session: &mut Session, options: &Options, name: Option<String>) -> Result<Run, Failure> {
+pub(super) fn target(
+    session: &mut Session,
+    options: &Options,
+    name: Option<String>,
+) -> Result<Run, Failure> {
     match name {
         Some(name) => session.run(&Options {
             run: Some(name),
