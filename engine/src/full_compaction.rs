@@ -158,13 +158,7 @@ impl FullCompaction {
                 let trimmed = trim(context, disk, &plan, true);
                 drop(chains);
                 let info = request.info(shared, trimmed, watermark);
-                let result = context.remove_segments(disk, manifest, false);
-                let result = result.map(|(removal, _)| CompactInfo {
-                    reclaimed_bytes: removed_bytes + removal.len_bytes,
-                    wal_segments_removed: removal.segment_count,
-                    ..info
-                });
-                request.end(shared, result)
+                request.remove(context, disk, manifest, (info, removed_bytes))
             }
         }
     }
@@ -246,6 +240,23 @@ impl Request {
                 self.end(shared, Err(error.into()))
             }
         }
+    }
+
+    /// Step 5.
+    fn remove(
+        self,
+        context: &CheckpointContext<'_>,
+        disk: &mut dyn Disk,
+        manifest: &Manifest,
+        (info, removed_bytes): (CompactInfo, u64),
+    ) -> Stepped {
+        let result = context.remove_segments(disk, manifest, false);
+        let result = result.map(|(removal, _)| CompactInfo {
+            reclaimed_bytes: removed_bytes + removal.len_bytes,
+            wal_segments_removed: removal.segment_count,
+            ..info
+        });
+        self.end(context.shared, result)
     }
 
     fn info(&self, shared: &Shared, trimmed: Trimmed, snapshot_watermark: u64) -> CompactInfo {

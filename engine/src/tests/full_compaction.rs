@@ -55,7 +55,7 @@ fn dump(database: &Database) -> BTreeMap<(RunId, Vec<u8>), Vec<HistoryEntry>> {
                 tag: in_mem_model::TypeTag::Kv,
                 user_key,
             }) = key.key_ref()
-                && !user_key.starts_with(b"_strata/")
+                && !in_mem_model::keys::is_system_key(user_key)
             {
                 let entries = history(database, shard.run_id, user_key);
                 dump.insert((shard.run_id, user_key.to_vec()), entries);
