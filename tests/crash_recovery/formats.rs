@@ -9,8 +9,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use in_mem_engine::model::{Durability, RunId, Value, encode};
+use in_mem_engine::model::{Durability, RetentionPolicy, RunId, SYSTEM_NAMESPACE, Value, encode};
 use in_mem_engine::{BeginRun, CompactMode, Database, DatabaseConfig, OpenError, RunFilter};
 
 use super::real_files::copy_all;
@@ -286,6 +287,48 @@ fn a_reader_written_from_the_formats_alone_finds_every_version_of_every_key() {
         assert!(30 < expected.len());
         assert_eq!(found, expected, "{name}");
     }
+}
+
+#[test]
+fn the_reader_shows_what_expires_and_what_a_full_compaction_left() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("data.inmem");
+    let database = open(&path).expect("created");
+    let policy = RetentionPolicy::keep_last(2).expect("not zero");
+    let runs = database.runs();
+    runs.set_retention_policy(RunId::DEFAULT, &policy)
+        .expect("committed");
+    let run = database.default_run();
+    let hour = Duration::from_secs(3_600);
+    let put = |number: i64| {
+        let value = encode(&Value::Int(number)).expect("a value");
+        run.kv().put("int", &value).expect("committed");
+        run.kv()
+            .put_with_ttl("text", &value, hour)
+            .expect("committed");
+    };
+    (0..5).for_each(put);
+    let info = database.compact(CompactMode::Full).expect("compacted");
+    assert_eq!(info.versions_removed, 6);
+    (5..7).for_each(put);
+    let expected = contents(&database);
+    let mut expected: Vec<&str> = expected.lines().collect();
+    expected.retain(|line| line.split(' ').count() == 5);
+    expected.sort_unstable();
+    assert_eq!(expected.len(), 8);
+    database.close().expect("closed");
+    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash_recovery/reader.py");
+    let Ok(output) = Command::new("python3").arg(reader).arg(&path).output() else {
+        println!("SKIPPED: needs python3");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let found = String::from_utf8(output.stdout).expect("text");
+    let mut found: Vec<&str> = found.lines().collect();
+    found.retain(|line| !line.contains(SYSTEM_NAMESPACE));
+    found.sort_unstable();
+    assert_eq!(found, expected);
 }
 
 #[test]

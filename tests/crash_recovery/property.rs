@@ -138,16 +138,7 @@ impl Life {
                 Err(CompactError::NoSnapshot) => assert!(!self.has_snapshot),
                 Err(error) => panic!("{error}"),
             },
-            Action::Govern { kept } => {
-                self.kept = usize::from(*kept);
-                let policy = match kept {
-                    0 => RetentionPolicy::KeepAll,
-                    _ => RetentionPolicy::keep_last(u64::from(*kept)).expect("not zero"),
-                };
-                let runs = self.database().runs();
-                let version = runs.set_retention_policy(RunId::DEFAULT, &policy);
-                self.last_version = version.expect("committed");
-            }
+            Action::Govern { kept } => self.govern(*kept),
             Action::CompactFully => self.compact_fully(),
             Action::Reopen => {
                 let database = self.database.take().expect("it is open");
@@ -172,6 +163,17 @@ impl Life {
                 self.reopen();
             }
         }
+    }
+
+    fn govern(&mut self, kept: u8) {
+        self.kept = usize::from(kept);
+        let policy = match kept {
+            0 => RetentionPolicy::KeepAll,
+            _ => RetentionPolicy::keep_last(u64::from(kept)).expect("not zero"),
+        };
+        let runs = self.database().runs();
+        let version = runs.set_retention_policy(RunId::DEFAULT, &policy);
+        self.last_version = version.expect("committed");
     }
 
     fn compact_fully(&mut self) {

@@ -142,6 +142,8 @@ def apply_writeset(versions, run, commit, timestamp, data):
         value = entries.take(entries.u32())
         if primitive == KV:
             chain = versions.setdefault((run, body), {})
+            # An entry that expires: 0xC1, the moment, the value.
+            value = value[9:] if value[:1] == b"\xc1" else value
             chain[commit] = (timestamp, value if kind == 1 else None)
     need(entry_type == 0 and entries.is_at_end(), "writeset: no commit marker at its end")
 

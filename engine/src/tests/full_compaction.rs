@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use in_mem_model::{Durability, RetentionPolicy, RunId, Version};
-use in_mem_wal::disk::{Fault, FaultRule, OpKind, SimRng};
+use in_mem_wal::disk::{Fault, FaultRule, OpKind, SimRng, SimWorld};
+use in_mem_wal::names::RESERVE_FILE;
 
 use super::checkpoint::{SEED, STRICT, act, log_alone, open, reopened};
 use super::{int, over, world};
 use crate::index::KeyRef;
+use crate::recovery::len_of;
 use crate::version_node::VersionNode;
 use crate::{
     BeginRun, CasOutcome, CompactError, CompactInfo, CompactMode, CompactRequest, Database,
@@ -557,4 +559,32 @@ fn a_full_compaction_frees_segments_and_the_snapshot_before_the_last() {
         reopened(&alone).is_err(),
         "the log does not reach back any more"
     );
+}
+
+#[test]
+fn on_a_full_disk_a_full_compaction_gives_up_the_reserve_and_makes_it_again() {
+    let world = world();
+    let database = open(&world);
+    govern(&database, &keep_last(1));
+    for number in 0..300 {
+        let key = format!("k{}", number % 20);
+        let value = super::text(&"v".repeat(4_000));
+        database.default_run().kv().put(&key, &value).unwrap();
+    }
+    let reserve = |world: &SimWorld| {
+        let disk = &mut world.disk();
+        len_of(disk, RESERVE_FILE).ok()
+    };
+    let made = reserve(&world).unwrap();
+    assert!(80_000 < made, "the snapshot fits the reserve");
+    // Nothing is left but what is there.
+    world.set_capacity(Some(world.used_bytes()));
+    let info = database.compact(FULL).unwrap();
+    assert_eq!(info.versions_removed, 280);
+    assert!(!database.is_poisoned());
+    drop(database);
+    world.set_capacity(None);
+    let database = reopened(&world).unwrap();
+    assert_eq!(database.state_counts().entities, 20);
+    assert_eq!(reserve(&world), Some(made));
 }
