@@ -13,7 +13,7 @@ from inmem.testing import Daemon
 
 def test_a_policy_is_set_previewed_and_taken_away(inmem_daemon: Daemon) -> None:
     with Client(inmem_daemon.socket) as client:
-        run = client.runs.open(client.runs.begin("kept-python").run.id)
+        run = client.runs.open(client.runs.begin("kept-python").info.id)
         assert run.retention() == inmem.Retention(None, "keep-all")
         for value in range(4):
             run.kv.put("key", value)
@@ -39,7 +39,7 @@ def test_the_same_awaited(inmem_daemon: Daemon) -> None:
     async def main() -> None:
         async with AsyncClient(inmem_daemon.socket) as client:
             begun = await client.runs.begin("kept-awaited")
-            run = await client.runs.open(begun.run.id)
+            run = await client.runs.open(begun.info.id)
             await run.set_retention("union(keep-last 3, keep-for 7d)")
             found = await run.retention()
             assert found.effective == "union(keep-last 3, keep-for 7d)"
@@ -53,7 +53,7 @@ def test_the_same_awaited(inmem_daemon: Daemon) -> None:
 
 def test_an_entry_expires_in_both_clients(inmem_daemon: Daemon) -> None:
     with Client(inmem_daemon.socket) as client:
-        kv = client.runs.open(client.runs.begin("expiring-python").run.id).kv
+        kv = client.runs.open(client.runs.begin("expiring-python").info.id).kv
         kv.put_with_ttl("soon", 1, 0.000_001)
         receipt = kv.put_with_ttl("later", 2, 3600)
         assert kv.get("soon") is inmem.MISSING
