@@ -8,7 +8,7 @@
 //! use in_mem_client::{Client, model::RetentionPolicy};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::connect()?;
+//! let client = Client::builder().connect()?;
 //! let run = client.runs().open("agent-1")?;
 //! let policy: RetentionPolicy = "union(keep-last 10, keep-for 7d)".parse()?;
 //! let preview = run.retention_preview(&policy)?;
