@@ -175,9 +175,21 @@ fn daemon_with_config(text: &str) -> (tempfile::TempDir, Daemon) {
     (directory, daemon)
 }
 
+/// Shows what was being sent when a test failed.
+struct Sending<'a>(&'a [&'a [u8]]);
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("while sending {:02x?}", self.0);
+        }
+    }
+}
+
 /// Sends bytes on a connection of their own and reads until the daemon closed it. Returns how
 /// many frames came back; the last of a refused connection is a close with a reason.
 fn abuse(daemon: &Daemon, frames: &[&[u8]]) -> usize {
+    let _sending = Sending(frames);
     let mut client = RawClient::connect_silent(daemon.socket()).unwrap();
     for frame in frames {
         match client.stream.write_all(frame) {
